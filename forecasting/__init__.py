@@ -1,0 +1,1 @@
+"""What the belief about deals means for revenue: reading, forecasting, answering, showing."""
