@@ -1,0 +1,249 @@
+"""The moving level of weekly arrivals: a gamma filter over a grid of settings, weighted by what it predicted.
+
+For fixed (level_sd, noise shape r, growth) the belief about the level after week w is Gamma(a, b). One step ahead
+
+    mean <- mean x exp(growth),   1 + 1/a <- (1 + 1/a) exp(level_sd^2),
+
+the count is negative binomial with that mean and relative extra variance 1/a + (1 + 1/a)/r, and learning from a count
+y with expected value mu adds ``w y`` to a and ``w`` exposures to b, ``w = 1 / (1 + mu / r)``. With level_sd = growth
+= 0 and infinite r this is the conjugate gamma-Poisson model exactly. Settings are weighted by the product of the
+probabilities they gave to each week before it was seen.
+"""
+
+from dataclasses import dataclass
+from itertools import product
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import expit, gammaln, logsumexp, softmax, xlog1py, xlogy
+
+LEVEL_SDS = {0.0: 0.2, 0.02: 0.2, 0.05: 0.2, 0.1: 0.2, 0.2: 0.12, 0.4: 0.08}
+"""Weekly sd of the log level, with prior probabilities."""
+NOISE_SHAPES = {np.inf: 0.2, 100.0: 0.16, 30.0: 0.16, 10.0: 0.16, 4.0: 0.16, 1.5: 0.16}
+"""Shape of the weekly noise; 10 is a third up or down in a typical week."""
+GROWTHS = {-0.01: 0.1, -0.005: 0.15, 0.0: 0.5, 0.005: 0.15, 0.01: 0.1}
+"""Weekly growth of the log level; 0.01 is two thirds a year."""
+MAX_WEEKS = 260
+"""Older weeks say nothing more about the level of today."""
+SEASON_WEEKS = 104
+"""Weeks of history from which on a season is believed possible."""
+MIN_SHARED_WEEKS = 13
+"""Weeks two segments must have in common before their surprises are compared."""
+SHARED_PRIOR_WEEKS = 13.0
+"""Weeks without common surprises that the estimate of their share starts from."""
+
+
+@dataclass(frozen=True)
+class LevelGrid:
+    """Beliefs about the level at the as-of date under every setting.
+
+    Parameters
+    ----------
+    log_weight : ndarray of float64, shape (group, setting)
+        Log posterior probability of each setting, not normalised; comparable within a state of ``seasonal`` only.
+    season_odds : float
+        Posterior probability that there is a season.
+    shape, rate : ndarray of float64, shape (group, setting)
+        Gamma belief about the level in arrivals per week.
+    level_sd, noise_shape, growth : ndarray of float64, shape (setting,)
+    seasonal : ndarray of bool, shape (setting,)
+    surprise, spread : ndarray of float64, shape (week, group)
+        One-step relative error of each week (NaN where not seen) and the sd expected of it beside Poisson noise.
+    expected : ndarray of float64, shape (week, group)
+    """
+
+    log_weight: NDArray[np.float64]
+    season_odds: float
+    shape: NDArray[np.float64]
+    rate: NDArray[np.float64]
+    level_sd: NDArray[np.float64]
+    noise_shape: NDArray[np.float64]
+    growth: NDArray[np.float64]
+    seasonal: NDArray[np.bool_]
+    surprise: NDArray[np.float64]
+    spread: NDArray[np.float64]
+    expected: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class LevelDraws:
+    """Draws of the level and of the settings behind it, shape (draw, group); ``seasonal`` has shape (draw,)."""
+
+    log_level: NDArray[np.float64]
+    growth: NDArray[np.float64]
+    level_sd: NDArray[np.float64]
+    noise_shape: NDArray[np.float64]
+    seasonal: NDArray[np.bool_]
+
+
+def weekly_counts(
+    day: NDArray[np.int64], group: NDArray[np.int64], n_groups: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Arrivals by week, weeks counted back from the as-of date so that none is cut short at the near end.
+
+    A group is watched from the day after its first arrivals on: counting those too would make every young group look
+    busier than it is.
+
+    Parameters
+    ----------
+    day : ndarray of int, shape (deal,)
+        Days from the as-of date, 0 or negative.
+    group : ndarray of int, shape (deal,)
+    n_groups : int
+
+    Returns
+    -------
+    counts, exposure : ndarray of float64, shape (week, group)
+        Oldest week first; exposure is the watched part of the week, 0 before a group is seen.
+
+    Examples
+    --------
+    >>> counts, exposure = weekly_counts(np.array([-9, -3, -3, 0]), np.zeros(4, dtype=int), 1)
+    >>> counts.ravel().tolist(), exposure.ravel().round(3).tolist()
+    ([0.0, 3.0], [0.286, 1.0])
+    """
+    first = np.full(n_groups, 1)
+    np.minimum.at(first, group, day)
+    watched = -first  # days from the day after the first arrivals to the as-of date
+    weeks = int(np.clip(-(-watched.max(initial=0) // 7), 1, MAX_WEEKS))
+    back = -day // 7
+    seen = (day > first[group]) & (back < weeks)
+    counts = np.zeros((weeks, n_groups))
+    np.add.at(counts, (weeks - 1 - back[seen], group[seen]), 1.0)
+    past = np.arange(weeks)[::-1, None]
+    return counts, np.clip((watched[None] - 7 * past) / 7, 0.0, 1.0)
+
+
+def filter_levels(
+    counts: NDArray[np.float64], exposure: NDArray[np.float64], season: NDArray[np.float64] | None
+) -> LevelGrid:
+    """Filter the weekly counts under every setting.
+
+    Parameters
+    ----------
+    counts, exposure : ndarray of float64, shape (week, group)
+    season : ndarray of float64, shape (week,), or None
+        Season factor of each week; from ``SEASON_WEEKS`` on made of earlier weeks only. None leaves seasons out.
+    """
+    weeks, n_groups = counts.shape
+    level_sd, noise_shape, growth, seasonal, log_prior = _settings(with_season=season is not None)
+    factor = np.where(seasonal, (np.ones(weeks) if season is None else season)[:, None], 1.0)
+    mean = np.repeat(((counts.sum(0) + 0.5) / (exposure.sum(0) + 0.5))[:, None], len(growth), axis=1)
+    shape = np.ones_like(mean)
+    scores = np.zeros((weeks, *mean.shape))
+    weight = np.tile(log_prior, (n_groups, 1))
+    surprise, spread, expected = (np.full((weeks, n_groups), np.nan) for _ in range(3))
+    for week in range(weeks):
+        seen = exposure[week, :, None] > 0
+        mean = np.where(seen, mean * np.exp(growth), mean)
+        shape = np.where(seen, 1 / ((1 + 1 / shape) * np.exp(level_sd**2) - 1), shape)
+        part = exposure[week, :, None] * factor[week]
+        mu, y = np.maximum(mean * part, 1e-300), counts[week, :, None]
+        extra = 1 / shape + (1 + 1 / shape) / noise_shape
+        likely = softmax(weight, axis=1)
+        expected[week], spread[week] = (likely * mu).sum(1), np.sqrt((likely * extra).sum(1))
+        surprise[week] = np.where(seen[:, 0], counts[week] / expected[week] - 1, np.nan)
+        scores[week] = np.where(seen, log_negative_binomial(y, mu, extra), 0.0)
+        weight += scores[week]
+        rate, trust = shape / mean, np.where(seen, 1 / (1 + mu / noise_shape), 0.0)
+        shape = shape + trust * y
+        mean = shape / (rate + trust * part)
+    return LevelGrid(
+        log_weight=weight,
+        season_odds=_season_odds(log_prior, scores, seasonal),
+        shape=shape,
+        rate=shape / mean,
+        level_sd=level_sd,
+        noise_shape=noise_shape,
+        growth=growth,
+        seasonal=seasonal,
+        surprise=surprise,
+        spread=spread,
+        expected=expected,
+    )
+
+
+def log_negative_binomial(
+    count: NDArray[np.float64], mean: NDArray[np.float64], extra: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Log probability of a count with the given mean and relative variance ``extra`` beside the Poisson part.
+
+    Examples
+    --------
+    >>> one = np.ones(1)
+    >>> np.exp(log_negative_binomial(0 * one, one, one)).round(6).tolist()  # geometric
+    [0.5]
+    """
+    size = 1 / extra
+    return (
+        gammaln(count + size)
+        - gammaln(size)
+        - gammaln(count + 1)
+        - xlog1py(size, mean * extra)
+        + xlogy(count, mean / (size + mean))
+    )
+
+
+def draw_levels(grid: LevelGrid, draws: int, rng: np.random.Generator) -> LevelDraws:
+    """Draw settings by weight, then levels from their gamma beliefs; all groups share the season's existence."""
+    n_groups = len(grid.log_weight)
+    seasonal = rng.random(draws) < grid.season_odds
+    chosen = np.zeros((draws, n_groups), dtype=np.int64)
+    level = np.zeros((draws, n_groups))
+    for group in range(n_groups):
+        for state in (False, True):
+            rows = np.flatnonzero(seasonal == state)
+            settings = np.flatnonzero(grid.seasonal == state)
+            if len(rows):
+                chance = softmax(grid.log_weight[group, settings])
+                chosen[rows, group] = rng.choice(settings, size=len(rows), p=chance)
+        picked = chosen[:, group]
+        level[:, group] = rng.gamma(grid.shape[group, picked]) / grid.rate[group, picked]
+    return LevelDraws(
+        log_level=np.log(np.maximum(level, 1e-12)),
+        growth=grid.growth[chosen],
+        level_sd=grid.level_sd[chosen],
+        noise_shape=grid.noise_shape[chosen],
+        seasonal=seasonal,
+    )
+
+
+def shared_surprise(grid: LevelGrid) -> float:
+    """Correlation between groups of their weekly surprises, Poisson noise aside, shrunk towards none; 0 to 1."""
+    n_groups = grid.surprise.shape[1]
+    together, possible, weeks = 0.0, 0.0, 0
+    for one in range(n_groups):
+        for other in range(one + 1, n_groups):
+            both = np.isfinite(grid.surprise[:, [one, other]]).all(1)
+            if both.sum() < MIN_SHARED_WEEKS:
+                continue
+            importance = grid.expected[both, one] * grid.expected[both, other]
+            together += float((importance * grid.surprise[both, one] * grid.surprise[both, other]).sum())
+            possible += float((importance * grid.spread[both, one] * grid.spread[both, other]).sum())
+            weeks = max(weeks, int(both.sum()))
+    if possible <= 0:
+        return 0.0
+    return float(np.clip(together / possible * weeks / (weeks + SHARED_PRIOR_WEEKS), 0.0, 1.0))
+
+
+def _settings(
+    *, with_season: bool
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_], NDArray[np.float64]]:
+    """All combinations of the grid and their log prior; seasonal ones follow the others."""
+    states = (False, True) if with_season else (False,)
+    combinations = list(product(states, LEVEL_SDS, NOISE_SHAPES, GROWTHS))
+    seasonal, level_sd, noise_shape, growth = (np.array(column) for column in zip(*combinations, strict=True))
+    prior = [LEVEL_SDS[sd] * NOISE_SHAPES[shape] * GROWTHS[rise] for _, sd, shape, rise in combinations]
+    return level_sd, noise_shape, growth, seasonal, np.log(prior)
+
+
+def _season_odds(log_prior: NDArray[np.float64], scores: NDArray[np.float64], seasonal: NDArray[np.bool_]) -> float:
+    """Probability that the season is real, from the weeks it was predicted for; even odds beforehand."""
+    if not seasonal.any():
+        return 0.0
+    early, late = log_prior + scores[:SEASON_WEEKS].sum(0), log_prior + scores.sum(0)
+    gain = [
+        float((logsumexp(late[:, block], axis=1) - logsumexp(early[:, block], axis=1)).sum())
+        for block in (~seasonal, seasonal)
+    ]
+    return float(expit(gain[1] - gain[0]))
