@@ -1,6 +1,6 @@
 """Compiled cumulative hazards of the duration families, with gradients on the unconstrained scale.
 
-Every family describes log days as location plus spread times a standard variable, so ``theta[0]`` is always the location
+Every family describes log days as location plus spread times a standard variable: ``theta[0]`` is always the location
 of log days, and the hazard by day follows from it: ``h(t) = -dH/dtheta[0] / t``.
 
 ==================== ===== ============================== ==========================================
@@ -222,17 +222,11 @@ def _lognormal_hazard(time: float, theta: NDArray[np.float64], out: NDArray[np.f
     """Log-normal: the lower tail below the median, so that early hazards keep their relative accuracy."""
     spread = math.exp(theta[1])
     w = (math.log(time) - theta[0]) / spread
-    if w >= 0.0:
-        log_survival = log_normal_upper_tail(w)
-        hazard = -log_survival
-    else:
-        ended = 0.5 * math.erfc(-w / math.sqrt(2.0))
-        log_survival = math.log1p(-ended)
-        hazard = -log_survival
+    log_survival = log_normal_upper_tail(w) if w >= 0.0 else math.log1p(-0.5 * math.erfc(-w / math.sqrt(2.0)))
     by_w = math.exp(-0.5 * w * w - LOG_ROOT_TWO_PI - log_survival)
     out[0] = -by_w / spread
     out[1] = -by_w * w
-    return hazard
+    return -log_survival
 
 
 @njit(cache=True)

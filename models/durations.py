@@ -203,7 +203,7 @@ def _prentice_log_density(log_days: Array, location: float, spread: float, tail:
     w = (log_days - location) / spread
     z = np.minimum(tail * w, LOG_LARGEST)
     bend = np.array([second_exponential(value)[0] for value in np.ravel(z)]).reshape(np.shape(z))
-    return -w * w * bend - stirling_remainder(tail)[0] - LOG_ROOT_TWO_PI - math.log(spread)
+    return np.asarray(-w * w * bend - stirling_remainder(tail)[0] - LOG_ROOT_TWO_PI - math.log(spread))
 
 
 def _gamma_log_density(log_days: Array, theta: Array) -> Array:
