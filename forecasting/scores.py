@@ -168,10 +168,9 @@ def coverage(inside: ArrayLike, *, level: float) -> Coverage:
     Coverage(level=0.8, hits=9, n=11, expected_low=6, expected_high=11)
     """
     held = np.asarray(inside, dtype=bool).ravel()
-    low, high = (
-        stats.binom.ppf([(1.0 - BAND_LEVEL) / 2.0, (1.0 + BAND_LEVEL) / 2.0], len(held), level) if len(held) else (0, 0)
-    )
-    return Coverage(level, int(held.sum()), len(held), int(low), int(high))
+    tail = (1.0 - BAND_LEVEL) / 2.0
+    low, high = (int(stats.binom.ppf(mass, len(held), level)) if len(held) else 0 for mass in (tail, 1.0 - tail))
+    return Coverage(level, int(held.sum()), len(held), low, high)
 
 
 def mape(point: ArrayLike, actual: ArrayLike) -> float:

@@ -1,0 +1,274 @@
+"""A chain in milliseconds: expected value and spread of revenue from open deals, as of many past dates.
+
+The same model as the published forecast in its cheapest form: semi-Markov, every move seen is possible, one hazard per age bin
+and exit with a conjugate Gamma posterior, and an amount effect on every exit. It exists so that a forecaster can look back
+at dozens of its own closed forecasts before it publishes one; :mod:`forecasting.calibration` does that.
+
+Hazards are those of :mod:`models.hazards`: a deal that starts a day of its stay with total hazard L leaves on it with
+probability 1 - exp(-L), to exit j with share lambda_j / L.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import gammaln
+
+from forecasting.quick_kernels import count_exits, count_exposure, win_probabilities
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+NEVER = 2**40
+"""Day number of something that has not happened."""
+EXITS_PER_BIN = 10
+"""An age bin ends once it holds this many exits: its log hazard is then known to about 0.3."""
+PRIOR_EXITS = 1.0
+"""Exits that the neighbouring bins count for in a bin."""
+EFFECT_WEIGHTS = np.array([4.0, 12.0, 40.0, 150.0, 1000.0])
+"""Exits that a factor of one counts for in an amount class; the data weigh these by their gamma-Poisson evidence."""
+PERIOD_DAYS = 30
+"""Expected and seen exits are compared within calendar periods, or a trend in amounts would pass for an effect."""
+AMOUNT_CLASSES = 5
+"""Classes of deal size, with equal sums of the square root of the amount."""
+MIN_CLASS_DEALS = 60
+"""Deals in a class at least; fewer deals make fewer classes."""
+HAZARD_DRAWS = 48
+"""Posterior draws of the hazards: their spread is a small part of the total, and known then to about a tenth."""
+
+
+@dataclass(frozen=True)
+class StayTable:
+    """All stays of a history as arrays, deal after deal in the order they happened; days are numbers from any day zero.
+
+    Parameters
+    ----------
+    deal : ndarray of int64, shape (stay,)
+        Deal number.
+    stage, next_stage : ndarray of int64, shape (stay,)
+        Open stage code, and code of the stage the deal went to (-1 when it has not left).
+    entered, left : ndarray of int64, shape (stay,)
+        Day numbers, ``NEVER`` when it has not left.
+    amount : ndarray of float64, shape (stay,)
+        Of the deal as known on entry, NaN when missing.
+    won_amount : ndarray of float64, shape (stay,)
+        Amount of the win that ended the stay, otherwise zero.
+    n_open, n_won, n_stages : int
+        Codes below ``n_open`` are open stages, the next ``n_won`` are won.
+    """
+
+    deal: Ints
+    stage: Ints
+    next_stage: Ints
+    entered: Ints
+    left: Ints
+    amount: Floats
+    won_amount: Floats
+    n_open: int
+    n_won: int
+    n_stages: int
+
+    def ended_in_win(self) -> NDArray[np.bool_]:
+        """Stays that ended in a win."""
+        return np.asarray((self.next_stage >= self.n_open) & (self.next_stage < self.n_open + self.n_won))
+
+    def open_at(self, day: int) -> NDArray[np.bool_]:
+        """Stays that deals were in at the end of the day."""
+        return np.asarray((self.entered <= day) & (self.left > day))
+
+    def won_revenue(self, *, open_at: int, until: int) -> float:
+        """Revenue won after ``open_at`` up to ``until`` by deals open at the end of ``open_at``."""
+        waiting = np.unique(self.deal[self.open_at(open_at)])
+        rows = (self.left > open_at) & (self.left <= until) & np.isin(self.deal, waiting)
+        return float(self.won_amount[rows].sum())
+
+
+@dataclass(frozen=True)
+class OpenValue:
+    """Revenue that open deals will bring within a number of days: expected value and sd, in currency units."""
+
+    mean: float
+    sd: float
+
+
+@dataclass(frozen=True)
+class _Known:
+    """What was known of the stays at the end of a day; ``exit_code`` is -1 in stays still open."""
+
+    stage: Ints
+    exit_code: Ints
+    days: Ints
+    days_ago: Ints
+    amount_class: Ints
+    n_classes: int
+    amount: Floats
+
+
+@dataclass(frozen=True)
+class _Chain:
+    """Conjugate posterior: hazards Gamma(shape, rate), amount factors a mixture of Gamma(exits + k, expected + k)."""
+
+    starts: Ints  # (stage, bin)
+    shape: Floats  # (stage, code, bin)
+    rate: Floats  # (stage, 1, bin)
+    exits: Floats  # (class, stage, code)
+    expected: Floats  # (class, stage, code)
+
+
+def open_revenue(stays: StayTable, *, as_of: int, horizons: tuple[int, ...], seed: int) -> tuple[OpenValue, ...]:
+    """Forecast the open deals with only what was known at the end of day ``as_of``.
+
+    Parameters
+    ----------
+    stays : StayTable
+        May reach beyond ``as_of``: what came later is not looked at.
+    as_of : int
+        Day number.
+    horizons : tuple of int
+        Days ahead.
+    seed : int
+        With ``as_of`` it names the hazard draws, so that a past forecast stays what it was.
+
+    Returns
+    -------
+    tuple of OpenValue
+        One per horizon.
+    """
+    known = _known(stays, as_of)
+    waiting = known.exit_code < 0
+    if not waiting.any():
+        return tuple(OpenValue(0.0, 0.0) for _ in horizons)
+    chain = _fit(known, stays.n_open, stays.n_stages)
+    hazards, factors = _draw(chain, np.random.default_rng([seed, as_of]))
+    keys = np.column_stack([known.amount_class[waiting], known.stage[waiting], known.days[waiting]])
+    groups, of_deal = np.unique(keys, axis=0, return_inverse=True)
+    ahead = np.array(horizons, dtype=np.int64)
+    wins = win_probabilities(hazards, factors, chain.starts, groups, ahead, stays.n_won)
+    amount = known.amount[waiting]
+    first, second = (np.bincount(of_deal.reshape(-1), weights=amount**power, minlength=len(groups)) for power in (1, 2))
+    values = []
+    for place in range(len(horizons)):
+        chance = wins[:, :, place]
+        sums, luck = chance @ first, (chance * (1.0 - chance)) @ second
+        values.append(OpenValue(float(sums.mean()), float(np.sqrt(sums.var() + luck.mean()))))
+    return tuple(values)
+
+
+def amount_edges(amounts: Floats) -> Floats:
+    """Upper edges (exclusive) of classes with equal sums of the square root of the amount, at least 60 deals each.
+
+    Examples
+    --------
+    >>> amount_edges(np.arange(1.0, 121.0)).tolist(), amount_edges(np.arange(1.0, 120.0)).tolist()
+    ([61.0], [])
+    """
+    values = np.sort(amounts[np.isfinite(amounts)])
+    classes = min(AMOUNT_CLASSES, len(values) // MIN_CLASS_DEALS)
+    if classes < 2:
+        return np.zeros(0)
+    roots = np.cumsum(np.sqrt(np.maximum(values, 0.0)))
+    cuts = np.searchsorted(roots, roots[-1] * np.arange(1, classes) / classes)
+    room = len(values) - MIN_CLASS_DEALS * np.arange(classes - 1, 0, -1)
+    cuts = np.minimum.accumulate(np.minimum(cuts, room)[::-1])[::-1]
+    edges = np.unique(values[cuts])
+    return np.asarray(edges[edges > values[0]])
+
+
+def _known(stays: StayTable, as_of: int) -> _Known:
+    """Cut the stays at the end of a day."""
+    rows = np.flatnonzero(stays.entered <= as_of)
+    deal, entered, left = stays.deal[rows], stays.entered[rows], stays.left[rows]
+    ended = left <= as_of
+    latest = np.full(int(deal.max(initial=0)) + 1, np.nan)
+    latest[deal] = stays.amount[rows]  # the stays of a deal follow in order: the last one known stays
+    edges = amount_edges(latest[np.unique(deal)])
+    amount = latest[deal]
+    missing = ~np.isfinite(amount)
+    amount_class = np.where(missing, len(edges) + 1, np.searchsorted(edges, np.nan_to_num(amount), side="right"))
+    wins = ended & stays.ended_in_win()[rows]
+    typical = float(stays.won_amount[rows][wins].mean()) if wins.any() else 0.0
+    return _Known(
+        stage=stays.stage[rows],
+        exit_code=np.where(ended, stays.next_stage[rows], -1),
+        days=np.where(ended, left, as_of) - entered,
+        days_ago=as_of - entered,
+        amount_class=amount_class.astype(np.int64),
+        n_classes=len(edges) + 2,
+        amount=np.where(missing, typical, amount),
+    )
+
+
+def _fit(known: _Known, n_open: int, n_stages: int) -> _Chain:
+    """Count exits and exposure by age bin, and by amount class within calendar periods.
+
+    A stay that ends on a day of total hazard L was exposed to 1/L - exp(-L)/(1 - exp(-L)) of that day on average; with this
+    exposure the daily lattice has a Poisson likelihood, and exits / exposure is its maximum.
+    """
+    cuts = [_age_bins(known, stage) for stage in range(n_open)]
+    starts = np.full((n_open, max(len(cut) for cut in cuts)), NEVER, dtype=np.int64)
+    for stage, cut in enumerate(cuts):
+        starts[stage, : len(cut)] = cut
+    exits, at_risk = count_exits(known.stage, known.exit_code, known.days, starts, n_stages)
+    ended = exits.sum(axis=1)
+    share = np.clip(ended / np.maximum(at_risk, 1.0), 1e-9, 1.0 - 1e-6)
+    total = -np.log1p(-share)
+    part_of_day = 1.0 / total - (1.0 - share) / share
+    exposure = at_risk - ended + ended * part_of_day
+    by_class, seen = count_exposure(
+        known.stage, known.exit_code, known.days, known.days_ago, known.amount_class, starts, part_of_day,
+        (known.n_classes, int(known.days_ago.max()) // PERIOD_DAYS + 1, n_stages, PERIOD_DAYS),
+    )  # fmt: skip
+    hazard = exits / np.maximum(exposure, 1e-9)[:, None, :]
+    expected = np.einsum("cpsb,sjb->cpsj", by_class, hazard)
+    level = seen.sum(axis=0) / np.maximum(expected.sum(axis=0), 1e-9)
+    smooth_exits, smooth_exposure = _with_neighbours(ended), _with_neighbours(exposure)
+    pilot = (smooth_exits + 0.5) / (smooth_exposure + 1.0)
+    mix = exits.sum(axis=2) / np.maximum(exits.sum(axis=(1, 2)), 1.0)[:, None]
+    return _Chain(
+        starts=starts,
+        shape=exits + PRIOR_EXITS * mix[:, :, None],
+        rate=(exposure + PRIOR_EXITS / pilot)[:, None, :],
+        exits=seen.sum(axis=1),
+        expected=(expected * level).sum(axis=1),
+    )
+
+
+def _age_bins(known: _Known, stage: int) -> Ints:
+    """First day of each age bin: a bin ends once it holds enough exits, if as many again are still to come."""
+    days = known.days[(known.stage == stage) & (known.exit_code >= 0)]
+    by_day = np.bincount(days, minlength=1)
+    to_come = len(days) - np.cumsum(by_day)
+    starts, held = [0], 0
+    for day in np.flatnonzero(by_day):
+        if held and by_day[day] >= EXITS_PER_BIN and starts[-1] < day:
+            starts.append(int(day))  # a day with many exits is not mixed with quiet ones before it
+            held = 0
+        held += int(by_day[day])
+        if held >= EXITS_PER_BIN and to_come[day] >= EXITS_PER_BIN:
+            starts.append(int(day) + 1)
+            held = 0
+    return np.array(starts, dtype=np.int64)
+
+
+def _with_neighbours(values: Floats) -> Floats:
+    """Sum of each bin and its two neighbours, shape (stage, bin)."""
+    padded = np.pad(values, ((0, 0), (1, 1)))
+    return np.asarray(padded[:, :-2] + padded[:, 1:-1] + padded[:, 2:])
+
+
+def _draw(chain: _Chain, rng: np.random.Generator) -> tuple[Floats, Floats]:
+    """Draws of hazards (draw, stage, code, bin) and amount factors (draw, class, stage, code)."""
+    hazards = rng.standard_gamma(np.broadcast_to(chain.shape, (HAZARD_DRAWS, *chain.shape.shape))) / chain.rate
+    weight = EFFECT_WEIGHTS[:, None, None, None]
+    evidence = (
+        gammaln(chain.exits + weight)
+        - gammaln(weight)
+        + weight * np.log(weight)
+        - (chain.exits + weight) * np.log(chain.expected + weight)
+    ).sum(axis=1)
+    probability = np.exp(evidence - evidence.max(axis=0))
+    cumulated = np.cumsum(probability / probability.sum(axis=0), axis=0)
+    uniform = rng.random((HAZARD_DRAWS, 1, *cumulated.shape[1:]))
+    chosen = EFFECT_WEIGHTS[np.minimum((uniform[..., None] > np.moveaxis(cumulated, 0, -1)).sum(axis=-1), 4)]
+    factors = rng.standard_gamma(chain.exits + chosen) / (chain.expected + chosen)
+    return hazards, factors
