@@ -14,7 +14,7 @@ the horizon. Segments share a part of their surprises.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from datetime import date
+from datetime import date, timedelta
 from typing import Any
 
 import numpy as np
@@ -148,9 +148,9 @@ def daily_intensity(
     path = arrivals.log_level[draws][:, None] + np.clip(path, -MAX_LOG_GROWTH, MAX_LOG_GROWTH)
     rate = np.exp(path) * _gamma_noise(mixed[:, :, 1], arrivals.noise_shape[draws][:, None])
 
-    calendar = pd.date_range(pd.Timestamp(arrivals.as_of) + pd.Timedelta(days=1), periods=days)
+    calendar = pd.date_range(arrivals.as_of + timedelta(days=1), periods=days)
     week = np.arange(days) // 7
-    middle = pd.date_range(pd.Timestamp(arrivals.as_of) + pd.Timedelta(days=4), periods=weeks, freq="7D")
+    middle = pd.date_range(arrivals.as_of + timedelta(days=4), periods=weeks, freq="7D")
     rate = rate * arrivals.season[draws][:, middle.month.to_numpy() - 1, None]
     by_day = rate[:, week].transpose(0, 2, 1)
     return np.ascontiguousarray(by_day * arrivals.weekday[draws][:, :, calendar.weekday.to_numpy()])

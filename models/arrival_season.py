@@ -4,7 +4,7 @@ Log counts per week are a broken line (a bend every half year) plus a month effe
 linear model with an exact normal posterior. Month effects add up to zero.
 """
 
-from datetime import date
+from datetime import date, timedelta
 
 import numpy as np
 import pandas as pd
@@ -62,7 +62,7 @@ def draw_season(
 
 def _months(weeks: int, as_of: date) -> NDArray[np.int64]:
     """Month (0 to 11) of the middle day of each past week, oldest first."""
-    last_middle = pd.Timestamp(as_of) - pd.Timedelta(days=3)
+    last_middle = as_of - timedelta(days=3)
     return pd.date_range(end=last_middle, periods=weeks, freq="7D").month.to_numpy(np.int64) - 1
 
 

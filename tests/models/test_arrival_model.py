@@ -1,0 +1,242 @@
+"""The arrival model against closed forms, planted series and the laws of its streams."""
+
+import json
+from dataclasses import replace
+from datetime import date
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from models.amount_model import ALL_WON, AmountPosterior
+from models.arrival_filter import LEVEL_SDS, NOISE_SHAPES, filter_levels, log_negative_binomial, weekly_counts
+from models.arrival_model import ArrivalPosterior, daily_intensity, fit_arrivals
+from models.errors import SettingsError
+
+AS_OF = date(2026, 6, 30)
+CELLS = np.zeros((1, 0), dtype=np.int32)
+DRAWS = 400
+
+
+def plain_amounts(draws: int = DRAWS) -> AmountPosterior:
+    one = np.ones((draws, 1))
+    return AmountPosterior(one, 0 * one, one, np.array([10.0]), np.array([0, 1]), 0 * one, (ALL_WON,))
+
+
+def deals(counts: np.ndarray, *, segment: str = "", as_of: date = AS_OF) -> pd.DataFrame:
+    """One row per arrival; ``counts`` by day, the last one on the as-of date."""
+    days = pd.date_range(end=pd.Timestamp(as_of), periods=len(counts))
+    return pd.DataFrame({"arrived_on": np.repeat(days, counts), "stage": 0, "cell": 0, "segment": segment})
+
+
+def fit(rows: pd.DataFrame, *, draws: int = DRAWS, seed: int = 1, as_of: date = AS_OF) -> ArrivalPosterior:
+    return fit_arrivals(rows, plain_amounts(draws), as_of=as_of, cells=CELLS, draws=draws, seed=seed)
+
+
+def planted(
+    draws: int, *, rate: float = 7.0, level_sd: float = 0.0, noise: float = np.inf, groups: int = 1
+) -> ArrivalPosterior:
+    shape = (draws, groups)
+    return ArrivalPosterior(
+        as_of=AS_OF,
+        groups=tuple(f"g{place}" for place in range(groups)),
+        cells=CELLS,
+        combo_cell=np.zeros(groups, dtype=np.int64),
+        combo_stage=np.zeros(groups, dtype=np.int64),
+        combo_group=np.arange(groups),
+        combo_pool=np.zeros(groups, dtype=np.int64),
+        mix=np.ones(shape),
+        log_level=np.full(shape, np.log(rate)),
+        growth=np.zeros(shape),
+        level_sd=np.full(shape, level_sd),
+        noise_shape=np.full(shape, noise),
+        common=0.0,
+        season=np.ones((draws, 12)),
+        weekday=np.full((*shape, 7), 1 / 7),
+    )
+
+
+def test_poisson_limit_is_the_planted_rate() -> None:
+    intensity = daily_intensity(planted(3, rate=14.0), days=10, draws=np.arange(3), seed=1)
+    np.testing.assert_allclose(intensity, 2.0)
+
+
+def test_noise_and_level_have_their_closed_forms() -> None:
+    """Weekly sums: mean kept, relative variance exp(k sd^2) (1 + 1/r) - 1 after k steps."""
+    draws, sd, shape = 40_000, 0.15, 8.0
+    weekly = daily_intensity(planted(draws, level_sd=sd, noise=shape), days=28, draws=np.arange(draws), seed=3)
+    sums = weekly.reshape(draws, 4, 7).sum(2)
+    exact = np.exp(np.arange(1, 5) * sd**2) * (1 + 1 / shape) - 1
+    np.testing.assert_allclose(sums.mean(0), 7.0, rtol=0.02)
+    np.testing.assert_allclose(sums.var(0) / 49, exact, rtol=0.05)
+
+
+def test_groups_share_surprises_as_stated() -> None:
+    shared = replace(planted(20_000, level_sd=0.2, groups=2), common=0.6)
+    log_level = np.log(daily_intensity(shared, days=7, draws=np.arange(20_000), seed=5)[:, :, 0])
+    assert np.corrcoef(log_level.T)[0, 1] == pytest.approx(0.6, abs=0.02)
+
+
+def test_streams_hang_on_the_draw_alone() -> None:
+    arrivals = planted(50, level_sd=0.1, noise=5.0, groups=2)
+    whole = daily_intensity(arrivals, days=60, draws=np.arange(50), seed=9)
+    some = np.array([41, 3, 17])
+    np.testing.assert_array_equal(daily_intensity(arrivals, days=60, draws=some, seed=9), whole[some])
+    np.testing.assert_array_equal(daily_intensity(arrivals, days=25, draws=np.arange(50), seed=9), whole[..., :25])
+    assert (daily_intensity(arrivals, days=60, draws=some, seed=10) != whole[some]).any()
+
+
+def test_gamma_poisson_is_exact_in_the_limit() -> None:
+    """Without mobility, growth and noise the filter is the conjugate update of a Gamma(1, 1 / mean) prior."""
+    counts = np.array([[3.0], [5.0], [0.0], [4.0]])
+    grid = filter_levels(counts, np.ones_like(counts), None)
+    still = (grid.level_sd == 0) & np.isinf(grid.noise_shape) & (grid.growth == 0)
+    prior_rate = 1 / ((12 + 0.5) / (4 + 0.5))
+    assert grid.shape[0, still].item() == pytest.approx(1 + 12)
+    assert grid.rate[0, still].item() == pytest.approx(prior_rate + 4)
+    evidence = stats.nbinom.logpmf(3, 1, prior_rate / (prior_rate + 1))
+    evidence += stats.nbinom.logpmf(5, 4, (prior_rate + 1) / (prior_rate + 2))
+    evidence += stats.nbinom.logpmf(0, 9, (prior_rate + 2) / (prior_rate + 3))
+    evidence += stats.nbinom.logpmf(4, 9, (prior_rate + 3) / (prior_rate + 4))
+    prior = np.log(LEVEL_SDS[0.0] * NOISE_SHAPES[np.inf] * 0.5)
+    assert grid.log_weight[0, still].item() == pytest.approx(prior + evidence)
+
+
+def test_negative_binomial_sums_to_one_with_its_moments() -> None:
+    counts = np.arange(2000.0)
+    p = np.exp(log_negative_binomial(counts, np.full(2000, 6.0), np.full(2000, 0.4)))
+    mean = (p * counts).sum()
+    assert p.sum() == pytest.approx(1)
+    assert mean == pytest.approx(6)
+    assert (p * counts**2).sum() - mean**2 == pytest.approx(6 + 0.4 * 36)
+
+
+def test_no_week_is_cut_short() -> None:
+    """Every arrival after the first day is counted once, and exposure adds up to the days watched."""
+    rng = np.random.default_rng(4)
+    day = np.concatenate([[-100], -rng.integers(0, 100, 300)])
+    counts, exposure = weekly_counts(day, np.zeros(301, dtype=np.int64), 1)
+    assert counts.sum() == 300
+    assert exposure.sum() * 7 == pytest.approx(100)
+
+
+def simulated_weeks(
+    rng: np.random.Generator, weeks: int, *, rate: float, level_sd: float, growth: float, noise: float
+) -> np.ndarray:
+    level = np.log(rate) + np.cumsum(rng.normal(growth, level_sd, weeks))
+    return rng.poisson(np.exp(level) * rng.gamma(noise, 1 / noise, weeks))
+
+
+@pytest.mark.parametrize(
+    ("level_sd", "growth", "noise"),
+    [(0.0, 0.0, 1e6), (0.0, 0.0, 6.0), (0.06, 0.0, 20.0), (0.0, 0.008, 30.0)],
+    ids=["poisson", "overdispersed", "moving", "growing"],
+)
+def test_ranges_of_weekly_counts_hold(level_sd: float, growth: float, noise: float) -> None:
+    """80 % ranges of the next 1, 4 and 12 weeks over sixty series cover as the binomial allows (ends included)."""
+    rng, series, horizon = np.random.default_rng([int(1000 * level_sd), int(1e4 * growth), int(noise)]), 60, 12
+    hits = np.zeros(3)
+    for seed in range(series):
+        weekly = simulated_weeks(rng, 60 + horizon, rate=12.0, level_sd=level_sd, growth=growth, noise=noise)
+        by_day = np.stack([rng.multinomial(n, np.full(7, 1 / 7)) for n in weekly]).ravel()
+        fitted = fit(deals(by_day[: 60 * 7]), seed=seed)
+        intensity = daily_intensity(fitted, days=7 * horizon, draws=np.arange(DRAWS), seed=seed)[:, 0]
+        counts = np.cumsum(rng.poisson(intensity.reshape(DRAWS, horizon, 7).sum(2)), axis=1)
+        for place, weeks in enumerate((1, 4, 12)):
+            lower, upper = np.quantile(counts[:, weeks - 1], [0.1, 0.9])
+            hits[place] += lower <= weekly[60 : 60 + weeks].sum() <= upper
+    assert (hits >= stats.binom.ppf(0.001, series, 0.8)).all(), hits
+    assert (hits <= stats.binom.ppf(0.9995, series, 0.9)).all(), hits
+
+
+def total_width(fitted: ArrivalPosterior, days: int) -> float:
+    counts = daily_intensity(fitted, days=days, draws=np.arange(fitted.n_draws), seed=1).sum((1, 2))
+    return float(np.subtract(*np.quantile(counts, [0.9, 0.1])) / np.median(counts))
+
+
+def test_little_history_is_wide_and_ranges_widen() -> None:
+    rng = np.random.default_rng(6)
+    long, short = fit(deals(rng.poisson(3, 7 * 80))), fit(deals(rng.poisson(3, 14)))
+    assert total_width(short, 28) > 1.5 * total_width(long, 28)
+    rate = daily_intensity(long, days=182, draws=np.arange(DRAWS), seed=1)[:, 0]
+    assert rate[:, -7:].sum(1).std() > rate[:, :7].sum(1).std()
+
+
+def test_weekends_stay_quiet() -> None:
+    days = pd.date_range(end=pd.Timestamp(AS_OF), periods=364)
+    fitted = fit(deals(np.where(days.weekday < 5, 4, 0)))
+    share = fitted.weekday.mean((0, 1))
+    assert share[5:].max() < 0.005
+    intensity = daily_intensity(fitted, days=14, draws=np.arange(DRAWS), seed=1).mean((0, 1))
+    weekend = pd.date_range("2026-07-01", periods=14).weekday >= 5
+    assert intensity[weekend].max() < 0.1 * intensity[~weekend].min()
+
+
+@pytest.mark.parametrize(("years", "believed"), [(4, True), (1, False)])
+def test_season_needs_years(years: int, believed: bool) -> None:
+    rng = np.random.default_rng(8)
+    days = pd.date_range(end=pd.Timestamp(AS_OF), periods=years * 365)
+    factor = np.where(days.month.isin([7, 8]), 0.4, 1.0)
+    fitted = fit(deals(rng.poisson(4 * factor)))
+    summer = fitted.season[:, 6:8].mean() / fitted.season[:, :6].mean()
+    assert (summer < 0.6) == believed
+    if not believed:
+        np.testing.assert_array_equal(fitted.season, 1.0)
+
+
+def test_no_season_is_not_invented() -> None:
+    fitted = fit(deals(np.random.default_rng(9).poisson(4, 4 * 365)))
+    effects = np.log(fitted.season).mean(0)
+    assert np.abs(effects).max() < 0.1
+
+
+def test_segments_with_common_luck_are_seen_to_share_it() -> None:
+    rng = np.random.default_rng(10)
+    weeks = 150
+    luck = rng.gamma(4, 1 / 4, weeks)
+    together = [deals(rng.poisson(np.repeat(luck, 7) * 4), segment=name) for name in ("a", "b", "c")]
+    apart = [deals(rng.poisson(np.repeat(rng.gamma(4, 1 / 4, weeks), 7) * 4), segment=name) for name in ("a", "b", "c")]
+    assert fit(pd.concat(together)).common > 0.6
+    assert fit(pd.concat(apart)).common < 0.3
+
+
+def test_kinds_keep_their_shares() -> None:
+    rng = np.random.default_rng(11)
+    rows = pd.concat([deals(rng.poisson(3, 300), segment=name) for name in ("a", "b")])
+    rows["stage"] = rng.choice(2, len(rows), p=[0.75, 0.25])
+    fitted = fit(rows)
+    for group in range(2):
+        member = fitted.combo_group == group
+        np.testing.assert_allclose(fitted.mix[:, member].sum(1), 1.0)
+        assert fitted.mix[:, member & (fitted.combo_stage == 0)].mean() == pytest.approx(0.75, abs=0.06)
+
+
+def test_nothing_after_the_as_of_date_is_seen() -> None:
+    rows = deals(np.full(200, 2))
+    later = pd.concat([rows, deals(np.full(30, 50), as_of=date(2026, 7, 30))])
+    one, two = fit(rows), fit(later)
+    for name, values in one.to_arrays()[0].items():
+        np.testing.assert_array_equal(getattr(two, name), values)
+
+
+def test_saved_and_loaded_is_the_same() -> None:
+    fitted = fit(deals(np.full(100, 2)))
+    arrays, meta = fitted.to_arrays()
+    again = ArrivalPosterior.from_arrays(arrays, json.loads(json.dumps(meta)))
+    assert (again.as_of, again.groups, again.common) == (fitted.as_of, fitted.groups, fitted.common)
+    for name, values in arrays.items():
+        np.testing.assert_array_equal(getattr(again, name), values)
+
+
+@pytest.mark.parametrize("counts", [[], [1], [0, 3, 0]], ids=["none", "one today", "one day"])
+def test_hardly_any_history_is_legal(counts: list[int]) -> None:
+    fitted = fit(deals(np.array(counts, dtype=int)))
+    intensity = daily_intensity(fitted, days=30, draws=np.arange(DRAWS), seed=1)
+    assert intensity.shape == (DRAWS, len(fitted.groups), 30)
+    assert np.isfinite(intensity).all()
+
+
+def test_columns_must_fit_the_groups() -> None:
+    with pytest.raises(SettingsError, match="one column per group"):
+        replace(planted(3), groups=("a", "b"))
