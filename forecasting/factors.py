@@ -1,0 +1,109 @@
+"""Segments and covariates as factors: text by its levels, numbers cut into classes with enough deals in each."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from models.history import UNSEEN_LEVEL, Factor
+
+MISSING_LEVEL = "(missing)"
+"""Level of a deal whose segment or category is not given."""
+MISSING_NUMBER = "missing"
+"""Last level of a number cut into classes: deals without the number."""
+ANY_NUMBER = "any"
+"""The only class of a number that too few deals have for a second class."""
+MAX_CLASSES = 5
+MIN_CLASS_DEALS = 60
+"""Classes of a number: five of them with at least 60 deals each separate what amounts do and still tell it from luck."""
+
+
+def category_factor(name: str, values: Sequence[object] | NDArray[np.object_]) -> Factor:
+    """Levels of a text column, sorted; a missing value is a level of its own."""
+    return Factor(name, tuple(sorted(set(as_levels(values).tolist()))))
+
+
+def as_levels(values: Sequence[object] | NDArray[np.object_]) -> NDArray[np.object_]:
+    """Values as level texts; whole numbers without a decimal point."""
+    column = pd.Series(values)
+    if pd.api.types.is_numeric_dtype(column):
+        column = column.map(lambda number: f"{number:.15g}", na_action="ignore")
+    return column.astype(object).where(column.notna(), MISSING_LEVEL).astype(str).to_numpy(dtype=object)
+
+
+def number_factor(name: str, values: NDArray[np.float64], *, weights: NDArray[np.float64] | None = None) -> Factor:
+    """Cut a number into at most five classes of equal sums of weight, with at least 60 values each.
+
+    Parameters
+    ----------
+    values : ndarray of float64, shape (deal,)
+        NaN = missing; then the factor has a last level ``missing``.
+    weights : ndarray of float64, shape (deal,), optional
+        Default: all equal, which makes the cut points quantiles.
+
+    Examples
+    --------
+    >>> factor = number_factor("seats", np.arange(300.0))
+    >>> factor.levels
+    ('under 60', '60 to 120', '120 to 180', '180 to 240', '240 and more')
+    >>> level_codes(factor, np.array([59.0, 60.0, 1e9])).tolist()
+    [0, 1, 4]
+    """
+    known = ~np.isnan(values)
+    edges = _class_edges(values[known], np.ones(int(known.sum())) if weights is None else weights[known])
+    texts = [f"{edge:,.10g}" for edge in edges]
+    levels = [f"{low} to {high}" for low, high in zip(texts, texts[1:], strict=False)]
+    levels = [f"under {texts[0]}", *levels, f"{texts[-1]} and more"] if texts else [ANY_NUMBER]
+    if not known.all():
+        levels.append(MISSING_NUMBER)
+    return Factor(name, tuple(levels), tuple(edges))
+
+
+def _class_edges(values: NDArray[np.float64], weights: NDArray[np.float64]) -> list[float]:
+    """Cut points with three significant digits; classes with too few values join the class below."""
+    if len(values) < 2 * MIN_CLASS_DEALS:
+        return []
+    order = np.argsort(values, kind="stable")
+    ranked, reached = values[order], np.cumsum(weights[order])
+    places = np.searchsorted(reached, reached[-1] * np.arange(1, MAX_CLASSES) / MAX_CLASSES, side="right")
+    wanted = {float(f"{edge:.3g}") for edge in ranked[np.minimum(places, len(ranked) - 1)]}
+    edges: list[float] = []
+    above = len(ranked)
+    for edge in sorted(wanted, reverse=True):
+        below = int(np.searchsorted(ranked, edge, side="left"))
+        if above - below >= MIN_CLASS_DEALS and below >= MIN_CLASS_DEALS:
+            edges.insert(0, edge)
+            above = below
+    return edges
+
+
+def is_number(factor: Factor) -> bool:
+    """Whether the levels are classes of a number."""
+    return bool(factor.edges) or factor.levels[:1] == (ANY_NUMBER,)
+
+
+def level_codes(factor: Factor, values: NDArray[np.float64] | NDArray[np.object_]) -> NDArray[np.int32]:
+    """Level code of each value, ``UNSEEN_LEVEL`` where the factor does not know it."""
+    if is_number(factor):
+        numbers = np.asarray(values, dtype=np.float64)
+        codes = np.searchsorted(np.array(factor.edges), numbers, side="right").astype(np.int32)
+        missing = factor.levels.index(MISSING_NUMBER) if factor.levels[-1] == MISSING_NUMBER else UNSEEN_LEVEL
+        codes[np.isnan(numbers)] = missing
+        return codes
+    place = {level: code for code, level in enumerate(factor.levels)}
+    uniques, inverse = np.unique(np.asarray(values, dtype=object), return_inverse=True)
+    return np.array([place.get(str(value), UNSEEN_LEVEL) for value in uniques], dtype=np.int32)[inverse]
+
+
+def distinct_cells(codes: NDArray[np.int32]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+    """Distinct rows of ``codes[row, factor]`` in lexicographic order, and the place of each row among them."""
+    if codes.shape[1] == 0 or len(codes) == 0:
+        return np.zeros((1, codes.shape[1]), dtype=np.int32), np.zeros(len(codes), dtype=np.int64)
+    place = np.zeros(len(codes), dtype=np.int64)
+    first = np.zeros(1, dtype=np.int64)
+    for factor in range(codes.shape[1]):
+        # compressed after every factor, so that the key cannot overflow however many factors there are
+        key = place * (int(codes[:, factor].max()) + 2) + codes[:, factor] + 1
+        _, first, place = np.unique(key, return_index=True, return_inverse=True)
+    return np.ascontiguousarray(codes[first]), place.astype(np.int64)
