@@ -1,0 +1,164 @@
+"""Revenue on its way to a target, and how likely each amount is to be reached."""
+
+from datetime import date
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
+from matplotlib.ticker import MultipleLocator, PercentFormatter
+
+from forecasting.plots.style import (
+    BAND, BAND_ALPHA, HAIRLINE, INK, PAPER, QUIET, SOURCE_COLOURS, SOURCE_NAMES, TARGET, look, money_axis, new_axes,
+)  # fmt: skip
+from forecasting.revenue import Period, target_span
+from forecasting.revenue_path import attainment_curve, revenue_path
+from forecasting.words import chance, day, money
+
+if TYPE_CHECKING:
+    from forecasting.forecast import Forecast
+
+BANDS = (("p025", "p975", "95%"), ("p10", "p90", "80%"), ("p25", "p75", "50%"))
+COLUMN = (1.05, 1.13)
+"""Where the column of sources stands, as a share of the picture's width."""
+LABEL_STEP = 0.055
+"""Least distance of two labels, as a share of the height."""
+
+
+def fan(
+    forecast: "Forecast",
+    *,
+    period: Period = "month",
+    target: float | None = None,
+    by: str | date | None = None,
+    since: str | date | None = None,
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw revenue as it adds up day by day: median, 50, 80 and 95 % ranges, the target, and what it is made of.
+
+    Parameters
+    ----------
+    forecast : Forecast
+    period : {"day", "week", "month", "quarter", "year"}
+        Counting starts with the period that holds the as-of date, unless ``since`` is given.
+    target : float, optional
+        Drawn as a line, with the probability of reaching it.
+    by : date, optional
+        Last day; the end of the forecast by default.
+    since : date, optional
+    ax : Axes, optional
+        Drawn into if given.
+    """
+    span = target_span(forecast, by=forecast.until if by is None else by, since=since, period=period)
+    path = revenue_path(forecast, span)
+    with look():
+        ax = new_axes(10.5, 5.4) if ax is None else ax
+        end = path.iloc[-1]
+        top = max(float(end["p975"]), target or 0.0, float(end[["booked", "open", "new"]].sum()), 1e-9) * 1.1
+        ax.set_ylim(0, top)
+        ax.grid(axis="y", color=HAIRLINE)
+        _bands(ax, path)
+        _column(ax, end, top)
+        if target is not None:
+            reached = forecast.attainment(target=target, by=span.end, since=span.start)
+            _target_line(ax, target, f"target {money(target)}: {chance(reached)} likely", path)
+        ax.set_xlim(path["day"].iloc[0], path["day"].iloc[-1])
+        ax.xaxis.set_major_locator(locator := AutoDateLocator(maxticks=7))
+        ax.xaxis.set_major_formatter(ConciseDateFormatter(locator))
+        money_axis(ax.yaxis, forecast.currency)
+        ax.set_title(f"Revenue from {day(span.start)} to {day(span.end)}: {_range_words(end, forecast.currency)}")
+    return ax
+
+
+def _range_words(end: "pd.Series[float]", currency: str | None) -> str:
+    return f"{money(end['p50'], currency)}, 80% range {money(end['p10'])} to {money(end['p90'])}"
+
+
+def _bands(ax: Axes, path: pd.DataFrame) -> None:
+    when = path["day"].to_numpy()
+    for (low, high, name), alpha in zip(BANDS, BAND_ALPHA, strict=True):
+        ax.fill_between(when, path[low], path[high], color=BAND, alpha=alpha, linewidth=0, label=f"{name} range")
+    ax.plot(when, path["p50"], color=INK, linewidth=2.4, label="median", solid_capstyle="round")
+    ax.legend(loc="upper left", bbox_to_anchor=(-0.01, -0.11), ncols=4, frameon=False, fontsize=11, reverse=True)
+
+
+def _column(ax: Axes, end: "pd.Series[float]", top: float) -> None:
+    """Mean revenue at the end, by source, as a column beside the fan."""
+    blended = ax.get_yaxis_transform()
+    floor = label = 0.0
+    for source, colour in SOURCE_COLOURS.items():
+        size = float(end[source])
+        ax.fill_between(COLUMN, floor, floor + size, color=colour, linewidth=0, transform=blended, clip_on=False)
+        label = max(floor + size / 2, label + LABEL_STEP * top)
+        words = f"{SOURCE_NAMES[source]} {money(size)}"
+        ax.text(COLUMN[1] + 0.012, label, words, transform=blended, va="center", fontsize=11)
+        floor += size
+    mean = max(floor + LABEL_STEP * top, label + LABEL_STEP * top)
+    ax.text(COLUMN[1] + 0.012, mean, f"mean {money(floor)}", transform=blended, va="center", fontsize=11, color=QUIET)
+
+
+def _target_line(ax: Axes, target: float, words: str, path: pd.DataFrame) -> None:
+    ax.axhline(target, color=TARGET, linewidth=1.8, linestyle=(0, (5, 3)))
+    text = ax.annotate(
+        words, (0.99, target), xycoords=("axes fraction", "data"), xytext=(0, 5), textcoords="offset points",
+        ha="right", va="bottom", color=TARGET, fontsize=12, fontweight="bold",
+    )  # fmt: skip
+    text.set_bbox({"facecolor": PAPER, "alpha": 0.75, "edgecolor": "none", "pad": 1})
+
+
+def attainment(
+    forecast: "Forecast",
+    *,
+    by: str | date | None = None,
+    since: str | date | None = None,
+    period: Period = "month",
+    target: float | None = None,
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw the probability that revenue reaches an amount, for all amounts, with the target marked.
+
+    Parameters
+    ----------
+    forecast : Forecast
+    by, since, period
+        Days that count, as for :meth:`forecasting.forecast.Forecast.attainment`.
+    target : float, optional
+    ax : Axes, optional
+    """
+    span = target_span(forecast, by=forecast.until if by is None else by, since=since, period=period)
+    curve = attainment_curve(forecast, span)
+    low, high = float(curve["amount"].iloc[0]), float(curve["amount"].iloc[-1])
+    if target is not None:
+        low, high = min(low, target), max(high, target)
+    margin = 0.04 * (high - low) or 1.0
+    with look():
+        ax = new_axes(8.5, 4.8) if ax is None else ax
+        ax.set(xlim=(low - margin, high + margin), ylim=(0, 1.06))
+        ax.fill_between(curve["amount"], curve["probability"], color=BAND, alpha=0.18, linewidth=0)
+        ax.plot(curve["amount"], curve["probability"], color=BAND, linewidth=2.6)
+        for level in (0.9, 0.5, 0.1):
+            amount = float(np.interp(-level, -curve["probability"], curve["amount"]))
+            _mark(ax, amount, level, f"{level:.0%} for {money(amount)}", INK)
+        if target is not None:
+            reached = forecast.attainment(target=target, by=span.end, since=span.start)
+            ax.axvline(target, color=TARGET, linewidth=1.8, linestyle=(0, (5, 3)))
+            right = target - low < 0.25 * (high - low)
+            words = f"target {money(target)}\n{chance(reached)} likely"
+            ax.annotate(
+                words, (target, 0.03), xytext=(8 if right else -8, 0), textcoords="offset points", va="bottom",
+                ha="left" if right else "right", color=TARGET, fontsize=12, fontweight="bold", linespacing=1.2,
+            )  # fmt: skip
+            ax.plot(target, reached, "o", color=TARGET, markersize=8)
+        ax.yaxis.set_major_locator(MultipleLocator(0.25))
+        ax.yaxis.set_major_formatter(PercentFormatter(1))
+        ax.grid(axis="y", color=HAIRLINE)
+        money_axis(ax.xaxis, forecast.currency)
+        ax.set_title(f"How likely is at least this much by {day(span.end)}?")
+    return ax
+
+
+def _mark(ax: Axes, amount: float, level: float, words: str, colour: str) -> None:
+    """A point on the curve with its words to the right, where the falling curve leaves room."""
+    ax.plot(amount, level, "o", color=colour, markersize=6)
+    ax.annotate(words, (amount, level), xytext=(10, 3), textcoords="offset points", color=colour, fontsize=12, va="bottom")

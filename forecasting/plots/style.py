@@ -1,0 +1,75 @@
+"""One look for all pictures: colours with a fixed meaning, type that reads from the back of a room, money on axes."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+from forecasting.words import money
+
+INK, QUIET, HAIRLINE, PAPER = "#1d2b36", "#5f6f7b", "#d9dfe4", "#ffffff"
+BOOKED, OPEN, NEW = "#17405e", "#3d8eb9", "#a9d0e4"
+"""Sources of revenue, the surer the darker: won already, deals in the pipeline, deals not created yet."""
+SOURCE_COLOURS = {"booked": BOOKED, "open": OPEN, "new": NEW}
+SOURCE_NAMES = {"booked": "won already", "open": "open deals", "new": "deals to come"}
+BAND = "#3d8eb9"
+BAND_ALPHA = (0.16, 0.24, 0.42)
+"""Opacity of the bands from the widest to the narrowest."""
+TARGET, WON, LOST, BACK = "#c8502d", "#3f8f5b", "#a8b0b7", "#d9a441"
+
+_SETTINGS = {
+    "font.family": "DejaVu Sans",
+    "font.size": 12,
+    "axes.titlesize": 14,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.titlepad": 14,
+    "axes.labelcolor": QUIET,
+    "axes.edgecolor": HAIRLINE,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    "text.color": INK,
+    "xtick.color": QUIET,
+    "ytick.color": QUIET,
+    "xtick.major.size": 0,
+    "ytick.major.size": 0,
+    "figure.facecolor": PAPER,
+    "savefig.facecolor": PAPER,
+}
+
+
+@contextmanager
+def look() -> Iterator[None]:
+    """Use the settings of this module inside the block, and leave everybody else's alone."""
+    with mpl.rc_context(_SETTINGS):  # type: ignore[arg-type]
+        yield
+
+
+def new_axes(width: float, height: float) -> Axes:
+    """Axes of a new figure of pyplot, in inches, so that a notebook shows it."""
+    return plt.subplots(figsize=(width, height), layout="constrained")[1]
+
+
+def money_axis(axis: Any, currency: str | None) -> None:
+    """Few round ticks in thousands or millions on an x or y axis."""
+    axis.set_major_locator(MaxNLocator(nbins=5, steps=[1, 2, 2.5, 5, 10]))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: short_money(value)))
+    axis.set_label_text(currency or "", color=QUIET)
+
+
+def short_money(amount: float) -> str:
+    """Tick label: money without trailing zeros.
+
+    Examples
+    --------
+    >>> short_money(1_500_000), short_money(250_000), short_money(0)
+    ('1.5M', '250k', '0')
+    """
+    said = money(amount)
+    number, unit = (said[:-1], said[-1]) if said[-1] in "Mk" else (said.removesuffix("bn"), said[len(said.removesuffix("bn")) :])
+    return (number.rstrip("0").rstrip(".") if "." in number else number) + unit
