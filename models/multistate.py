@@ -226,11 +226,20 @@ def passage(
     return np.array(out)
 
 
-def lattice_exits(exits: Sequence[LatentTime], *, days: int, steps_per_day: int) -> Array:
-    """Probability of leaving by each exit during each step of a stay, on a lattice finer than the day.
+def lattice_exits(exits: Sequence[LatentTime], *, days: int, steps_per_day: int = 1, days_so_far: int = 0) -> Array:
+    """Probability of leaving by each exit during each further step of a stay, on a lattice finer than the day.
 
     The lattice model itself: hazards integrated over a step, proportional within it. A time in steps is a time in days
     with its location moved by ``log(steps_per_day)``.
+
+    Parameters
+    ----------
+    exits : sequence of LatentTime
+    days : int
+        Further days.
+    steps_per_day : int
+    days_so_far : int
+        The stay has lasted the days 0 .. days_so_far - 1.
 
     Returns
     -------
@@ -242,12 +251,12 @@ def lattice_exits(exits: Sequence[LatentTime], *, days: int, steps_per_day: int)
     >>> leave.round(6).tolist()
     [[0.048771, 0.046392]]
     """
-    shift = np.log(steps_per_day)
+    skipped = days_so_far * steps_per_day
     rows = []
     for exit_ in exits:
         theta = exit_.theta.copy()
-        theta[0] += shift
-        rows.append(exit_.family.daily_hazards(theta[None], days=days * steps_per_day)[0])
+        theta[0] += np.log(steps_per_day)
+        rows.append(exit_.family.daily_hazards(theta[None], days=skipped + days * steps_per_day)[0, skipped:])
     hazards = np.array(rows)
     total = hazards.sum(axis=0)
     before = np.concatenate([[0.0], np.cumsum(total)[:-1]])

@@ -9,7 +9,7 @@ from itertools import pairwise
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import optimize
+from scipy import optimize, special
 
 from models.durations import Family
 from models.history import STILL_OPEN
@@ -165,10 +165,43 @@ class MixtureFit:
     log_likelihood: float
 
 
-def fit_mixture(families: Sequence[Family], days: ArrayLike, exit_index: ArrayLike) -> MixtureFit:
-    r"""Fit the mixture form: where next, then how long given where.
+def mixture_log_likelihood(
+    share: ArrayLike, times: Sequence[LatentTime], days: ArrayLike, exit_index: ArrayLike
+) -> float:
+    r"""Log-likelihood of where next, then how long given where.
 
     A stay that ended by exit j after t contributes :math:`\pi_j f_j(t)`, one still open :math:`\sum_j \pi_j S_j(t)`.
+
+    Parameters
+    ----------
+    share : array_like, shape (exit,)
+        Probability of each exit.
+    times : sequence of LatentTime
+        Time to each exit, given that it is the one taken.
+    days : array_like, shape (stay,)
+    exit_index : array_like of int, shape (stay,)
+        Which exit, or ``STILL_OPEN``.
+
+    Examples
+    --------
+    >>> from models.multistate import latent_time
+    >>> times = [latent_time("exponential", {"scale": 2.0}), latent_time("exponential", {"scale": 4.0})]
+    >>> round(mixture_log_likelihood([0.5, 0.5], times, [2.0], [0]), 4)  # log 0.5 + log 0.5 - 1
+    -2.3863
+    """
+    lengths, taken = np.asarray(days, dtype=np.float64), np.asarray(exit_index)
+    open_days = lengths[taken == STILL_OPEN]
+    outlasted = np.full(len(open_days), -np.inf)
+    total = 0.0
+    for code, (log_share, time) in enumerate(zip(np.log(share), times, strict=True)):
+        own = lengths[taken == code]
+        total += len(own) * float(log_share) + float(np.sum(time.family.log_density(own, time.theta)))
+        outlasted = np.logaddexp(outlasted, log_share + time.family.log_survival(open_days, time.theta))
+    return total + float(np.sum(outlasted))
+
+
+def fit_mixture(families: Sequence[Family], days: ArrayLike, exit_index: ArrayLike) -> MixtureFit:
+    """Fit the mixture form: where next, then how long given where.
 
     Parameters
     ----------
@@ -192,30 +225,21 @@ def fit_mixture(families: Sequence[Family], days: ArrayLike, exit_index: ArrayLi
     """
     lengths, taken = np.asarray(days, dtype=np.float64), np.asarray(exit_index)
     cuts = np.cumsum([len(families) - 1, *(len(family.parameters) for family in families)])
-    open_days = lengths[taken == STILL_OPEN]
 
-    def unpack(point: Array) -> tuple[Array, list[Array]]:
-        logits = np.append(point[: cuts[0]], 0.0)
-        log_share = logits - np.logaddexp.reduce(logits)
-        return log_share, [point[start:end] for start, end in pairwise(cuts)]
+    def unpack(point: Array) -> tuple[Array, tuple[LatentTime, ...]]:
+        thetas = [point[start:end] for start, end in pairwise(cuts)]
+        times = tuple(LatentTime(family, theta) for family, theta in zip(families, thetas, strict=True))
+        return special.softmax(np.append(point[: cuts[0]], 0.0)), times
 
     def loss(point: Array) -> float:
-        log_share, thetas = unpack(point)
-        total = 0.0
-        outlasted = np.full(len(open_days), -np.inf)
-        for code, (family, theta) in enumerate(zip(families, thetas, strict=True)):
-            own = lengths[taken == code]
-            total += len(own) * log_share[code] + float(np.sum(family.log_density(own, theta)))
-            outlasted = np.logaddexp(outlasted, log_share[code] + family.log_survival(open_days, theta))
-        return -(total + float(np.sum(outlasted)))
+        return -mixture_log_likelihood(*unpack(point), lengths, taken)
 
-    start = np.concatenate(
-        [
-            np.zeros(len(families) - 1),
-            *(_starting_theta(family, lengths[taken == code].mean()) for code, family in enumerate(families)),
-        ]
+    starts = [_starting_theta(family, lengths[taken == code].mean()) for code, family in enumerate(families)]
+    found = optimize.minimize(
+        loss,
+        np.concatenate([np.zeros(len(families) - 1), *starts]),
+        jac="3-point",
+        method="BFGS",
+        options={"gtol": GRADIENT_TOLERANCE},
     )
-    found = optimize.minimize(loss, start, jac="3-point", method="BFGS", options={"gtol": GRADIENT_TOLERANCE})
-    log_share, thetas = unpack(found.x)
-    times = tuple(LatentTime(family, theta) for family, theta in zip(families, thetas, strict=True))
-    return MixtureFit(np.exp(log_share), times, -float(found.fun))
+    return MixtureFit(*unpack(found.x), -float(found.fun))

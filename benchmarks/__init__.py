@@ -1,0 +1,1 @@
+"""Benchmarks: speed, accuracy and the reference values, each one command that prints its numbers."""
