@@ -1,0 +1,103 @@
+"""How work is cut and where it runs; neither changes a bit of the result.
+
+Draws are cut into blocks at even draw numbers, deals into chunks of groups. Blocks go to threads (the kernels release
+the interpreter lock) or to any :class:`concurrent.futures.Executor`: a process pool, or a Dask cluster through
+``Client.get_executor()``. What comes back are integers, whose sum does not depend on the order of addition.
+"""
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
+from contextlib import nullcontext
+from dataclasses import dataclass
+from itertools import islice
+from typing import Literal
+
+from models.errors import SettingsError
+
+Sampler = Literal["auto", "fate", "paths"]
+MEGABYTE = 2**20
+MAX_BLOCK_DRAWS = 64
+"""Larger blocks gain nothing: a block's fixed cost is under a millisecond."""
+WAITING_PER_WORKER = 2
+"""Blocks handed out beyond the running ones, so that no worker idles and memory stays bounded."""
+
+
+@dataclass(frozen=True)
+class EngineOptions:
+    """How the engine may work; no option changes what it answers, ``sampler`` excepted.
+
+    Parameters
+    ----------
+    memory_mb : int
+        Budget for tables and blocks in work, beyond inputs and results.
+    threads : int
+        Threads when no executor is given.
+    sampler : {"auto", "fate", "paths"}
+        ``fate`` decides each deal by one uniform against exact win probabilities, ``paths`` plays every stay. Same
+        distribution, other random numbers; ``auto`` takes the faster one for the size.
+    executor : concurrent.futures.Executor or None
+        Where blocks run instead of threads.
+    progress : callable or None
+        Called with (draws done, draws) after each block, from the calling thread.
+    detail_draws : int
+        Draws, evenly spaced, over which details per deal (kinds of lost, ever won, closed by day) are averaged.
+    """
+
+    memory_mb: int = 400
+    threads: int = 2
+    sampler: Sampler = "auto"
+    executor: Executor | None = None
+    progress: Callable[[int, int], None] | None = None
+    detail_draws: int = 100
+
+    def __post_init__(self) -> None:
+        if self.sampler not in ("auto", "fate", "paths"):
+            raise SettingsError(f"sampler must be 'auto', 'fate' or 'paths', got {self.sampler!r}")
+        for name in ("memory_mb", "threads", "detail_draws"):
+            if getattr(self, name) < 1:
+                raise SettingsError(f"{name} must be at least 1, got {getattr(self, name)}")
+
+    @property
+    def workers(self) -> int:
+        """Blocks that run at the same time, as far as is known."""
+        return self.threads if self.executor is None else (os.cpu_count() or 1)
+
+    def draws_per_block(self, bytes_per_draw: int) -> int:
+        """Draws in a block, an even number within the memory budget."""
+        budget = self.memory_mb * MEGABYTE // (2 * (self.workers + WAITING_PER_WORKER))
+        return max(2, min(MAX_BLOCK_DRAWS, budget // max(bytes_per_draw, 1)) // 2 * 2)
+
+
+def cut_draws(draws: int, size: int) -> list[tuple[int, int]]:
+    """First and past-the-last draw of each block.
+
+    Examples
+    --------
+    >>> cut_draws(5, 2)
+    [(0, 2), (2, 4), (4, 5)]
+    """
+    return [(start, min(start + size, draws)) for start in range(0, draws, size)]
+
+
+def run_blocks[Task, Result](
+    run: Callable[[Task], Result], tasks: Iterable[Task], options: EngineOptions
+) -> Iterator[Result]:
+    """Results of ``run(task)`` as they come, with a bounded number of tasks in the air."""
+    tasks = iter(tasks)
+    if options.executor is None and options.threads == 1:
+        yield from map(run, tasks)
+        return
+    pool = ThreadPoolExecutor(options.threads) if options.executor is None else nullcontext(options.executor)
+    with pool as executor:
+        window = options.workers + WAITING_PER_WORKER
+        pending: set[Future[Result]] = {executor.submit(run, task) for task in islice(tasks, window)}
+        try:
+            while pending:
+                done, pending = wait(pending, return_when=FIRST_COMPLETED)
+                for future in done:
+                    yield future.result()
+                pending |= {executor.submit(run, task) for task in islice(tasks, len(done))}
+        finally:
+            for future in pending:
+                future.cancel()

@@ -1,0 +1,124 @@
+"""From an open pipeline to the arrays kernels take: deals sorted into groups that share their fate's probabilities."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from forecasting.engine.amounts import AmountDraws
+from forecasting.engine.fate import DealArrays
+from forecasting.engine.streams import deal_keys
+
+if TYPE_CHECKING:
+    from forecasting.pipeline import OpenPipeline
+    from models.amount_model import AmountPosterior
+
+
+@dataclass(frozen=True)
+class GroupedDeals:
+    """Open deals as the samplers take them.
+
+    Parameters
+    ----------
+    arrays : DealArrays
+        Sorted by (cell, stage, days in stage); ``group_cell`` counts rows of ``cells``.
+    cells : ndarray of int32, shape (cell, factor)
+        Only the cells that hold an open deal.
+    group_of_deal : ndarray of int32, shape (deal,)
+        Group of each deal in the order of the pipeline.
+    segments : tuple of str
+        Segment labels, sorted.
+    """
+
+    arrays: DealArrays
+    cells: NDArray[np.int32]
+    group_of_deal: NDArray[np.int32]
+    segments: tuple[str, ...]
+
+    @property
+    def max_age(self) -> int:
+        """Most days any deal has spent in its stage; -1 without deals."""
+        return int(self.arrays.group_age.max(initial=-1))
+
+
+def group_deals(pipeline: "OpenPipeline", amounts: "AmountPosterior | None") -> GroupedDeals:
+    """Sort and group the open deals and translate ids, segments and amounts into numbers."""
+    deals = pipeline.deals
+    cell, stage, age = (deals[name].to_numpy(dtype=np.int64) for name in ("cell", "stage", "days_in_stage"))
+    used_cells, cell = np.unique(cell, return_inverse=True)
+    ages = int(age.max(initial=0)) + 1
+    code = (cell * pipeline.graph.n_open + stage) * ages + age
+    order = np.argsort(code, kind="stable")
+    sorted_code = code[order]
+    starts = np.flatnonzero(np.r_[True, sorted_code[1:] != sorted_code[:-1]]) if len(code) else np.empty(0, np.int64)
+    group = np.zeros(len(code), dtype=np.int32)
+    group[starts[1:]] = 1
+    group = np.cumsum(group, dtype=np.int32)
+    segment, segments = pd.factorize(deals["segment"], sort=True)
+    first = order[starts]
+    amount = deals["amount"].to_numpy(dtype=np.float64)
+    arrays = DealArrays(
+        group_cell=cell[first],
+        group_stage=stage[first],
+        group_age=age[first],
+        group=group,
+        key=deal_keys(deals["deal_id"].to_numpy(dtype=object))[order],
+        amount=np.nan_to_num(amount)[order],
+        segment=segment.astype(np.int32)[order],
+        pool_group=_pool_groups(amount, segment, stage, tuple(segments), amounts)[order],
+    )
+    group_of_deal = np.empty(len(code), dtype=np.int32)
+    group_of_deal[order] = group
+    return GroupedDeals(arrays, pipeline.cells[used_cells], group_of_deal, tuple(str(label) for label in segments))
+
+
+def _pool_groups(
+    amount: NDArray[np.float64],
+    segment: NDArray[np.intp],
+    stage: NDArray[np.int64],
+    segments: tuple[str, ...],
+    amounts: "AmountPosterior | None",
+) -> NDArray[np.int32]:
+    """Amount pool of each deal whose amount is missing, -1 for the others."""
+    groups = np.full(len(amount), -1, dtype=np.int32)
+    missing = np.flatnonzero(np.isnan(amount))
+    if amounts is None or not len(missing):
+        return groups
+    for label, code in sorted({(int(segment[i]), int(stage[i])) for i in missing}):
+        rows = missing[(segment[missing] == label) & (stage[missing] == code)]
+        groups[rows] = amounts.missing_group(segments[label], code)
+    return groups
+
+
+def amount_draws(amounts: "AmountPosterior | None", draws: NDArray[np.int64], n_stages: int) -> AmountDraws:
+    """The amount model's arrays for some draws; without a model amounts stay as they are."""
+    if amounts is None:
+        flat = np.ones((len(draws), n_stages))
+        return AmountDraws(flat, flat, flat, np.zeros(1), np.array([0, 1]), np.zeros((len(draws), 1)))
+    return AmountDraws(
+        np.ascontiguousarray(amounts.same_probability[draws]),
+        np.ascontiguousarray(amounts.log_ratio_mean[draws]),
+        np.ascontiguousarray(amounts.log_ratio_sd[draws]),
+        np.ascontiguousarray(amounts.pool, dtype=np.float64),
+        np.ascontiguousarray(amounts.pool_start, dtype=np.int64),
+        np.ascontiguousarray(amounts.pool_log_scale[draws]),
+    )
+
+
+def slice_groups(deals: DealArrays, first: int, last: int) -> DealArrays:
+    """The deals of groups ``first .. last - 1``, groups renumbered from zero."""
+    if first == 0 and last == len(deals.group_cell):
+        return deals
+    start, stop = np.searchsorted(deals.group, [first, last])
+    return DealArrays(
+        deals.group_cell[first:last],
+        deals.group_stage[first:last],
+        deals.group_age[first:last],
+        deals.group[start:stop] - np.int32(first),
+        deals.key[start:stop],
+        deals.amount[start:stop],
+        deals.segment[start:stop],
+        deals.pool_group[start:stop],
+    )

@@ -1,0 +1,84 @@
+"""What becomes of each deal, exactly: kinds of ending by the horizon, ever won, closed by day."""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from forecasting.engine.compiled import jit_kernel
+from forecasting.engine.fate import Clock, DealArrays, win_probabilities
+from forecasting.engine.renewal import eventual_aged_values, eventual_entry_values, exit_probabilities
+from models.hazards import LatticeHazards
+
+
+class DetailMeans(NamedTuple):
+    """Means over draws: ``ended[group, terminal]`` by the horizon, ``ever_won[group]``, ``closed[group, day]``."""
+
+    ended: NDArray[np.float64]
+    ever_won: NDArray[np.float64]
+    closed: NDArray[np.float64]
+
+
+def close_day_grid(horizon: int, long_horizon: int) -> NDArray[np.int64]:
+    """Days at which "closed by" is asked: daily at first, then ever coarser (2 % steps), horizon and end included."""
+    coarse = np.unique(np.rint(60.0 * 1.02 ** np.arange(1 + math.ceil(math.log(max(long_horizon, 61) / 60.0, 1.02)))))
+    days = np.unique(np.concatenate([np.arange(1, 61), coarse.astype(np.int64), [horizon, long_horizon]]))
+    return days[days <= long_horizon].astype(np.int64)
+
+
+def detail_means(
+    hazards: LatticeHazards,
+    deals: DealArrays,
+    clock: Clock,
+    *,
+    n_codes: int,
+    won_codes: tuple[int, ...],
+    close_days: NDArray[np.int64],
+) -> DetailMeans:
+    """Average the details of each group over the draws of ``hazards``."""
+    n_draws, n_stages, n_groups = len(hazards.base), len(hazards.next_stage), len(deals.group_cell)
+    ended, closed = np.zeros((n_groups, n_codes - n_stages)), np.zeros((n_groups, len(close_days)))
+    ever = np.zeros(n_groups)
+    one, grid = np.empty((n_groups, 1)), np.empty((n_groups, len(close_days)))
+    any_end = (np.arange(n_codes) >= n_stages).astype(np.float64)
+    any_win = np.isin(np.arange(n_codes), won_codes).astype(np.float64)
+    sharp = np.zeros(len(close_days))
+    for i in range(n_draws):
+        draw = hazards.base[i], hazards.effect[i], hazards.next_stage
+        for code in range(n_stages, n_codes):
+            only = (np.arange(n_codes) == code).astype(np.float64)
+            win_probabilities(*draw, only, deals, clock.day[i, -1:], clock.fraction[i, -1:], one)
+            ended[:, code - n_stages] += one[:, 0]
+        win_probabilities(*draw, any_end, deals, close_days, sharp, grid)
+        closed += grid
+        _add_eventual(*draw, any_win, deals, ever)
+    return DetailMeans(ended / n_draws, ever / n_draws, closed / n_draws)
+
+
+@jit_kernel
+def _add_eventual(
+    base: NDArray[np.float64],
+    effect: NDArray[np.float64],
+    next_stage: NDArray[np.int16],
+    value: NDArray[np.float64],
+    deals: DealArrays,
+    out: NDArray[np.float64],
+) -> None:
+    n_stages, n_slots, n_days = base.shape
+    leave_to, stay = np.empty((n_stages, n_slots, n_days)), np.empty((n_stages, n_days))
+    entry = value.copy()
+    rows = np.empty(len(out))
+    n_groups = len(deals.group_cell)
+    start = 0
+    while start < n_groups:
+        cell, k = deals.group_cell[start], deals.group_stage[start]
+        if start == 0 or cell != deals.group_cell[start - 1]:
+            exit_probabilities(base, effect[cell], leave_to, stay)
+            entry = eventual_entry_values(leave_to, stay, next_stage, value)
+        stop = start
+        while stop < n_groups and deals.group_cell[stop] == cell and deals.group_stage[stop] == k:
+            stop += 1
+        eventual_aged_values(leave_to[k], stay[k], next_stage[k], entry, deals.group_age[start:stop],
+        rows[start:stop]) start = stop
+    out += rows

@@ -1,0 +1,211 @@
+"""The fate sampler: one uniform per deal and draw against the exact probabilities to be won by each period.
+
+Revenue by period needs no path through the stages. For one posterior draw all that matters of an open deal is P(won
+by the end of period m | cell, stage, days in stage), which :mod:`forecasting.engine.renewal` gives exactly for all
+deals at once. The kernel fills that table for two draws, throws one uniform per deal at each, and adds up cents and
+counts.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from forecasting.engine.amounts import AmountDraws, changed_cents, pooled_cents, to_cents
+from forecasting.engine.compiled import jit_kernel
+from forecasting.engine.renewal import aged_values, entry_values, exit_probabilities
+from forecasting.engine.streams import (
+    STEP_AMOUNT_CHANGE,
+    STEP_AMOUNT_POOL,
+    STEP_AMOUNT_SAME,
+    STEP_FATE,
+    draw_key,
+    mix,
+    pair_key,
+)
+
+TO_BITS = 2.0**32
+MAX_BITS = 2**32 - 1
+MEAN_UNIT = 2.0**40
+"""Probabilities are added over draws as integers of this fineness: sums then do not depend on how draws were cut."""
+TILE = 2048
+"""Deals whose random numbers are made at a time; their buffers stay in the first cache."""
+
+
+class DealArrays(NamedTuple):
+    """Open deals sorted by (cell, stage, days in stage), as kernels take them.
+
+    Deals alike in these three form a group: ``group_cell``, ``group_stage``, ``group_age`` have one entry per group,
+    and all else one entry per deal. ``pool_group`` is the amount pool of deals whose amount is missing, -1 where it
+    is known.
+    """
+
+    group_cell: NDArray[np.int64]
+    group_stage: NDArray[np.int64]
+    group_age: NDArray[np.int64]
+    group: NDArray[np.int32]
+    key: NDArray[np.uint64]
+    amount: NDArray[np.float64]
+    segment: NDArray[np.int32]
+    pool_group: NDArray[np.int32]
+
+
+class Clock(NamedTuple):
+    """Forecast days at which periods end, by draw: ``day + fraction``, shape (draw, period)."""
+
+    day: NDArray[np.int64]
+    fraction: NDArray[np.float64]
+
+
+@jit_kernel
+def win_probabilities(
+    base: NDArray[np.float64],
+    effect: NDArray[np.float64],
+    next_stage: NDArray[np.int16],
+    value: NDArray[np.float64],
+    deals: DealArrays,
+    day: NDArray[np.int64],
+    fraction: NDArray[np.float64],
+    out: NDArray[np.float64],
+) -> None:
+    """Fill ``out[group, period]`` with the expected ``value`` of one draw, cell by cell."""
+    n_stages, n_slots, n_days = base.shape
+    horizon = day[-1] + (1 if fraction[-1] > 0.0 else 0)
+    leave_to, stay = np.empty((n_stages, n_slots, n_days)), np.empty((n_stages, n_days))
+    mass, entry = np.empty((n_stages, n_slots, horizon)), np.empty((n_stages, horizon))
+    work = np.empty(n_days + 1)
+    n_groups = len(deals.group_cell)
+    start = 0
+    while start < n_groups:
+        cell, stage = deals.group_cell[start], deals.group_stage[start]
+        if start == 0 or cell != deals.group_cell[start - 1]:
+            exit_probabilities(base, effect[cell], leave_to, stay)
+            entry_values(leave_to, stay, next_stage, value, mass, entry)
+        stop = start
+        while stop < n_groups and deals.group_cell[stop] == cell and deals.group_stage[stop] == stage:
+            stop += 1
+        ages = deals.group_age[start:stop]
+        aged_values(leave_to, stay, next_stage, value, stage, entry, ages, work, out[start:stop], day, fraction)
+        start = stop
+
+
+@jit_kernel
+def _add_fates(
+    seed: int,
+    draw: int,
+    row: int,
+    first: int,
+    uniforms: NDArray[np.uint32],
+    thresholds: NDArray[np.uint32],
+    deals: DealArrays,
+    amounts: AmountDraws,
+    winners: NDArray[np.int32],
+    cents: NDArray[np.int64],
+    count: NDArray[np.int32],
+) -> None:
+    """Compare one tile's uniforms with the thresholds and add the wins to ``cents[period, segment]`` and ``count``."""
+    n_periods = thresholds.shape[0]
+    final = thresholds[n_periods - 1]
+    n_winners = 0
+    for i in range(len(uniforms)):
+        winners[n_winners] = i
+        n_winners += 1 if uniforms[i] < final[deals.group[first + i]] else 0
+    key_same, key_change, key_pool = np.uint64(0), np.uint64(0), np.uint64(0)
+    if n_winners:
+        key_same = draw_key(seed, draw, STEP_AMOUNT_SAME)
+        key_change = draw_key(seed, draw, STEP_AMOUNT_CHANGE)
+        key_pool = draw_key(seed, draw, STEP_AMOUNT_POOL)
+    for w in range(n_winners):
+        i = winners[w]
+        deal = first + i
+        group = deals.group[deal]
+        low, high = 0, n_periods - 1
+        while low < high:
+            middle = (low + high) >> 1
+            if uniforms[i] < thresholds[middle, group]:
+                high = middle
+            else:
+                low = middle + 1
+        segment = deals.segment[deal]
+        pool = deals.pool_group[deal]
+        stage = deals.group_stage[group]
+        key = deals.key[deal]
+        if pool >= 0:
+            begin, end = amounts.pool_start[pool], amounts.pool_start[pool + 1]
+            factor = np.exp(amounts.scale[row, pool])
+            won = pooled_cents(amounts.pool, begin, end, factor, mix(key_pool + key))
+        elif amounts.same[row, stage] < 1.0:
+            won = changed_cents(
+                deals.amount[deal],
+                amounts.same[row, stage],
+                amounts.shift[row, stage],
+                amounts.spread[row, stage],
+                mix(key_same + key),
+                mix(key_change + key),
+            )
+        else:
+            won = to_cents(deals.amount[deal])
+        cents[low, segment] += won
+        count[low, segment] += 1
+
+
+@jit_kernel
+def fate_block(
+    base: NDArray[np.float64],
+    effect: NDArray[np.float64],
+    next_stage: NDArray[np.int16],
+    value: NDArray[np.float64],
+    deals: DealArrays,
+    amounts: AmountDraws,
+    clock: Clock,
+    seed: int,
+    first_draw: int,
+    cents: NDArray[np.int64],
+    count: NDArray[np.int32],
+    win_sum: NDArray[np.int64],
+) -> None:
+    """Simulate draws ``first_draw, first_draw + 1, ...`` (``first_draw`` even) of the given deals.
+
+    Adds to ``cents[draw, period, segment]``, ``count`` alike and ``win_sum[period, group]`` (in units of 1 /
+    MEAN_UNIT).
+    """
+    n_draws, n_groups, n_deals = base.shape[0], len(deals.group_cell), len(deals.key)
+    n_periods = clock.day.shape[1]
+    table = np.empty((n_groups, n_periods))
+    thresholds = np.empty((2, n_periods, n_groups), dtype=np.uint32)
+    halves = np.empty((2, TILE), dtype=np.uint32)
+    winners = np.empty(TILE + 1, dtype=np.int32)
+    for pair in range(0, n_draws, 2):
+        both = min(2, n_draws - pair)
+        for side in range(both):
+            row = pair + side
+            win_probabilities(
+                base[row], effect[row], next_stage, value, deals, clock.day[row], clock.fraction[row], table
+            )
+            for m in range(n_periods):
+                for g in range(n_groups):
+                    p = table[g, m]
+                    thresholds[side, m, g] = np.uint32(min(p * TO_BITS, MAX_BITS))
+                    win_sum[m, g] += np.int64(p * MEAN_UNIT)
+        key = pair_key(seed, first_draw + pair, STEP_FATE)
+        for first in range(0, n_deals, TILE):
+            size = min(TILE, n_deals - first)
+            for i in range(size):
+                bits = mix(key + deals.key[first + i])
+                halves[0, i] = np.uint32(bits & np.uint64(0xFFFFFFFF))
+                halves[1, i] = np.uint32(bits >> np.uint64(32))
+            for side in range(both):
+                row = pair + side
+                _add_fates(
+                    seed,
+                    first_draw + row,
+                    row,
+                    first,
+                    halves[side, :size],
+                    thresholds[side],
+                    deals,
+                    amounts,
+                    winners,
+                    cents[row],
+                    count[row],
+                )

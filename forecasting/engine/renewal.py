@@ -1,0 +1,415 @@
+"""Exact outcome probabilities on the day lattice: the semi-Markov renewal equations, solved per posterior draw.
+
+Let ``p[k, j, d]`` be the probability that a deal in stage k at the start of day d of its stay goes to j on that day,
+``q[k, d]`` the probability that it stays (see :mod:`models.hazards`), and ``v[c]`` the value of being at stage code
+c: one at the outcome asked for, zero elsewhere. The expected value ``G[k, T]`` at the end of the T-th day after
+entering k on day 0 solves
+
+    G[k, T] = v[k] S[k, T + 1] + sum over j, d <= T of S[k, d] p[k, j, d] G[j, T - d],
+    S[k, d] = q[k, 0] ... q[k, d - 1],
+
+with G = v for terminal j. The terms with d = 0, moves on the day of entry, loops included, make a linear system with the
+matrix I - A0, A0[k, j] = p[k, j, 0], solved day by day. A deal that has been in k for a days at the as-of date then has
+
+    W[k, a, 0] = v[k],
+    W[k, a, T] = sum over j of p[k, j, a + 1] G[j, T - 1] + q[k, a + 1] W[k, a + 1, T - 1].
+
+This recursion only ever uses probabilities of the next day given the days so far. Nothing is divided by a survival
+probability, so a deal whose chance of lasting that long was 1e-12, or 1e-300, is as right as a new one. Age -1 is a
+deal that enters the stage on forecast day 1. Source: Howard (1971), Dynamic Probabilistic Systems, volume 2, chapter
+10 (discrete-time semi-Markov processes); the values v and the recursion in age are ours.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from forecasting.engine.compiled import jit_inline, jit_kernel
+from models.errors import SettingsError
+from models.hazards import LatticeHazards
+
+TINY = 1e-300
+"""Guards divisions by a hazard that may be zero."""
+MAX_DAY_HAZARD = 40.0
+"""Integrated hazards of one day beyond this leave nobody: 1 - exp(-40) is 1 in float64."""
+HALVINGS = 8
+"""``1 - exp(-L)`` is summed as a series at ``L / 2 ** HALVINGS``, then doubled back: fast in vector registers."""
+
+
+@jit_inline
+def leave_probability(hazard: float) -> float:
+    """``1 - exp(-hazard)`` to full relative precision, as straight-line code that compilers turn into vector code.
+
+    With m(x) = 1 - exp(-x): a Taylor series at ``x = hazard / 256``, then m(2 x) = m(x) (2 - m(x)), whose relative
+    condition number is below one.
+    """
+    x = min(hazard, MAX_DAY_HAZARD) * (1.0 / 2**HALVINGS)
+    series = 1.0 - x * (1.0 / 10.0) * (1.0 - x * (1.0 / 11.0))
+    series = 1.0 - x * (1.0 / 9.0) * series
+    series = 1.0 - x * (1.0 / 8.0) * series
+    series = 1.0 - x * (1.0 / 7.0) * series
+    series = 1.0 - x * (1.0 / 6.0) * series
+    series = 1.0 - x * (1.0 / 5.0) * series
+    series = 1.0 - x * (1.0 / 4.0) * series
+    series = 1.0 - x * (1.0 / 3.0) * series
+    series = 1.0 - x * (1.0 / 2.0) * series
+    m: float = x * series
+    for _ in range(HALVINGS):
+        m = m * (2.0 - m)
+    return m
+
+
+@jit_kernel
+def exit_probabilities(
+    base: NDArray[np.float64],
+    effect: NDArray[np.float64],
+    leave_to: NDArray[np.float64],
+    stay: NDArray[np.float64],
+) -> None:
+    """Fill ``leave_to[stage, slot, day]`` and ``stay[stage, day]`` from the hazards of one draw and cell."""
+    n_stages, n_slots, n_days = leave_to.shape
+    for k in range(n_stages):
+        total = stay[k]
+        total[:] = 0.0
+        for s in range(n_slots):
+            factor = effect[k, s]
+            for d in range(n_days):
+                total[d] += base[k, s, d] * factor
+        first = leave_to[k, 0]
+        for d in range(n_days):
+            hazard = total[d]
+            leave = leave_probability(hazard)
+            total[d] = 1.0 - leave
+            first[d] = leave / max(hazard, TINY)
+        for s in range(n_slots - 1, -1, -1):
+            factor = effect[k, s]
+            for d in range(n_days):
+                leave_to[k, s, d] = base[k, s, d] * factor * first[d]
+
+
+@jit_kernel
+def same_day_solver(leave_to: NDArray[np.float64], next_stage: NDArray[np.int16]) -> NDArray[np.float64]:
+    """Inverse of I - A0: all chains of moves within the day of entry."""
+    n_stages = leave_to.shape[0]
+    system = np.eye(n_stages)
+    for k in range(n_stages):
+        for s in range(leave_to.shape[1]):
+            j = next_stage[k, s]
+            if 0 <= j < n_stages:
+                system[k, j] -= leave_to[k, s, 0]
+    return np.linalg.inv(system)
+
+
+@jit_kernel
+def entry_values(
+    leave_to: NDArray[np.float64],
+    stay: NDArray[np.float64],
+    next_stage: NDArray[np.int16],
+    value: NDArray[np.float64],
+    mass: NDArray[np.float64],
+    out: NDArray[np.float64],
+) -> None:
+    """Fill ``out[stage, T]`` = G for T = 0, 1, ...; ``mass[stage, slot, day]`` is work space."""
+    n_stages, n_slots, _ = leave_to.shape
+    horizon = out.shape[1]
+    for k in range(n_stages):
+        survival = 1.0
+        direct = 0.0
+        for d in range(horizon):
+            for s in range(n_slots):
+                j = next_stage[k, s]
+                moved = survival * leave_to[k, s, d]
+                mass[k, s, d] = moved
+                if j >= n_stages:
+                    direct += moved * value[j]
+            survival *= stay[k, d]
+            out[k, d] = direct + value[k] * survival
+    solver = same_day_solver(leave_to, next_stage)
+    today = np.empty(n_stages)
+    for t in range(horizon):
+        for k in range(n_stages):
+            solved = 0.0
+            for j in range(n_stages):
+                solved += solver[k, j] * out[j, t]
+            today[k] = solved
+        for k in range(n_stages):
+            out[k, t] = today[k]
+            for s in range(n_slots):
+                j = next_stage[k, s]
+                if 0 <= j < n_stages:
+                    arrived = today[j]
+                    row, moved_on = out[k, t:], mass[k, s]
+                    for d in range(1, horizon - t):
+                        row[d] += moved_on[d] * arrived
+
+
+@jit_kernel
+def aged_values(
+    leave_to: NDArray[np.float64],
+    stay: NDArray[np.float64],
+    next_stage: NDArray[np.int16],
+    value: NDArray[np.float64],
+    stage: int,
+    entry: NDArray[np.float64],
+    ages: NDArray[np.int64],
+    work: NDArray[np.float64],
+    out: NDArray[np.float64],
+    edges: NDArray[np.int64],
+    fractions: NDArray[np.float64],
+) -> None:
+    """Fill ``out[age, edge]`` = W of one stage for the given ages (ascending) at forecast days ``edges + fractions``.
+
+    ``work[c]`` holds W for the deal whose age will be c in the end, so that a step in age updates it in place. Ages
+    far apart are solved in separate runs: a run costs horizon x (ages spanned + horizon / 2).
+    """
+    n_stages, n_slots = leave_to.shape[0], leave_to.shape[1]
+    horizon = entry.shape[1]
+    high = len(ages) - 1
+    while high >= 0:
+        low = high
+        while low > 0 and ages[low] - ages[low - 1] <= horizon // 2:
+            low -= 1
+        origin, last = ages[low], ages[high] + horizon
+        work[: last - origin + 1] = value[stage]
+        row = high
+        for age in range(last - 1, origin - 1, -1):
+            length = min(horizon, last - age)
+            inside = work[age + 1 - origin : age + 1 - origin + length]
+            direct = 0.0
+            for s in range(n_slots):
+                j = next_stage[stage, s]
+                if j >= n_stages:
+                    direct += leave_to[stage, s, age + 1] * value[j]
+            keep = stay[stage, age + 1]
+            for c in range(length):
+                inside[c] = direct + keep * inside[c]
+            for s in range(n_slots):
+                j = next_stage[stage, s]
+                if 0 <= j < n_stages:
+                    move = leave_to[stage, s, age + 1]
+                    after = entry[j]
+                    for c in range(length):
+                        inside[c] += move * after[c]
+            if row >= low and ages[row] == age:
+                for m in range(len(edges)):
+                    at = age + edges[m] - origin
+                    out[row, m] = work[at]
+                    if fractions[m] > 0.0:
+                        out[row, m] += fractions[m] * (work[at + 1] - work[at])
+                row -= 1
+        high = low - 1
+
+
+@dataclass(frozen=True)
+class OutcomeTable:
+    """Probabilities of every outcome by forecast day, exact for each draw.
+
+    Parameters
+    ----------
+    probability : ndarray of float64, shape (draw, cell, stage, age, day, code)
+        Probability that the deal is at stage ``code`` at the end of forecast day ``days[day]``: in an open stage, or
+        ended in a terminal one. Sums to one over ``code``.
+    ages : ndarray of int64, shape (age,)
+        Days spent in the stage at the as-of date; -1 is a deal entering the stage on forecast day 1.
+    days : ndarray of int64, shape (day,)
+        Forecast days (1 is the day after the as-of date).
+    """
+
+    probability: NDArray[np.float64]
+    ages: NDArray[np.int64]
+    days: NDArray[np.int64]
+
+
+def outcome_table(hazards: LatticeHazards, *, n_codes: int, days: Sequence[int], ages: Sequence[int]) -> OutcomeTable:
+    """Probability of each stage and outcome by day, given stage and days in stage, without simulation.
+
+    Solves the renewal equations in the module's docstring: G[k, T] by days since entry, W[k, a, T] by days already
+    spent.
+
+    Parameters
+    ----------
+    hazards : LatticeHazards
+        Must reach to day ``max(ages) + max(days)`` of a stay.
+    n_codes : int
+        Number of stage codes, open and terminal (``len(graph.stages)``).
+    days : sequence of int
+        Forecast days, 1 = the day after the as-of date.
+    ages : sequence of int
+        Days in stage at the as-of date; -1 = a deal entering on day 1.
+
+    Returns
+    -------
+    OutcomeTable
+        ``probability[draw, cell, stage, age, day, code]``.
+
+    Raises
+    ------
+    SettingsError
+        No day or age, a day below 1, an age below -1, or hazards over too few days.
+
+    Examples
+    --------
+    A deal that is won with probability 0.1 a day:
+
+    >>> rate = -np.log(0.9) * np.ones((1, 1, 1, 50))
+    >>> hazards = LatticeHazards(np.array([[1]], dtype=np.int16), rate, np.ones((1, 1, 1, 1)))
+    >>> table = outcome_table(hazards, n_codes=2, days=[1, 2], ages=[0, 30])
+    >>> table.probability[0, 0, 0, :, :, 1].round(4).tolist()
+    [[0.1, 0.19], [0.1, 0.19]]
+    """
+    edges, rows = np.unique(np.asarray(days, dtype=np.int64)), np.unique(np.asarray(ages, dtype=np.int64))
+    if len(edges) != len(days) or len(rows) != len(ages) or not len(edges) or not len(rows):
+        raise SettingsError(f"days and ages must be ascending without repeats, got days={days!r} and ages={ages!r}")
+    if edges[0] < 1 or rows[0] < -1:
+        raise SettingsError(f"days must be at least 1 and ages at least -1, got {edges[0]} and {rows[0]}")
+    needed = int(edges[-1] + rows[-1]) + 1
+    if hazards.base.shape[-1] < needed:
+        raise SettingsError(f"hazards over {hazards.base.shape[-1]} days, {needed} needed: ask
+        lattice(days={needed})")
+    next_stage = np.ascontiguousarray(hazards.next_stage, dtype=np.int16)
+    if next_stage.max(initial=-1) >= n_codes:
+        raise SettingsError(f"hazards lead to stage code {next_stage.max()}, but n_codes is {n_codes}")
+    n_draws, n_cells, n_stages, _ = hazards.effect.shape
+    out = np.empty((n_draws, n_cells, n_stages, len(rows), len(edges), n_codes))
+    _fill_outcomes(np.ascontiguousarray(hazards.base), hazards.effect, next_stage, rows, edges, out)
+    return OutcomeTable(out, rows, edges)
+
+
+@jit_kernel
+def _fill_outcomes(
+    base: NDArray[np.float64],
+    effect: NDArray[np.float64],
+    next_stage: NDArray[np.int16],
+    ages: NDArray[np.int64],
+    edges: NDArray[np.int64],
+    out: NDArray[np.float64],
+) -> None:
+    n_draws, n_cells, n_stages, n_slots = effect.shape
+    n_days, horizon, n_codes = base.shape[3], edges[-1], out.shape[5]
+    leave_to, stay = np.empty((n_stages, n_slots, n_days)), np.empty((n_stages, n_days))
+    mass, entry = np.empty((n_stages, n_slots, horizon)), np.empty((n_stages, horizon))
+    work, rows, sharp = np.empty(n_days + 1), np.empty((len(ages), len(edges))), np.zeros(len(edges))
+    for i in range(n_draws):
+        for cell in range(n_cells):
+            exit_probabilities(base[i], effect[i, cell], leave_to, stay)
+            for code in range(n_codes):
+                value = np.zeros(n_codes)
+                value[code] = 1.0
+                entry_values(leave_to, stay, next_stage, value, mass, entry)
+                for k in range(n_stages):
+                    aged_values(leave_to, stay, next_stage, value, k, entry, ages, work, rows, edges, sharp)
+                    out[i, cell, k, :, :, code] = rows
+
+
+def eventual_outcomes(hazards: LatticeHazards, *, n_codes: int, ages: Sequence[int]) -> NDArray[np.float64]:
+    """Probability of each terminal outcome ever, the hazard of the last lattice day held for all later days.
+
+    With ``pi[k, j, a]`` the probability that the next move of a deal a days in stage k leads to j, the absorption
+    probabilities B of deals entering a stage solve B = pi_open B + pi_terminal (an absorbing Markov chain, Kemeny and
+    Snell 1960, theorem 3.3.7).
+
+    Parameters
+    ----------
+    hazards : LatticeHazards
+        Reaching well beyond the ages, since the last day is held.
+    n_codes : int
+        Number of stage codes.
+    ages : sequence of int
+        Days in stage, ascending; -1 for a deal about to enter.
+
+    Returns
+    -------
+    ndarray of float64, shape (draw, cell, stage, age, code)
+        Open codes are zero. Rows add up to one unless the hazards end in zero: what is missing stays open for ever.
+
+    Examples
+    --------
+    >>> hazards = LatticeHazards(np.array([[1, 2]], dtype=np.int16), np.full((1, 1, 2, 9), 0.1), np.ones((1, 1, 1, 2)))
+    >>> eventual_outcomes(hazards, n_codes=3, ages=[5])[0, 0, 0, 0].round(6).tolist()
+    [0.0, 0.5, 0.5]
+    """
+    n_draws, n_cells, n_stages, _ = hazards.effect.shape
+    rows = np.asarray(ages, dtype=np.int64)
+    next_stage = np.ascontiguousarray(hazards.next_stage, dtype=np.int16)
+    out = np.zeros((n_draws, n_cells, n_stages, len(rows), n_codes))
+    for code in range(n_stages, n_codes):
+        value = np.zeros(n_codes)
+        value[code] = 1.0
+        _fill_eventual(np.ascontiguousarray(hazards.base), hazards.effect, next_stage, value, rows, out[..., code])
+    return out
+
+
+@jit_kernel
+def _fill_eventual(
+    base: NDArray[np.float64],
+    effect: NDArray[np.float64],
+    next_stage: NDArray[np.int16],
+    value: NDArray[np.float64],
+    ages: NDArray[np.int64],
+    out: NDArray[np.float64],
+) -> None:
+    n_draws, n_cells, n_stages, n_slots = effect.shape
+    n_days = base.shape[3]
+    leave_to, stay = np.empty((n_stages, n_slots, n_days)), np.empty((n_stages, n_days))
+    for i in range(n_draws):
+        for cell in range(n_cells):
+            exit_probabilities(base[i], effect[i, cell], leave_to, stay)
+            entry = eventual_entry_values(leave_to, stay, next_stage, value)
+            for k in range(n_stages):
+                eventual_aged_values(leave_to[k], stay[k], next_stage[k], entry, ages, out[i, cell, k])
+
+
+@jit_kernel
+def eventual_entry_values(
+    leave_to: NDArray[np.float64], stay: NDArray[np.float64], next_stage: NDArray[np.int16], value:
+    NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Expected final ``value`` by stage code of a deal entering it: terminal codes keep their own value."""
+    n_stages, n_slots, n_days = leave_to.shape
+    system, direct = np.eye(n_stages), np.zeros(n_stages)
+    for k in range(n_stages):
+        for s in range(n_slots):
+            j = next_stage[k, s]
+            if j >= 0:
+                leaves = 1.0 - stay[k, n_days - 1]
+                share = leave_to[k, s, n_days - 1] / leaves if leaves > 0.0 else 0.0
+                for d in range(n_days - 2, -1, -1):
+                    share = leave_to[k, s, d] + stay[k, d] * share
+                if j < n_stages:
+                    system[k, j] -= share
+                else:
+                    direct[k] += share * value[j]
+    entry = value.copy()
+    entry[:n_stages] = np.linalg.solve(system, direct)
+    return entry
+
+
+@jit_kernel
+def eventual_aged_values(
+    leave_to: NDArray[np.float64],
+    stay: NDArray[np.float64],
+    next_stage: NDArray[np.int16],
+    entry: NDArray[np.float64],
+    ages: NDArray[np.int64],
+    out: NDArray[np.float64],
+) -> None:
+    """Fill ``out[age]`` with the expected final value in one stage; ages ascend, past the lattice its last day holds."""
+    n_days = stay.shape[0]
+    leaves, after = 1.0 - stay[n_days - 1], 0.0
+    for s in range(len(next_stage)):
+        if next_stage[s] >= 0 and leaves > 0.0:
+            after += leave_to[s, n_days - 1] / leaves * entry[next_stage[s]]
+    row = len(ages) - 1
+    for age in range(n_days - 2, -2, -1):
+        while row >= 0 and ages[row] > age:
+            out[row] = after
+            row -= 1
+        after *= stay[age + 1]
+        for s in range(len(next_stage)):
+            if next_stage[s] >= 0:
+                after += leave_to[s, age + 1] * entry[next_stage[s]]
+    while row >= 0:
+        out[row] = after
+        row -= 1

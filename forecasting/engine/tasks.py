@@ -1,0 +1,153 @@
+"""One block of draws, of open deals or of new business: what a worker needs, in one picklable record, and what it runs."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from forecasting.engine.amounts import AmountDraws
+from forecasting.engine.fate import Clock, DealArrays, fate_block
+from forecasting.engine.new_business import ArrivalKinds, new_block
+from models.arrival_model import ArrivalPosterior, daily_intensity
+from models.hazards import HazardSource, LatticeHazards
+
+
+@dataclass(frozen=True)
+class Situation:
+    """What all blocks share: hazards and how to look at them.
+
+    Parameters
+    ----------
+    source : HazardSource
+    cells : ndarray of int32, shape (cell, factor)
+    days : int
+        Days of a stay that the lattice must reach.
+    n_codes : int
+        Number of stage codes.
+    won_codes : tuple of int
+    effects : ndarray of float64, shape (draw, stage, slot), or None
+        Factor on the hazards per draw, for shocks that last.
+    """
+
+    source: HazardSource
+    cells: NDArray[np.int32]
+    days: int
+    n_codes: int
+    won_codes: tuple[int, ...]
+    effects: NDArray[np.float64] | None = None
+
+    def hazards(self, draws: NDArray[np.int64], *, days: int | None = None) -> LatticeHazards:
+        """Hazards of some draws, shocks included."""
+        given = self.source.lattice(draws, days=self.days if days is None else days, cells=self.cells)
+        effect = given.effect if self.effects is None else given.effect * self.effects[draws][:, None]
+        return LatticeHazards(
+            np.ascontiguousarray(given.next_stage, dtype=np.int16),
+            np.ascontiguousarray(given.base, dtype=np.float64),
+            np.ascontiguousarray(effect, dtype=np.float64),
+        )
+
+    def win_value(self) -> NDArray[np.float64]:
+        """One at the won codes, zero elsewhere, shape (code,)."""
+        return np.isin(np.arange(self.n_codes), self.won_codes).astype(np.float64)
+
+
+@dataclass(frozen=True)
+class OpenTask:
+    """Draws ``first .. last - 1`` of some groups of deals, ``first_group`` being the first of them."""
+
+    situation: Situation
+    deals: DealArrays
+    amounts: AmountDraws
+    clock: Clock
+    seed: int
+    n_segments: int
+    first: int
+    last: int
+    first_group: int
+
+
+@dataclass(frozen=True)
+class OpenResult:
+    """Sums of one task: ``cents`` and ``count`` by (draw, period, segment), ``win_sum`` by (period, group)."""
+
+    task_draws: tuple[int, int]
+    first_group: int
+    cents: NDArray[np.int64]
+    count: NDArray[np.int32]
+    win_sum: NDArray[np.int64]
+
+
+def run_open_task(task: OpenTask) -> OpenResult:
+    """Simulate one block with the fate sampler."""
+    hazards = task.situation.hazards(np.arange(task.first, task.last))
+    shape = task.last - task.first, task.clock.day.shape[1], task.n_segments
+    cents, count = np.zeros(shape, dtype=np.int64), np.zeros(shape, dtype=np.int32)
+    win_sum = np.zeros((shape[1], len(task.deals.group_cell)), dtype=np.int64)
+    fate_block(
+        hazards.base,
+        hazards.effect,
+        hazards.next_stage,
+        task.situation.win_value(),
+        task.deals,
+        task.amounts,
+        task.clock,
+        task.seed,
+        task.first,
+        cents,
+        count,
+        win_sum,
+    )
+    return OpenResult((task.first, task.last), task.first_group, cents, count, win_sum)
+
+
+@dataclass(frozen=True)
+class NewTask:
+    """Draws ``first .. last - 1`` of new business over periods that end on the days ``edges``."""
+
+    situation: Situation
+    arrivals: ArrivalPosterior
+    kinds: ArrivalKinds
+    amounts: AmountDraws
+    edges: NDArray[np.int64]
+    seed: int
+    first: int
+    last: int
+
+
+@dataclass(frozen=True)
+class NewResult:
+    """Sums of one task by (draw, period, segment): cents won, deals won, deals created."""
+
+    task_draws: tuple[int, int]
+    cents: NDArray[np.int64]
+    count: NDArray[np.int32]
+    created: NDArray[np.int32]
+
+
+def run_new_task(task: NewTask) -> NewResult:
+    """Simulate one block of new business."""
+    draws = np.arange(task.first, task.last)
+    hazards = task.situation.hazards(draws)
+    intensity = daily_intensity(task.arrivals, days=int(task.edges[-1]), draws=draws, seed=task.seed)
+    shape = len(draws), len(task.edges), len(task.arrivals.groups)
+    cents = np.zeros(shape, dtype=np.int64)
+    count, created = np.zeros(shape, dtype=np.int32), np.zeros(shape, dtype=np.int32)
+    new_block(
+        hazards.base,
+        hazards.effect,
+        hazards.next_stage,
+        task.situation.win_value(),
+        task.kinds,
+        np.ascontiguousarray(task.arrivals.mix[draws]),
+        intensity,
+        task.amounts.pool,
+        task.amounts.pool_start,
+        task.amounts.scale,
+        task.edges,
+        task.seed,
+        task.first,
+        cents,
+        count,
+        created,
+    )
+    return NewResult((task.first, task.last), cents, count, created)

@@ -1,0 +1,110 @@
+"""The renewal solver against mass pushed day by day, matrix powers, and chains solved by linear algebra."""
+
+import numpy as np
+import pytest
+from engine_cases import LOOP_GRAPH, day_by_day, loop_hazards, row_graph, row_hazards
+
+from forecasting.engine.renewal import eventual_outcomes, leave_probability, outcome_table
+from models.errors import SettingsError
+from models.hazards import LatticeHazards
+
+CELLS = np.arange(2, dtype=np.int32)[:, None]
+DAYS = 25
+
+
+@pytest.mark.parametrize(("source", "graph"), [(row_hazards(), row_graph()), (loop_hazards(), LOOP_GRAPH)])
+def test_agrees_with_mass_pushed_day_by_day(source, graph):
+    hazards = source.lattice(np.array([1, 0]), days=DAYS + 12, cells=CELLS)
+    n_codes = len(graph.stages)
+    table = outcome_table(hazards, n_codes=n_codes, days=range(1, DAYS + 1), ages=range(-1, 11))
+    for draw, cell in [(0, 0), (1, 1)]:
+        expected = day_by_day(hazards, n_codes=n_codes, days=DAYS, draw=draw, cell=cell)
+        np.testing.assert_allclose(table.probability[draw, cell], expected, atol=1e-13)
+
+
+def test_probabilities_add_up_to_one_with_loops_on_the_same_day():
+    hazards = loop_hazards().lattice(np.arange(2), days=120, cells=CELLS)
+    table = outcome_table(hazards, n_codes=6, days=[1, 5, 40], ages=[-1, 0, 3, 70])
+    np.testing.assert_allclose(table.probability.sum(axis=-1), 1.0, atol=1e-12)
+
+
+def test_constant_hazards_follow_the_powers_of_the_daily_matrix():
+    rates = np.array([[0.05, 0.05], [0.03, 0.02]])
+    base = np.repeat(rates[None, :, :, None], 100, axis=-1)
+    base[..., 0] = 0.0  # nothing on the day of entry: then moves are one a day and powers of one matrix give the answer
+    hazards = LatticeHazards(np.array([[1, 3], [2, 3]], dtype=np.int16), base, np.ones((1, 1, 2, 2)))
+    daily = np.eye(4)
+    for k, targets in enumerate([(1, 3), (2, 3)]):
+        total = rates[k].sum()
+        daily[k] = 0.0
+        daily[k, k] = np.exp(-total)
+        daily[k, list(targets)] += -np.expm1(-total) * rates[k] / total
+    table = outcome_table(hazards, n_codes=4, days=[1, 10, 30], ages=[0, 7])
+    for place, day in enumerate([1, 10, 30]):
+        power = np.linalg.matrix_power(daily, day)
+        np.testing.assert_allclose(table.probability[0, 0, :, 0, place], power[:2], atol=1e-14)
+        np.testing.assert_allclose(table.probability[0, 0, :, 1, place], power[:2], atol=1e-14)
+
+
+def test_old_deals_are_as_right_as_new_ones():
+    """Two stretches of the same hazards, one after a wall that a deal passes with probability 1e-12 (and 1e-300)."""
+    rng = np.random.default_rng(5)
+    later = rng.gamma(1.0, 0.05, (1, 1, 2, 40))
+    for log_survival in (np.log(1e-12), np.log(1e-300)):
+        wall = np.full((1, 1, 2, 30), -log_survival / 60)
+        wall[..., 0] = 0.0
+        old = LatticeHazards(
+            np.array([[1, 2]], dtype=np.int16), np.concatenate([wall, later], axis=-1), np.ones((1, 1, 1, 2))
+        )
+        new = LatticeHazards(old.next_stage, later, old.effect)
+        aged = outcome_table(old, n_codes=3, days=[1, 10, 30], ages=[29])
+        fresh = outcome_table(new, n_codes=3, days=[1, 10, 30], ages=[-1])
+        np.testing.assert_allclose(aged.probability, fresh.probability, rtol=1e-13)
+
+
+def test_ages_far_apart_are_solved_in_separate_runs():
+    hazards = row_hazards(days=900).lattice(np.arange(1), days=900, cells=CELLS)
+    together = outcome_table(hazards, n_codes=6, days=[3, 20], ages=[0, 1, 40, 500, 503, 870])
+    for place, age in enumerate(together.ages):
+        alone = outcome_table(hazards, n_codes=6, days=[3, 20], ages=[age])
+        np.testing.assert_allclose(together.probability[..., place, :, :], alone.probability[..., 0, :, :], rtol=1e-14)
+
+
+@pytest.mark.parametrize("age", [-1, 0, 9, 500])
+def test_eventual_outcomes_are_where_the_table_leads(age):
+    planted = loop_hazards(days=30)
+    planted.base[..., -1] += 0.05  # a tail that ends within the lattice
+    hazards = planted.lattice(np.arange(2), days=2600, cells=CELLS)
+    table = outcome_table(hazards, n_codes=6, days=[2000], ages=[age]).probability[..., 0, 0, :]
+    short = LatticeHazards(hazards.next_stage, hazards.base[..., :40], hazards.effect)
+    ever = eventual_outcomes(short, n_codes=6, ages=[age])[..., 0, :]
+    np.testing.assert_allclose(ever.sum(axis=-1), 1.0, atol=1e-12)
+    still_open = table[..., :3].sum(axis=-1, keepdims=True)
+    assert still_open.max() < 1e-8
+    np.testing.assert_allclose(ever[..., 3:], table[..., 3:], atol=1e-8)
+
+
+def test_a_stage_that_is_never_left_again_keeps_its_share():
+    base = np.full((1, 1, 2, 4), 0.1)
+    base[..., 3] = 0.0
+    hazards = LatticeHazards(np.array([[1, 2]], dtype=np.int16), base, np.ones((1, 1, 1, 2)))
+    ever = eventual_outcomes(hazards, n_codes=3, ages=[-1, 1, 2, 80])[0, 0, 0]
+    np.testing.assert_allclose(ever.sum(axis=-1), [1 - np.exp(-0.6), 1 - np.exp(-0.2), 0.0, 0.0], atol=1e-14)
+
+
+def test_leaving_probability_keeps_its_relative_precision():
+    hazard = 10.0 ** np.random.default_rng(0).uniform(-300, 3, 10_000)
+    computed = np.array([leave_probability(h) for h in hazard])
+    np.testing.assert_allclose(computed, -np.expm1(-hazard), rtol=3e-15)
+
+
+def test_refuses_what_it_cannot_answer():
+    hazards = row_hazards(days=30).lattice(np.arange(1), days=30, cells=CELLS)
+    with pytest.raises(SettingsError, match="51 needed"):
+        outcome_table(hazards, n_codes=6, days=[10], ages=[40])
+    with pytest.raises(SettingsError, match="at least 1"):
+        outcome_table(hazards, n_codes=6, days=[0, 10], ages=[4])
+    with pytest.raises(SettingsError, match="ascending"):
+        outcome_table(hazards, n_codes=6, days=[10, 10], ages=[4])
+    with pytest.raises(SettingsError, match="code 5"):
+        outcome_table(hazards, n_codes=4, days=[10], ages=[4])
