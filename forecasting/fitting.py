@@ -1,0 +1,106 @@
+"""Fit all that a forecast needs: how deals move, what they are worth, how many will come."""
+
+from collections.abc import Callable, Sequence
+from datetime import date
+
+from forecasting.deals import Deals
+from forecasting.snapshot import Snapshot, cut, stage_history
+from models.amount_model import fit_amounts
+from models.arrival_model import fit_arrivals
+from models.posterior import ModelSpec, Posterior
+from models.stage_model import Inference, fit_stages
+
+Progress = Callable[[str, int, int], None]
+"""Called with the name of the stage that is done, how many are done, and how many there are."""
+DEFAULT_COVARIATES = ("log_amount",)
+"""Big deals win and move differently on nearly every real pipeline."""
+
+
+def fit(
+    deals: Deals,
+    *,
+    as_of: date | str,
+    segment: Sequence[str] = (),
+    covariates: Sequence[str] = DEFAULT_COVARIATES,
+    durations: str = "auto",
+    inference: Inference = "nuts",
+    draws: int = 4000,
+    seed: int,
+    progress: Progress | None = None,
+) -> Posterior:
+    """Fit the models to what was known at the end of the as-of date.
+
+    Parameters
+    ----------
+    deals : Deals
+        From :func:`forecasting.read_deals`.
+    as_of : date or ISO text
+        Nothing recorded later is used.
+    segment : sequence of str
+        Columns whose values form segments; partially pooled.
+    covariates : sequence of str
+        Further columns that change how deals move. ``log_amount`` stands for classes of the amount known at the time.
+    durations : str
+        Family of the times to transition, or ``auto``: chosen per stage by leave-one-out prediction.
+    inference : {"nuts", "fast"}
+        NUTS for a published run; a Laplace approximation of the same posterior for many refits.
+    draws : int
+        Posterior draws.
+    seed : int
+    progress : callable, optional
+
+    Returns
+    -------
+    Posterior
+
+    Raises
+    ------
+    EmptyInputError
+        Nothing happened up to the as-of date, or no deal was won with an amount.
+    SettingsError
+        A segment, covariate or family does not exist.
+
+    Examples
+    --------
+    >>> from forecasting.demo_data import demo_history
+    >>> from forecasting.deals import deals_from_frames
+    >>> demo = demo_history(seed=1, n_deals=300)
+    >>> deals = deals_from_frames(demo.deals, demo.stage_history, stages=demo.graph)
+    >>> posterior = fit(deals, as_of=demo.as_of, inference="fast", draws=200, seed=1)
+    >>> posterior.stage.n_draws, posterior.amounts.n_draws, posterior.arrivals.n_draws
+    (200, 200, 200)
+    """
+    snapshot = cut(deals, as_of=as_of, segment=segment, covariates=covariates)
+    spec = ModelSpec(tuple(segment), tuple(covariates), durations, inference, draws, seed)
+    return fit_snapshot(snapshot, spec=spec, inputs_sha256=deals.inputs_sha256, progress=progress)
+
+
+def fit_snapshot(
+    snapshot: Snapshot, *, spec: ModelSpec, inputs_sha256: str = "", progress: Progress | None = None
+) -> Posterior:
+    """Fit the models to deals already cut at a date, see :func:`fit`."""
+    amounts = fit_amounts(
+        snapshot.stays[["deal_id", "stage", "amount"]],
+        snapshot.won,
+        snapshot.arrivals,
+        n_stages=snapshot.graph.n_open,
+        draws=spec.draws,
+        seed=spec.seed,
+    )
+    arrivals = fit_arrivals(
+        snapshot.arrivals, amounts, as_of=snapshot.as_of, cells=snapshot.cells, draws=spec.draws, seed=spec.seed
+    )
+    stage = fit_stages(
+        stage_history(snapshot),
+        durations=spec.durations,
+        inference=_inference(spec),
+        draws=spec.draws,
+        seed=spec.seed,
+        progress=progress,
+    )
+    return Posterior(snapshot.as_of, spec, stage, amounts, arrivals, inputs_sha256)
+
+
+def _inference(spec: ModelSpec) -> Inference:
+    return "nuts" if spec.inference == "nuts" else "fast"
+

@@ -1,0 +1,145 @@
+"""Everything believed at one as-of date, in one record: how deals move, what they are worth, how many will come.
+
+Draw i is draw i in all three parts. A posterior is saved as a folder of ``.npz`` arrays and one JSON file: no pickle, so a
+file from elsewhere can be read without trusting it.
+"""
+
+import json
+from dataclasses import asdict, dataclass
+from datetime import date
+from pathlib import Path
+
+import numpy as np
+
+from models.amount_model import AmountPosterior
+from models.arrival_model import ArrivalPosterior
+from models.errors import InputError, SettingsError
+from models.stage_posterior import StagePosterior, load_stage_posterior
+
+SCHEMA_VERSION = 1
+META_FILE, STAGE_FILE, AMOUNTS_FILE, ARRIVALS_FILE = "posterior.json", "stages.npz", "amounts.npz", "arrivals.npz"
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """What was asked of the models.
+
+    Parameters
+    ----------
+    segment : tuple of str
+        Columns whose values form the segments, partially pooled.
+    covariates : tuple of str
+        Further columns that change how deals move; ``log_amount`` stands for classes of the amount.
+    durations : str
+        Family of the times to transition for all stages, or ``auto``.
+    inference : str
+        ``nuts`` or ``fast``.
+    draws : int
+        Posterior draws.
+    seed : int
+    """
+
+    segment: tuple[str, ...] = ()
+    covariates: tuple[str, ...] = ("log_amount",)
+    durations: str = "auto"
+    inference: str = "nuts"
+    draws: int = 4000
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Posterior:
+    """What is believed at the as-of date.
+
+    Parameters
+    ----------
+    as_of : date
+        Nothing recorded later was used.
+    spec : ModelSpec
+    stage : StagePosterior
+        Where deals go next, and when.
+    amounts : AmountPosterior
+        Amount at the win given what is known of it.
+    arrivals : ArrivalPosterior
+        Deals not created yet.
+    inputs_sha256 : str
+        Hash of the input files, to tell whether a saved posterior still fits the data.
+    """
+
+    as_of: date
+    spec: ModelSpec
+    stage: StagePosterior
+    amounts: AmountPosterior
+    arrivals: ArrivalPosterior
+    inputs_sha256: str
+
+    def __post_init__(self) -> None:
+        counts = {self.stage.n_draws, self.amounts.n_draws, self.arrivals.n_draws}
+        if len(counts) > 1:
+            raise SettingsError(f"stage, amount and arrival posteriors must have equally many draws, got {sorted(counts)}")
+
+
+def save_posterior(posterior: Posterior, folder: str | Path) -> Path:
+    """Write a posterior as a folder of arrays and one JSON file.
+
+    Parameters
+    ----------
+    posterior : Posterior
+    folder : path
+        Made when missing; files of an earlier posterior in it are replaced.
+
+    Returns
+    -------
+    Path
+        The folder.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    posterior.stage.save(folder / STAGE_FILE)
+    amount_arrays, amount_meta = posterior.amounts.to_arrays()
+    arrival_arrays, arrival_meta = posterior.arrivals.to_arrays()
+    np.savez_compressed(folder / AMOUNTS_FILE, allow_pickle=False, **amount_arrays)
+    np.savez_compressed(folder / ARRIVALS_FILE, allow_pickle=False, **arrival_arrays)
+    meta = {
+        "schema_version": SCHEMA_VERSION,
+        "as_of": posterior.as_of.isoformat(),
+        "inputs_sha256": posterior.inputs_sha256,
+        "spec": asdict(posterior.spec),
+        "amounts": amount_meta,
+        "arrivals": arrival_meta,
+    }
+    (folder / META_FILE).write_text(json.dumps(meta, indent=2), encoding="utf-8")
+    return folder
+
+
+def load_posterior(folder: str | Path) -> Posterior:
+    """Read what :func:`save_posterior` wrote.
+
+    Raises
+    ------
+    InputError
+        The folder holds no posterior, or one written by another version.
+    """
+    folder = Path(folder)
+    try:
+        meta = json.loads((folder / META_FILE).read_text(encoding="utf-8"))
+    except (OSError, json.JSONDecodeError) as error:
+        raise InputError(f"no saved posterior in {folder}: expected {META_FILE} there ({error}); run the fit again") from None
+    if meta.get("schema_version") != SCHEMA_VERSION:
+        raise InputError(
+            f"the posterior in {folder} has schema version {meta.get('schema_version')}, this release reads "
+            f"{SCHEMA_VERSION}; run the fit again"
+        )
+    spec = meta["spec"]
+    with np.load(folder / AMOUNTS_FILE, allow_pickle=False) as arrays:
+        amounts = AmountPosterior.from_arrays(dict(arrays), meta["amounts"])
+    with np.load(folder / ARRIVALS_FILE, allow_pickle=False) as arrays:
+        arrivals = ArrivalPosterior.from_arrays(dict(arrays), meta["arrivals"])
+    return Posterior(
+        as_of=date.fromisoformat(meta["as_of"]),
+        spec=ModelSpec(**spec | {"segment": tuple(spec["segment"]), "covariates": tuple(spec["covariates"])}),
+        stage=load_stage_posterior(folder / STAGE_FILE),
+        amounts=amounts,
+        arrivals=arrivals,
+        inputs_sha256=meta["inputs_sha256"],
+    )
