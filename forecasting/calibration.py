@@ -1,23 +1,30 @@
 """Learn from one's own closed forecasts how wrong the next one will be.
 
-A forecaster that looks back forecasts every past date with what was known then (:func:`past_forecasts`), compares with what
-came, and carries the errors into its next forecast (:func:`learn`). On the scale of log revenue, with m and s the mean and
-sd of a forecast and d = log(actual) - m its error,
+A forecaster that looks back makes, at every past date, the forecast it would have made with what was known then
+(:func:`past_forecasts`), compares with what came, and carries the errors into its next forecast (:func:`learn`). On the
+scale of log revenue, with m and s the mean and sd of a forecast and d = log(actual) - m its error,
 
     d_k ~ Normal(b, alpha^2 s_k^2 + tau^2 (age_k / age_now)^(-2 delta)),
 
-so ``b`` is a lasting bias, ``alpha`` shrinks a spread that was too wide, ``tau`` is what the model does not see (levels that
-drift, luck that a period's deals share), and errors shrink with the age of the history at rate ``delta``. The same errors
-then act on the next forecast, one per draw: periods, segments and sources of a draw keep adding up.
+so ``b`` is a lasting bias, ``alpha`` shrinks a spread that was too wide, ``tau`` is what the model does not see (levels
+that drift, luck that a period's deals share), and errors shrink with the age of the history at rate ``delta``. The same
+errors then act on the next forecast, one per draw: periods, segments and sources of a draw keep adding up.
 """
 
 from dataclasses import dataclass
-from typing import Any
+from datetime import date, timedelta
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from scipy.special import logsumexp
+
+from forecasting.quick_chain import open_revenue
+from forecasting.stay_table import StayTable, day_of, known_at, stay_table
+
+if TYPE_CHECKING:
+    from forecasting.deals import Deals
 
 Floats = NDArray[np.float64]
 
@@ -41,7 +48,9 @@ LONG_HORIZON = 45
 """Up to this many days ahead a past forecast is made every week, beyond that every H / 14 weeks."""
 MOST_ORIGINS = 60
 """Past dates looked at, the latest ones: older ones weigh little and the look back stays within seconds."""
-COLUMNS = ("as_of", "horizon_days", "age_days", "mean", "sd", "actual")
+COLUMNS = ("as_of", "horizon_days", "age_days", "days_since", "mean", "sd", "actual")
+NO_PAST = pd.DataFrame({name: pd.Series(dtype="datetime64[ns]" if name == "as_of" else float) for name in COLUMNS})
+"""Table of past forecasts without a row: of a history too short to look back."""
 
 
 @dataclass(frozen=True)
@@ -100,12 +109,12 @@ class Calibration:
     def factors(self, revenue: Floats, *, seed: int) -> Floats:
         """Factor on all revenue of each draw, from the uncalibrated total of each draw, shape (draw,).
 
-        log(y + c) = m + scale (log(x + c) - m) + shift, with m the mean of log(x + c) and c one per cent of the mean of x;
-        the factor is y / x, one where x is zero and never negative.
+        log(y + c) = m + scale (log(x + c) - m) + shift, with m the mean of log(x + c) and c one per cent of the mean
+        of x; the factor is y / x, one where x is zero and never negative.
 
         Examples
         --------
-        >>> none = learn(past_errors_none(), horizon_days=28, age_days=365)
+        >>> none = learn(NO_PAST, horizon_days=28, age_days=365)
         >>> factors = none.factors(np.full(20_000, 100.0), seed=1)
         >>> none.origins, bool(0.95 < np.median(factors) < 1.05)
         (0, True)
@@ -117,7 +126,9 @@ class Calibration:
             return np.ones_like(total)
         logs = np.log(total + offset)
         moved = np.exp(logs.mean() + errors.scale * (logs - logs.mean()) + errors.shift) - offset
-        return np.divide(np.maximum(moved, 0.0), total, out=np.ones_like(total), where=total > 0.0)
+        factors = np.ones_like(total)
+        np.divide(np.maximum(moved, 0.0), total, out=factors, where=total > 0.0)
+        return factors
 
     def to_dict(self) -> dict[str, Any]:
         """Return the summary as written to ``forecast.json``."""
@@ -128,7 +139,7 @@ class Calibration:
 
         Examples
         --------
-        >>> learn(past_errors_none(), horizon_days=28, age_days=365).in_words()
+        >>> learn(NO_PAST, horizon_days=28, age_days=365).in_words()
         'no closed forecast to learn from yet: the range is widened by what such forecasts usually miss'
         """
         if self.origins == 0:
@@ -137,11 +148,6 @@ class Calibration:
             f"learned from our own forecasts of {self.origins} past dates: they add {self.sd:.0%} to the range "
             f"and move the middle by {np.expm1(self.bias):+.1%}"
         )
-
-
-def past_errors_none() -> pd.DataFrame:
-    """Table of past forecasts without a row: for a history too short to look back."""
-    return pd.DataFrame({name: pd.Series(dtype="datetime64[ns]" if name == "as_of" else float) for name in COLUMNS})
 
 
 def spacing_days(horizon_days: int) -> int:
@@ -155,14 +161,57 @@ def spacing_days(horizon_days: int) -> int:
     return 7 if horizon_days <= LONG_HORIZON else 7 * round(horizon_days / 14)
 
 
+def past_forecasts(
+    deals: "Deals | StayTable", *, as_of: date, horizon_days: int, origins: int = MOST_ORIGINS, seed: int = 0
+) -> pd.DataFrame:
+    """Forecast the revenue of open deals at past dates, each with only what was known then, and compare with what came.
+
+    Both the horizon asked and half of it are forecast, wherever they had closed by ``as_of``.
+
+    Parameters
+    ----------
+    deals : Deals or StayTable
+        May reach beyond ``as_of``: what came later is not looked at.
+    as_of : date
+    horizon_days : int
+    origins : int
+        Past dates at most, the latest ones.
+    seed : int
+
+    Returns
+    -------
+    DataFrame
+        One row per closed forecast, latest first: ``as_of``, ``horizon_days``, ``age_days`` (days of history then),
+        ``days_since`` (days between its close and ``as_of``), ``mean``, ``sd`` and ``actual`` in currency units.
+    """
+    stays = deals if isinstance(deals, StayTable) else stay_table(deals)
+    today = day_of(as_of)
+    now = known_at(stays, today)
+    spacing, half = spacing_days(horizon_days), max(horizon_days // 2, 1)
+    rows: list[tuple[Any, ...]] = []
+    for back in range(1, origins + 1):
+        then = today - spacing * back
+        ahead = tuple(days for days in dict.fromkeys((horizon_days, half)) if then + days <= today)
+        if then - now.first_day + 1 < horizon_days:
+            break
+        if not ahead:
+            continue
+        known = known_at(stays, then)
+        for days, value in zip(ahead, open_revenue(known, horizons=ahead, seed=seed), strict=True):
+            actual = now.revenue(after=then, until=then + days, open_deals_only=True)
+            when = as_of - timedelta(days=spacing * back)
+            rows.append((when, days, known.age_days, today - then - days, value.mean, value.sd, actual))
+    past = pd.DataFrame(rows, columns=list(COLUMNS))
+    return past.assign(as_of=pd.to_datetime(past["as_of"])) if rows else NO_PAST
+
+
 def learn(past: pd.DataFrame, *, horizon_days: int, age_days: float) -> Calibration:
     """Learn the forecaster's errors from its closed forecasts.
 
     Parameters
     ----------
     past : DataFrame
-        One row per closed forecast: ``as_of``, ``horizon_days``, ``age_days`` (days of history then), ``mean`` and ``sd`` of
-        the forecast and ``actual``, in currency units, and ``days_since`` it closed.
+        Closed forecasts, see :func:`past_forecasts`.
     horizon_days : int
         Of the forecast to be calibrated.
     age_days : float

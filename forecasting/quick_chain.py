@@ -1,8 +1,8 @@
 """A chain in milliseconds: expected value and spread of revenue from open deals, as of many past dates.
 
-The same model as the published forecast in its cheapest form: semi-Markov, every move seen is possible, one hazard per age bin
-and exit with a conjugate Gamma posterior, and an amount effect on every exit. It exists so that a forecaster can look back
-at dozens of its own closed forecasts before it publishes one; :mod:`forecasting.calibration` does that.
+The same model as the published forecast in its cheapest form: semi-Markov, every move seen is possible, one hazard per
+age bin and exit with a conjugate Gamma posterior, an amount effect on every exit. It exists so that a forecaster can
+look back at dozens of its own closed forecasts before it publishes one; :mod:`forecasting.calibration` does that.
 
 Hazards are those of :mod:`models.hazards`: a deal that starts a day of its stay with total hazard L leaves on it with
 probability 1 - exp(-L), to exit j with share lambda_j / L.
@@ -15,12 +15,11 @@ from numpy.typing import NDArray
 from scipy.special import gammaln
 
 from forecasting.quick_kernels import count_exits, count_exposure, win_probabilities
+from forecasting.stay_table import NEVER, KnownStays
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
-NEVER = 2**40
-"""Day number of something that has not happened."""
 EXITS_PER_BIN = 10
 """An age bin ends once it holds this many exits: its log hazard is then known to about 0.3."""
 PRIOR_EXITS = 1.0
@@ -38,52 +37,6 @@ HAZARD_DRAWS = 48
 
 
 @dataclass(frozen=True)
-class StayTable:
-    """All stays of a history as arrays, deal after deal in the order they happened; days are numbers from any day zero.
-
-    Parameters
-    ----------
-    deal : ndarray of int64, shape (stay,)
-        Deal number.
-    stage, next_stage : ndarray of int64, shape (stay,)
-        Open stage code, and code of the stage the deal went to (-1 when it has not left).
-    entered, left : ndarray of int64, shape (stay,)
-        Day numbers, ``NEVER`` when it has not left.
-    amount : ndarray of float64, shape (stay,)
-        Of the deal as known on entry, NaN when missing.
-    won_amount : ndarray of float64, shape (stay,)
-        Amount of the win that ended the stay, otherwise zero.
-    n_open, n_won, n_stages : int
-        Codes below ``n_open`` are open stages, the next ``n_won`` are won.
-    """
-
-    deal: Ints
-    stage: Ints
-    next_stage: Ints
-    entered: Ints
-    left: Ints
-    amount: Floats
-    won_amount: Floats
-    n_open: int
-    n_won: int
-    n_stages: int
-
-    def ended_in_win(self) -> NDArray[np.bool_]:
-        """Stays that ended in a win."""
-        return np.asarray((self.next_stage >= self.n_open) & (self.next_stage < self.n_open + self.n_won))
-
-    def open_at(self, day: int) -> NDArray[np.bool_]:
-        """Stays that deals were in at the end of the day."""
-        return np.asarray((self.entered <= day) & (self.left > day))
-
-    def won_revenue(self, *, open_at: int, until: int) -> float:
-        """Revenue won after ``open_at`` up to ``until`` by deals open at the end of ``open_at``."""
-        waiting = np.unique(self.deal[self.open_at(open_at)])
-        rows = (self.left > open_at) & (self.left <= until) & np.isin(self.deal, waiting)
-        return float(self.won_amount[rows].sum())
-
-
-@dataclass(frozen=True)
 class OpenValue:
     """Revenue that open deals will bring within a number of days: expected value and sd, in currency units."""
 
@@ -92,8 +45,8 @@ class OpenValue:
 
 
 @dataclass(frozen=True)
-class _Known:
-    """What was known of the stays at the end of a day; ``exit_code`` is -1 in stays still open."""
+class _Counted:
+    """The known stays as the counting kernels take them; ``exit_code`` is -1 in stays still open."""
 
     stage: Ints
     exit_code: Ints
@@ -101,7 +54,6 @@ class _Known:
     days_ago: Ints
     amount_class: Ints
     n_classes: int
-    amount: Floats
 
 
 @dataclass(frozen=True)
@@ -115,36 +67,34 @@ class _Chain:
     expected: Floats  # (class, stage, code)
 
 
-def open_revenue(stays: StayTable, *, as_of: int, horizons: tuple[int, ...], seed: int) -> tuple[OpenValue, ...]:
-    """Forecast the open deals with only what was known at the end of day ``as_of``.
+def open_revenue(known: KnownStays, *, horizons: tuple[int, ...], seed: int) -> tuple[OpenValue, ...]:
+    """Forecast the revenue of open deals.
 
     Parameters
     ----------
-    stays : StayTable
-        May reach beyond ``as_of``: what came later is not looked at.
-    as_of : int
-        Day number.
+    known : KnownStays
+        All that was known at the end of a day.
     horizons : tuple of int
         Days ahead.
     seed : int
-        With ``as_of`` it names the hazard draws, so that a past forecast stays what it was.
+        With the day it names the hazard draws, so that a past forecast stays what it was.
 
     Returns
     -------
     tuple of OpenValue
         One per horizon.
     """
-    known = _known(stays, as_of)
-    waiting = known.exit_code < 0
+    waiting = known.is_open
     if not waiting.any():
         return tuple(OpenValue(0.0, 0.0) for _ in horizons)
-    chain = _fit(known, stays.n_open, stays.n_stages)
-    hazards, factors = _draw(chain, np.random.default_rng([seed, as_of]))
-    keys = np.column_stack([known.amount_class[waiting], known.stage[waiting], known.days[waiting]])
+    counted = _counted(known)
+    chain = _fit(counted, known.n_open, known.n_stages)
+    hazards, factors = _draw(chain, np.random.default_rng([seed, known.as_of]))
+    keys = np.column_stack([counted.amount_class[waiting], counted.stage[waiting], counted.days[waiting]])
     groups, of_deal = np.unique(keys, axis=0, return_inverse=True)
     ahead = np.array(horizons, dtype=np.int64)
-    wins = win_probabilities(hazards, factors, chain.starts, groups, ahead, stays.n_won)
-    amount = known.amount[waiting]
+    wins = win_probabilities(hazards, factors, chain.starts, groups, ahead, known.n_won)
+    amount = known.filled_amount[known.deal[waiting]]
     first, second = (np.bincount(of_deal.reshape(-1), weights=amount**power, minlength=len(groups)) for power in (1, 2))
     values = []
     for place in range(len(horizons)):
@@ -174,35 +124,26 @@ def amount_edges(amounts: Floats) -> Floats:
     return np.asarray(edges[edges > values[0]])
 
 
-def _known(stays: StayTable, as_of: int) -> _Known:
-    """Cut the stays at the end of a day."""
-    rows = np.flatnonzero(stays.entered <= as_of)
-    deal, entered, left = stays.deal[rows], stays.entered[rows], stays.left[rows]
-    ended = left <= as_of
-    latest = np.full(int(deal.max(initial=0)) + 1, np.nan)
-    latest[deal] = stays.amount[rows]  # the stays of a deal follow in order: the last one known stays
-    edges = amount_edges(latest[np.unique(deal)])
-    amount = latest[deal]
-    missing = ~np.isfinite(amount)
-    amount_class = np.where(missing, len(edges) + 1, np.searchsorted(edges, np.nan_to_num(amount), side="right"))
-    wins = ended & stays.ended_in_win()[rows]
-    typical = float(stays.won_amount[rows][wins].mean()) if wins.any() else 0.0
-    return _Known(
-        stage=stays.stage[rows],
-        exit_code=np.where(ended, stays.next_stage[rows], -1),
-        days=np.where(ended, left, as_of) - entered,
-        days_ago=as_of - entered,
-        amount_class=amount_class.astype(np.int64),
+def _counted(known: KnownStays) -> _Counted:
+    """Lay the stays out for counting; deals without an amount form the last class."""
+    edges = amount_edges(known.amount[np.unique(known.deal)])
+    amount = known.amount[known.deal]
+    of_size = np.searchsorted(edges, np.nan_to_num(amount), side="right")
+    return _Counted(
+        stage=known.stage,
+        exit_code=known.exit_code,
+        days=np.minimum(known.left, known.as_of) - known.entered,
+        days_ago=known.as_of - known.entered,
+        amount_class=np.where(np.isnan(amount), len(edges) + 1, of_size).astype(np.int64),
         n_classes=len(edges) + 2,
-        amount=np.where(missing, typical, amount),
     )
 
 
-def _fit(known: _Known, n_open: int, n_stages: int) -> _Chain:
+def _fit(known: _Counted, n_open: int, n_stages: int) -> _Chain:
     """Count exits and exposure by age bin, and by amount class within calendar periods.
 
-    A stay that ends on a day of total hazard L was exposed to 1/L - exp(-L)/(1 - exp(-L)) of that day on average; with this
-    exposure the daily lattice has a Poisson likelihood, and exits / exposure is its maximum.
+    A stay that ends on a day of total hazard L was exposed to 1/L - exp(-L)/(1 - exp(-L)) of that day on average; with
+    this exposure the daily lattice has a Poisson likelihood, and exits / exposure is its maximum.
     """
     cuts = [_age_bins(known, stage) for stage in range(n_open)]
     starts = np.full((n_open, max(len(cut) for cut in cuts)), NEVER, dtype=np.int64)
@@ -233,7 +174,7 @@ def _fit(known: _Known, n_open: int, n_stages: int) -> _Chain:
     )
 
 
-def _age_bins(known: _Known, stage: int) -> Ints:
+def _age_bins(known: _Counted, stage: int) -> Ints:
     """First day of each age bin: a bin ends once it holds enough exits, if as many again are still to come."""
     days = known.days[(known.stage == stage) & (known.exit_code >= 0)]
     by_day = np.bincount(days, minlength=1)

@@ -10,7 +10,7 @@ Ints = NDArray[np.int64]
 
 @njit(cache=True, nogil=True)
 def count_exits(stage: Ints, exit_code: Ints, days: Ints, starts: Ints, n_stages: int) -> tuple[Floats, Floats]:
-    """Exits (stage, code, bin) and days begun at risk (stage, bin); an open stay of d days outlasted the days 0..d."""
+    """Count exits (stage, code, bin) and days begun at risk (stage, bin); an open stay outlasted days 0..d."""
     n_open, n_bins = starts.shape
     exits = np.zeros((n_open, n_stages, n_bins))
     at_risk = np.zeros((n_open, n_bins))
@@ -71,9 +71,10 @@ def win_probabilities(
 ) -> Floats:
     """P(won within each horizon | class, stage, days in stage), shape (draw, group, horizon).
 
-    ``hazards`` has shape (draw, stage, code, bin), ``factors`` (draw, class, stage, code), ``groups`` rows of class, stage
-    and days, sorted by class. With e[s, j](d) the probability that a stay begun in s ends on day d in j,
-    W[s](t) = sum over d <= t and j of e[s, j](d) (1 if j is won else W[j](t - d)); a deal aged a uses e given survival to a.
+    ``hazards`` has shape (draw, stage, code, bin), ``factors`` (draw, class, stage, code), ``groups`` rows of class,
+    stage and days, sorted by class. With e[s, j](d) the probability that a stay begun in s ends on day d in j,
+    W[s](t) = sum over d <= t and j of e[s, j](d) (1 if j is won else W[j](t - d)); a deal aged a takes e given that it
+    outlasted the days 0..a.
     """
     n_draws, n_open = hazards.shape[0], hazards.shape[1]
     longest = horizons.max()
@@ -111,35 +112,36 @@ def _daily_exits(hazard: Floats, factor: Floats) -> tuple[Floats, Floats]:
 
 
 @njit(cache=True, nogil=True)
-def _fresh_wins(leave: Floats, share: Floats, starts: Ints, longest: int, n_won: int) -> Floats:
-    """P(won by day t of a stay that begins on day 0), shape (stage, day); moves on the day of entry chain on."""
+def _fresh_ends(leave: Floats, share: Floats, starts: Ints, longest: int) -> Floats:
+    """P(a stay that begins on day 0 ends on day d by exit j), shape (stage, code, day)."""
     n_open, n_bins, n_codes = share.shape
-    last_won = n_open + n_won
-    ends = np.zeros((n_open, longest + 1, n_codes))
+    ends = np.zeros((n_open, n_codes, longest + 1))
     for s in range(n_open):
         alive, b = 1.0, 0
         for d in range(longest + 1):
             while b + 1 < n_bins and starts[s, b + 1] <= d:
                 b += 1
             for j in range(n_codes):
-                ends[s, d, j] = alive * leave[s, b] * share[s, b, j]
+                ends[s, j, d] = alive * leave[s, b] * share[s, b, j]
             alive *= 1.0 - leave[s, b]
-    same_day = np.eye(n_open)
-    for s in range(n_open):
-        for j in range(n_open):
-            same_day[s, j] -= ends[s, 0, j]
-    chained = np.linalg.inv(same_day)
-    wins, won = np.zeros((n_open, longest + 1)), np.zeros(n_open)
-    later = np.zeros(n_open)
+    return ends
+
+
+@njit(cache=True, nogil=True)
+def _fresh_wins(leave: Floats, share: Floats, starts: Ints, longest: int, n_won: int) -> Floats:
+    """P(won by day t of a stay that begins on day 0), shape (stage, day); moves on the day of entry chain on."""
+    n_open = len(leave)
+    ends = _fresh_ends(leave, share, starts, longest)
+    chained = np.linalg.inv(np.eye(n_open) - ends[:, :n_open, 0])
+    wins = np.zeros((n_open, longest + 1))
+    won, later = np.zeros(n_open), np.zeros(n_open)
     for t in range(longest + 1):
         for s in range(n_open):
-            for j in range(n_open, last_won):
-                won[s] += ends[s, t, j]
+            won[s] += ends[s, n_open : n_open + n_won, t].sum()
             later[s] = won[s]
             for j in range(n_open):
-                if share[s, :, j].max() > 0.0:
-                    for d in range(1, t + 1):
-                        later[s] += ends[s, d, j] * wins[j, t - d]
+                for d in range(1, t + 1):
+                    later[s] += ends[s, j, d] * wins[j, t - d]
         wins[:, t] = chained @ later
     return wins
 
