@@ -79,6 +79,6 @@ def _add_eventual(
         stop = start
         while stop < n_groups and deals.group_cell[stop] == cell and deals.group_stage[stop] == k:
             stop += 1
-        eventual_aged_values(leave_to[k], stay[k], next_stage[k], entry, deals.group_age[start:stop],
-        rows[start:stop]) start = stop
+        eventual_aged_values(leave_to[k], stay[k], next_stage[k], entry, deals.group_age[start:stop], rows[start:stop])
+        start = stop
     out += rows

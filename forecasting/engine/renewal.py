@@ -266,8 +266,7 @@ def outcome_table(hazards: LatticeHazards, *, n_codes: int, days: Sequence[int],
         raise SettingsError(f"days must be at least 1 and ages at least -1, got {edges[0]} and {rows[0]}")
     needed = int(edges[-1] + rows[-1]) + 1
     if hazards.base.shape[-1] < needed:
-        raise SettingsError(f"hazards over {hazards.base.shape[-1]} days, {needed} needed: ask
-        lattice(days={needed})")
+        raise SettingsError(f"hazards over {hazards.base.shape[-1]} days, {needed} needed: ask lattice(days={needed})")
     next_stage = np.ascontiguousarray(hazards.next_stage, dtype=np.int16)
     if next_stage.max(initial=-1) >= n_codes:
         raise SettingsError(f"hazards lead to stage code {next_stage.max()}, but n_codes is {n_codes}")
@@ -363,8 +362,7 @@ def _fill_eventual(
 
 @jit_kernel
 def eventual_entry_values(
-    leave_to: NDArray[np.float64], stay: NDArray[np.float64], next_stage: NDArray[np.int16], value:
-    NDArray[np.float64]
+    leave_to: NDArray[np.float64], stay: NDArray[np.float64], next_stage: NDArray[np.int16], value: NDArray[np.float64]
 ) -> NDArray[np.float64]:
     """Expected final ``value`` by stage code of a deal entering it: terminal codes keep their own value."""
     n_stages, n_slots, n_days = leave_to.shape
@@ -395,7 +393,7 @@ def eventual_aged_values(
     ages: NDArray[np.int64],
     out: NDArray[np.float64],
 ) -> None:
-    """Fill ``out[age]`` with the expected final value in one stage; ages ascend, past the lattice its last day holds."""
+    """Fill ``out[age]`` with the expected final value in one stage, ages ascending."""
     n_days = stay.shape[0]
     leaves, after = 1.0 - stay[n_days - 1], 0.0
     for s in range(len(next_stage)):

@@ -1,4 +1,4 @@
-"""One block of draws, of open deals or of new business: what a worker needs, in one picklable record, and what it runs."""
+"""One block of draws, of open deals or of new business: what a worker needs, and what it runs."""
 
 from dataclasses import dataclass
 
