@@ -32,8 +32,9 @@ from models.errors import EmptyInputError, SettingsError
 from models.history import STILL_OPEN, Factor, StageHistory, count_stays
 from models.stages import StageGraph
 
-AMOUNT, LOOPED = "amount", "looped"
-"""Covariates that are not columns: the amount known at the time, and whether the deal had been here or further before."""
+AMOUNT, LOG_AMOUNT, LOOPED = "amount", "log_amount", "looped"
+"""Covariates that are not columns: the amount known at the time (by its classes, so its log is the same), and whether the
+deal had been in the stage or a later one before."""
 _LOOPED_FACTOR = Factor(LOOPED, ("no", "yes"))
 
 
@@ -137,7 +138,7 @@ def cut(
         _names(segment, "segment"),
         tuple(_canonical(name) for name in _names(covariates, "covariates")),
     )
-    _check_columns(deals, segment, covariates)
+    check_columns(deals, segment=segment, covariates=covariates)
     known = _known(deals, day)
     stays = _stays(known, deals.graph)
     labels = _segment_labels(deals, segment)
@@ -178,12 +179,16 @@ def _names(names: Sequence[str], what: str) -> tuple[str, ...]:
 
 
 def _canonical(name: str) -> str:
-    return AMOUNT if name == "log_amount" else name
+    return AMOUNT if name == LOG_AMOUNT else name
 
 
-def _check_columns(deals: Deals, segment: tuple[str, ...], covariates: tuple[str, ...]) -> None:
+def check_columns(deals: Deals, *, segment: Sequence[str], covariates: Sequence[str]) -> None:
+    """Raise a SettingsError where a segment or a covariate is not among the columns of the deals, or is both."""
     columns = [name for name in deals.deals.columns if name not in {"deal_id", "created_on", "amount"}]
-    for what, names, known in (("segment", segment, columns), ("covariates", covariates, [*columns, AMOUNT, LOOPED])):
+    for what, names, known in (
+        ("segment", segment, columns),
+        ("covariates", covariates, [*columns, AMOUNT, LOG_AMOUNT, LOOPED]),
+    ):
         for name in names:
             if name not in known:
                 close = get_close_matches(name, known, n=1)
