@@ -185,7 +185,7 @@ def age_rows() -> Iterator[Row]:
         ours = [
             exit_probability(QUALIFIED, 0, days_so_far=age),
             exit_probability(QUALIFIED, 0, within=30.0, days_so_far=age),
-            -total_hazard(QUALIFIED, age),
+            0.0 - total_hazard(QUALIFIED, age),
         ]
         yield from rows("open deal by age", names, ours, [ever, soon, log_survival], [6e-7, 6e-7, 6e-5])
 

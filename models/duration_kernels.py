@@ -31,8 +31,8 @@ LOG_LARGEST = 650.0
 """Largest exponent taken: the cumulative hazard and its gradient stay finite beyond, where survival is zero anyway."""
 ERFC_LIMIT = 20.0
 """Standard normal quantile beyond which the asymptotic series replaces ``erfc`` (its eighth term is below 1e-16)."""
-SMALL_EXPONENT = 0.5
-"""Below it power series replace differences of exponentials; above it those lose less than a factor 12."""
+SMALL_EXPONENT = 0.1
+"""Below it power series replace differences of exponentials; above it those lose one digit, their slopes three."""
 TAIL_REACH = 36.0
 """The tail integral stops where the integrand has fallen to exp(-36) = 2e-16."""
 SERIES_TAIL = -0.25
@@ -44,6 +44,7 @@ NEGLIGIBLE = -40.0
 NEWTON_STEPS = 100
 """Bound on the steps of an inversion; a handful suffices."""
 LOG_ROOT_TWO_PI = 0.5 * math.log(2.0 * math.pi)
+INVERSE_FACTORIAL: NDArray[np.float64] = np.array([1.0 / math.factorial(n) for n in range(11)])
 
 _nodes, _weights = np.polynomial.legendre.leggauss(24)
 NODES: NDArray[np.float64] = 0.5 * (_nodes + 1.0)
@@ -69,13 +70,10 @@ def second_exponential(z: float) -> tuple[float, float]:
         excess = math.expm1(z)
         return (excess - z) / (z * z), (excess * z - 2.0 * (excess - z)) / (z * z * z)
     value, slope = 0.0, 0.0
-    for n in range(14, -1, -1):  # k(z) = sum of z**n / (n + 2)!
+    for n in range(8, -1, -1):  # k(z) = sum of z**n / (n + 2)!
         slope = value + slope * z
         value = INVERSE_FACTORIAL[n + 2] + value * z
     return value, slope
-
-
-INVERSE_FACTORIAL: NDArray[np.float64] = np.array([1.0 / math.factorial(n) for n in range(18)])
 
 
 @njit(cache=True)
