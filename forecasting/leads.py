@@ -278,7 +278,7 @@ def last_useful_date(forecast: "Forecast", *, by: date) -> date | None:
     shares = kind_shares(arrivals, draws)
     in_time = (win_by_creation(forecast, draws, first=1, last=last) * shares[:, :, None]).sum(1).mean(0)
     hazards = forecast.posterior.stage.lattice(draws, days=EVENTUAL_DAYS, cells=arrivals.cells)
-    ever = eventual_outcomes(hazards, n_codes=len(graph.stages), ages=np.array([-1]))
+    ever = eventual_outcomes(hazards, n_codes=len(graph.stages), ages=[-1])
     won = ever[..., 0, list(graph.won_codes)].sum(-1)[:, arrivals.combo_cell, arrivals.combo_stage]
     useful = np.flatnonzero(in_time >= USEFUL_SHARE * (won * shares).sum(1).mean())
     return forecast.as_of + timedelta(days=int(useful[-1]) + 1) if len(useful) else None

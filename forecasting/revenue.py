@@ -6,7 +6,6 @@ date, with what it had already booked by then.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import TYPE_CHECKING, Literal, get_args
 
@@ -14,12 +13,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from forecasting import periods as calendar
 from models.errors import SettingsError
 
 if TYPE_CHECKING:
     from forecasting.forecast import Forecast
 
-Period = Literal["day", "week", "month", "quarter", "year"]
 Source = Literal["total", "booked", "open", "new"]
 SOURCES: tuple[Source, ...] = get_args(Source)
 QUANTILES: Mapping[str, float] = {
@@ -34,89 +33,10 @@ QUANTILES: Mapping[str, float] = {
 """Columns of quantiles in every revenue table."""
 LEVELS = (0.5, 0.8, 0.95)
 """Central intervals shown unless others are asked for."""
-MONTHS = {"month": 1, "quarter": 3, "year": 12}
-
-
-@dataclass(frozen=True)
-class Span:
-    """Days from ``start`` to ``end``, both included."""
-
-    start: date
-    end: date
-
-
-def as_date(value: str | date) -> date:
-    """Date from a date or its ISO text.
-
-    Raises
-    ------
-    SettingsError
-        The text is no date.
-
-    Examples
-    --------
-    >>> as_date("2026-09-30")
-    datetime.date(2026, 9, 30)
-    """
-    if isinstance(value, pd.Timestamp):
-        return value.date()
-    if isinstance(value, date):
-        return value
-    try:
-        return date.fromisoformat(value)
-    except ValueError:
-        raise SettingsError(f"expected a date such as 2026-09-30, got {value!r}") from None
-
-
-def period_start(day: date, period: Period, *, fiscal_year_start: int = 1) -> date:
-    """First day of the period that holds ``day``.
-
-    Parameters
-    ----------
-    day : date
-    period : {"day", "week", "month", "quarter", "year"}
-        Weeks start on Monday.
-    fiscal_year_start : int
-        Month in which years, and so quarters, begin.
-
-    Examples
-    --------
-    >>> period_start(date(2026, 9, 30), "quarter"), period_start(date(2026, 9, 30), "quarter", fiscal_year_start=2)
-    (datetime.date(2026, 7, 1), datetime.date(2026, 8, 1))
-    """
-    if period not in get_args(Period):
-        raise SettingsError(f"period must be one of {', '.join(get_args(Period))}, got {period!r}")
-    if not 1 <= fiscal_year_start <= 12:
-        raise SettingsError(f"fiscal_year_start must be a month from 1 to 12, got {fiscal_year_start!r}")
-    if period == "day":
-        return day
-    if period == "week":
-        return day - timedelta(days=day.weekday())
-    return _month_of(day, -((day.month - fiscal_year_start) % MONTHS[period]))
-
-
-def periods_between(as_of: date, until: date, period: Period, *, fiscal_year_start: int = 1) -> list[Span]:
-    """Periods from the one that holds ``as_of`` to the one that holds ``until``; the last one ends at ``until``.
-
-    Examples
-    --------
-    >>> [str(span.start) for span in periods_between(date(2026, 9, 30), date(2026, 11, 15), "month")]
-    ['2026-09-01', '2026-10-01', '2026-11-01']
-    """
-    spans, start = [], period_start(as_of, period, fiscal_year_start=fiscal_year_start)
-    while start <= until:
-        following = start + timedelta(days=7 if period == "week" else 1)
-        if period in MONTHS:
-            following = _month_of(start, MONTHS[period])
-        spans.append(Span(start, min(following - timedelta(days=1), until)))
-        start = following
-    return spans
-
-
-def _month_of(day: date, months: int) -> date:
-    """First day of the month that lies ``months`` after that of ``day``."""
-    years, month = divmod(day.year * 12 + day.month - 1 + months, 12)
-    return date(years, month + 1, 1)
+Period = calendar.PeriodName
+"""Names of calendar periods."""
+Span = calendar.Period
+"""Days whose revenue is counted."""
 
 
 def cents_in(forecast: "Forecast", span: Span, source: Source, *, segment: str | None = None) -> NDArray[np.int64]:
@@ -172,7 +92,7 @@ def revenue(
         columns |= {f"lower_{100 * level:g}": (1 - level) / 2, f"upper_{100 * level:g}": (1 + level) / 2}
     segments: list[str | None] = [None, *(forecast.segments if by_segment else ())]
     rows = []
-    for span in periods_between(forecast.as_of, forecast.until, period, fiscal_year_start=fiscal_year_start):
+    for span in calendar.periods(forecast.as_of, forecast.until, period=period, fiscal_year_start=fiscal_year_start):
         for source in SOURCES:
             for segment in segments:
                 amounts = cents_in(forecast, span, source, segment=segment) / 100
@@ -199,7 +119,7 @@ def revenue_draws(
     """Revenue by draw (rows) and period (columns: first day of the period), currency units."""
     if source not in SOURCES:
         raise SettingsError(f"source must be one of {', '.join(SOURCES)}, got {source!r}")
-    spans = periods_between(forecast.as_of, forecast.until, period, fiscal_year_start=fiscal_year_start)
+    spans = calendar.periods(forecast.as_of, forecast.until, period=period, fiscal_year_start=fiscal_year_start)
     columns = [cents_in(forecast, span, source, segment=segment) / 100 for span in spans]
     starts = pd.DatetimeIndex([span.start for span in spans], name="period_start")
     return pd.DataFrame(np.column_stack(columns), columns=starts).rename_axis(index="draw")
@@ -220,11 +140,11 @@ def target_span(
     SettingsError
         ``by`` lies beyond the forecast or not after the as-of date, or before ``since``.
     """
-    end = as_date(by)
+    end = calendar.as_date(by, name="by")
     if since is None:
-        start = period_start(forecast.as_of, period, fiscal_year_start=fiscal_year_start)
+        start = calendar.period_start(forecast.as_of, period=period, fiscal_year_start=fiscal_year_start)
     else:
-        start = as_date(since)
+        start = calendar.as_date(since, name="since")
     if not forecast.as_of < end <= forecast.until:
         raise SettingsError(
             f"the target date must lie after the as-of date {forecast.as_of} and not after the end of the forecast "
