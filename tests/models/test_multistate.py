@@ -17,7 +17,6 @@ from models.multistate import (
     exit_probability,
     exit_quantile,
     latent_time,
-    lattice_exits,
     markov_occupancy,
     passage,
     total_hazard,
@@ -94,26 +93,6 @@ def test_two_stages_of_exponentials_are_a_markov_chain() -> None:
 
     np.testing.assert_allclose(passage(lead, 0, then=still_there, days=days), expected[:, 1], atol=1e-12)
     np.testing.assert_allclose(passage(lead, 0, then=won, days=days), expected[:, 2], atol=1e-12)
-
-
-def test_lattice_of_one_exit_is_exact_at_any_resolution() -> None:
-    for steps in (1, 4):
-        for exit_ in EXITS:
-            leave = lattice_exits([exit_], days=90, steps_per_day=steps, days_so_far=10)[0]
-            by_day = np.cumsum(leave)[steps - 1 :: steps]
-            expected = exit_probability([exit_], 0, within=np.arange(1.0, 91.0), days_so_far=10.0)
-            np.testing.assert_allclose(by_day, expected, atol=1e-11)
-
-
-def test_lattice_of_competing_exits_approaches_the_continuous_answer() -> None:
-    exact = [float(exit_probability(EXITS, j, within=60.0, days_so_far=5.0)) for j in range(3)]
-    errors = [
-        np.abs(lattice_exits(EXITS, days=60, steps_per_day=steps, days_so_far=5).sum(axis=1) - exact).max()
-        for steps in (1, 2, 4)
-    ]
-    assert errors[0] < 1e-4
-    assert errors[1] < errors[0] / 3.5
-    assert errors[2] < errors[1] / 3.5
 
 
 def test_aalen_johansen_without_censoring_is_plain_counting() -> None:
