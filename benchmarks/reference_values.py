@@ -127,7 +127,7 @@ def refined(answer: Callable[[int], list[float]]) -> NDArray[np.float64]:
 
 
 def planted(stages: Sequence[Sequence[LatentTime]], next_stage: list[list[int]], *, steps: int) -> LatticeHazards:
-    """The lattice a fitted model would hand over, with ``steps`` a day in the place of days.
+    """Plant the lattice a fitted model would hand over, with ``steps`` a day in the place of days.
 
     A time in steps is a time in days with its location moved by ``log(steps)``.
     """
