@@ -2,10 +2,11 @@
 
 The rules follow from one principle: a row may be dropped, but no deal may be kept with a story known to be false.
 
-- A deal without id, with an unreadable creation date or amount, or with a negative amount, is rejected with its stage rows.
+- A deal without id, with an unreadable creation date or amount, or with a negative amount, is rejected with its stage
+  rows.
 - A deal whose closing row has no readable date is rejected: it is closed, nobody knows since when, and it must not pass
   as open. So is a deal that entered a stage before it was created.
-- A stage row without id, stage or readable date, of a deal that is not among the deals, or delivered twice, is rejected.
+- A stage row without id, stage or readable date, of an unknown deal, or delivered twice, is rejected.
 - A stage row with an unreadable or negative amount is used as a move; its amount counts as missing and is noted. (The
   move is known to have happened, and what is written later must not change what was known before.)
 """
@@ -80,7 +81,7 @@ def _checked_currency(connection: Any, currency: str | None, has_column: bool) -
     if currency is not None or not has_column:
         return currency
     rows = connection.execute(
-        f"SELECT DISTINCT upper(trim(currency::VARCHAR)) AS c FROM {RAW_DEALS} WHERE trim(currency::VARCHAR) <> '' ORDER BY c"
+        f"SELECT DISTINCT upper({_text('currency')}) AS c FROM {RAW_DEALS} WHERE c IS NOT NULL ORDER BY c"
     ).fetchall()
     if len(rows) > 1:
         raise SettingsError(
@@ -91,7 +92,7 @@ def _checked_currency(connection: Any, currency: str | None, has_column: bool) -
 
 
 def _text(column: str) -> str:
-    """SQL of a column as text where the empty or blank text is missing."""
+    """Give the SQL of a column as text where the empty or blank text is missing."""
     return f"nullif(trim({_quoted(column)}::VARCHAR), '')"
 
 
@@ -100,7 +101,7 @@ def _quoted(name: str) -> str:
 
 
 def _when(column: str, kind: str, zone: str) -> tuple[str, str, str]:
-    """SQL of a date or timestamp column: business date, instant (TIMESTAMPTZ, NULL for a plain date), carries a zone."""
+    """Give the SQL of a point in time: business date, instant (NULL for a plain date), whether it carries a zone."""
     name = _quoted(column)
     if kind == "DATE":
         day, instant, aware = name, "NULL::TIMESTAMPTZ", "false"
@@ -126,7 +127,7 @@ def _when(column: str, kind: str, zone: str) -> tuple[str, str, str]:
 
 
 def _amount(kind: str | None) -> tuple[str, str]:
-    """SQL of the amount as a number (NULL when it is not one), and of what was written."""
+    """Give the SQL of the amount as a number (NULL when it is not one), and of what was written."""
     if kind is None:
         return "NULL::DOUBLE", "NULL::VARCHAR"
     text = _text("amount")
@@ -140,7 +141,7 @@ def _read_deals(
     connection: Any, types: dict[str, str], attributes: Sequence[str], *, currency: str | None, zone: str
 ) -> None:
     """Make ``deals_in``: the typed columns, attributes as a0, a1, ..., and the row's own fault."""
-    day, instant, aware = _when("created_at", types["created_at"], zone)
+    day, _, aware = _when("created_at", types["created_at"], zone)
     amount, written = _amount(types["amount"])
     attribute_sql = "".join(f", {_attribute(name, types[name])} AS a{k}" for k, name in enumerate(attributes))
     foreign = "false"
@@ -159,7 +160,7 @@ def _read_deals(
             END AS fault
         FROM (
             SELECT CASE WHEN trim(deal_id::VARCHAR) <> '' THEN deal_id::VARCHAR END AS deal_id,
-                {day} AS created_on, {instant} AS created_instant, {aware} AS aware, {_text("created_at")} AS created_text,
+                {day} AS created_on, {aware} AS aware, {_text("created_at")} AS created_text,
                 {amount} AS amount, {written} AS amount_text, {foreign} AS is_foreign{attribute_sql}
             FROM {RAW_DEALS})""")
 
@@ -188,12 +189,13 @@ def _read_history(connection: Any, types: dict[str, str], graph: StageGraph, *, 
         FROM (
             SELECT CASE WHEN trim(deal_id::VARCHAR) <> '' THEN deal_id::VARCHAR END AS deal_id,
                 CASE WHEN trim(stage::VARCHAR) <> '' THEN stage::VARCHAR END AS stage,
-                {day} AS entered_on, epoch_us({instant}) AS instant, {aware} AS aware, {_text("entered_at")} AS entered_text,
-                {amount} AS amount, {written} AS amount_text
+                {day} AS entered_on, epoch_us({instant}) AS instant, {aware} AS aware,
+                {_text("entered_at")} AS entered_text, {amount} AS amount, {written} AS amount_text
             FROM {RAW_HISTORY}) AS h
         LEFT JOIN stage_codes AS s ON s.name = h.stage""")
     unknown = connection.execute(
-        "SELECT stage, count(*), min(deal_id) FROM history_in WHERE stage IS NOT NULL AND code IS NULL GROUP BY stage ORDER BY stage"
+        "SELECT stage, count(*), min(deal_id) FROM history_in WHERE stage IS NOT NULL AND code IS NULL "
+        "GROUP BY stage ORDER BY stage"
     ).fetchall()
     if unknown:
         listed = "; ".join(f"{stage!r} ({count} rows, for instance deal {deal})" for stage, count, deal in unknown)
@@ -208,8 +210,8 @@ def _refuse_instants_without_zone(connection: Any) -> None:
         row = connection.execute(f"SELECT min({column}) FROM {table} WHERE aware").fetchone()
         if row[0] is not None:
             raise SettingsError(
-                f"{column.removesuffix('_text')}_at carries a time with an offset ({row[0]}), so the business date depends on where "
-                "the business is: name its timezone, for instance timezone = 'Europe/Amsterdam' (or 'UTC')"
+                f"{column.removesuffix('_text')}_at carries a time with an offset ({row[0]}), so the business date "
+                "depends on where the business is: name its timezone, such as timezone = 'Europe/Amsterdam' (or 'UTC')"
             )
 
 
@@ -264,7 +266,8 @@ def _used_deals(connection: Any, attributes: Sequence[str]) -> pd.DataFrame:
     ).df()
     frame.columns = pd.Index(["deal_id", "created_on", "amount", *attributes])
     frame["amount"] = frame["amount"].astype(np.float64)
-    return frame.astype({"deal_id": object, "created_on": "datetime64[ns]"})
+    typed: pd.DataFrame = frame.astype({"deal_id": object, "created_on": "datetime64[ns]"})
+    return typed
 
 
 def _used_entries(connection: Any) -> pd.DataFrame:
@@ -284,7 +287,9 @@ def _used_entries(connection: Any) -> pd.DataFrame:
         FROM history_in AS h JOIN deals_used AS u ON u.deal_id = h.deal_id
         WHERE h.fault IS NULL
         ORDER BY u.deal, h.entered_on, clock NULLS FIRST, stage, instant NULLS FIRST, amount NULLS FIRST""").df()
-    return frame.astype({"deal": np.int32, "stage": np.int32, "entered_on": "datetime64[ns]", "amount": np.float64})
+    types = {"deal": np.int32, "stage": np.int32, "entered_on": "datetime64[ns]", "amount": np.float64}
+    typed: pd.DataFrame = frame.astype(types)
+    return typed
 
 
 def _copies(entries: pd.DataFrame) -> Any:
@@ -327,7 +332,8 @@ def _numbered(entries: pd.DataFrame) -> pd.DataFrame:
 def _findings(connection: Any, query: str) -> tuple[Finding, ...]:
     """Run a query giving (reason, example) per row; most frequent reason first."""
     rows = connection.execute(
-        f"SELECT reason, count(*) AS n, min(example, {MAX_EXAMPLES}) FROM ({query}) GROUP BY reason ORDER BY n DESC, reason"
+        f"SELECT reason, count(*) AS n, min(example, {MAX_EXAMPLES}) FROM ({query}) "
+        "GROUP BY reason ORDER BY n DESC, reason"
     ).fetchall()
     return tuple(Finding(reason, count, tuple(examples)) for reason, count, examples in rows)
 
@@ -337,18 +343,20 @@ def _deal_quality(connection: Any) -> TableQuality:
     rejections = _findings(
         connection,
         f"""
-        SELECT fault AS reason, concat(coalesce(deal_id, '(no id)'), ': ', {written}) AS example FROM deals_in WHERE fault IS NOT NULL
+        SELECT fault AS reason, concat(coalesce(deal_id, '(no id)'), ': ', {written}) AS example FROM deals_in
+            WHERE fault IS NOT NULL
         UNION ALL SELECT fault, concat(deal_id, ': ', detail) FROM deals_copies
         UNION ALL SELECT fault, concat(deal_id, ': ', detail) FROM deals_broken
-        UNION ALL SELECT 'no usable stage entry', deal_id FROM deals_first AS d ANTI JOIN deals_broken AS b ON b.deal_id = d.deal_id
-            ANTI JOIN deals_used AS u ON u.deal_id = d.deal_id""",
+        UNION ALL SELECT 'no usable stage entry', deal_id FROM deals_first AS d
+            ANTI JOIN deals_broken AS b ON b.deal_id = d.deal_id ANTI JOIN deals_used AS u ON u.deal_id = d.deal_id""",
     )
     counts = connection.execute("SELECT (SELECT count(*) FROM deals_in), (SELECT count(*) FROM deals_used)").fetchone()
     notes = _findings(
         connection,
         """SELECT 'amount is missing: it is drawn from the amounts of similar deals' AS reason, deal_id AS example
         FROM deals_used WHERE amount IS NULL
-        UNION ALL SELECT 'amount is zero: taken as it is, though zero often means unknown', deal_id FROM deals_used WHERE amount = 0""",
+        UNION ALL SELECT 'amount is zero: taken as it is, though zero often means unknown', deal_id
+        FROM deals_used WHERE amount = 0""",
     )
     return TableQuality(TABLE_NAMES[RAW_DEALS], counts[0], counts[1], rejections, notes)
 
@@ -364,8 +372,8 @@ def _history_quality(
         UNION ALL SELECT 'deal is not in the deals table', concat(h.deal_id, ': ', stage)
             FROM history_in AS h ANTI JOIN deals_in AS d ON d.deal_id = h.deal_id WHERE h.fault IS NULL
         UNION ALL SELECT 'its deal was rejected', concat(h.deal_id, ': ', stage)
-            FROM history_in AS h SEMI JOIN deals_in AS d ON d.deal_id = h.deal_id ANTI JOIN deals_used AS u ON u.deal_id = h.deal_id
-            WHERE h.fault IS NULL""",
+            FROM history_in AS h SEMI JOIN deals_in AS d ON d.deal_id = h.deal_id
+            ANTI JOIN deals_used AS u ON u.deal_id = h.deal_id WHERE h.fault IS NULL""",
     )
     ids, names = deals["deal_id"].to_numpy(dtype=object), graph.stages
 

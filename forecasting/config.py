@@ -75,6 +75,14 @@ class DataConfig(_Section):
     currency: str | None = None
     timezone: str | None = None
 
+    @model_validator(mode="after")
+    def _folder_has_a_use(self) -> Self:
+        if self.folder is not None:
+            raise PydanticCustomError(
+                "data", "folder belongs to the exports of a CRM; name deals and stage_history instead"
+            )
+        return self
+
 
 class StagesConfig(_Section):
     """``[stages]``: open stages in order, and the ones that close a deal."""
@@ -112,7 +120,7 @@ class ForecastConfig(_Section):
 
 
 class TargetConfig(_Section):
-    """``[target]``: the amount to reach ``by`` a day, counted from ``since`` (default: start of the as-of date's period)."""
+    """``[target]``: the amount to reach ``by`` a day; ``since`` defaults to the start of the as-of date's period."""
 
     amount: Annotated[float, Field(gt=0)]
     by: Day
@@ -254,8 +262,8 @@ def read_config(path: str | Path) -> JobConfig:
 def horizon_end(forecast: ForecastConfig, as_of: date) -> date:
     """Last day of the forecast.
 
-    Days and weeks are lengths from ``as_of``. Months, quarters and years are counted as the calendar (and the fiscal year)
-    has them, the one that holds the day after ``as_of`` being the first: "2 quarters" is this one and the next.
+    Days and weeks are lengths from ``as_of``. Months, quarters and years are those of the calendar (and the fiscal
+    year), the one that holds the day after ``as_of`` being the first: "2 quarters" is this one and the next.
 
     Examples
     --------
@@ -329,9 +337,10 @@ def _complaint(detail: ErrorDetails) -> str:
         return f"{key}: {_unknown(str(where[-1]), _section(where[:-1]))}"
     if kind == "missing":
         return f"{key}: this key is missing and has no default"
-    if kind in {"horizon", "target"}:
+    if kind in {"horizon", "target", "data"}:
         return f"{key}: {detail['msg']}"
-    return f"{key}: {detail['msg'][:1].lower()}{detail['msg'][1:]}, got {detail['input']!r}"
+    expected = detail["msg"].removeprefix("Input should be ").replace("a valid tuple", "a list")
+    return f"{key}: expected {expected[:1].lower()}{expected[1:]}, got {detail['input']!r}"
 
 
 def _section(where: tuple[int | str, ...]) -> type[BaseModel]:
@@ -356,48 +365,4 @@ def _unknown(name: str, section: type[BaseModel]) -> str:
 
 def job_template() -> str:
     """Text of a commented job file to start from."""
-    return _TEMPLATE
-
-
-_TEMPLATE = """\
-# A dealcast job: what to read, what to model, what to ask. Paths are relative to this file.
-# Run it with:  dealcast check dealcast.toml   then   dealcast forecast dealcast.toml --as-of 2026-09-30
-
-[data]
-deals = "deals.csv"                    # columns deal_id, created_at, amount; any further column can be a segment or covariate
-stage_history = "stage_history.csv"    # columns deal_id, stage, entered_at and optionally amount; one row per stage entered
-# url = "warehouse.duckdb"             # a database instead of files: then the two keys above hold SQL queries
-currency = "EUR"
-timezone = "Europe/Amsterdam"          # of business days; needed when timestamps carry a time
-
-[stages]
-open = ["Lead", "Qualified", "Meeting", "Proposal", "Negotiation"]    # in selling order
-won = ["Won"]
-lost = ["Lost"]                        # one or more kinds
-
-[model]
-# segment = ["region"]                 # columns whose values move differently; they learn from each other
-# covariates = ["log_amount"]          # also "looped" (has been in this stage or a later one before) or any column
-inference = "nuts"                     # or "fast": a quick approximation, for many repeated fits
-seed = 1                               # the same seed and data give the same numbers
-
-[forecast]
-horizon = "90d"                        # "8 weeks", "3 months", "2 quarters" (this one and the next), or: until = 2027-03-31
-period = "month"                       # day, week, month, quarter, year
-fiscal_year_start = 1                  # month in which years and quarters begin
-draws = 4000
-new_business = true                    # count deals that do not exist yet
-calibrate = true                       # learn from the forecaster's own past errors
-
-# [target]                             # how likely is it to reach an amount?
-# amount = 5_000_000
-# by = 2027-03-31                      # counted from the start of the period that holds the as-of date, or:
-# since = 2027-01-01
-# confidence = 0.8                     # asked of "how many more leads are needed?"
-
-# [store]                              # keep every forecast and compare it with what came true
-# url = "sqlite:///forecasts.db"
-
-[output]
-folder = "out"
-"""
+    return (Path(__file__).parent / "templates" / "job.toml").read_text(encoding="utf-8")

@@ -22,13 +22,13 @@ class Deals:
     ----------
     graph : StageGraph
     deals : DataFrame
-        One row per deal, sorted by id: ``deal_id`` (str), ``created_on`` (datetime64[ns] at midnight), ``amount`` (float,
-        currency units, NaN = missing), then the further columns of the deals table as text (numbers where the source had
-        numbers). These columns have no history: they hold what the table says now.
+        One row per deal, sorted by id: ``deal_id`` (str), ``created_on`` (datetime64[ns] at midnight), ``amount``
+        (float, currency units, NaN = missing), then the further columns of the deals table as text (numbers where the
+        source had numbers). These columns have no history: they hold what the table says now.
     entries : DataFrame
-        One row per entry into a stage, in the order in which the entries happened: ``deal_id``, ``deal`` (row of ``deals``),
-        ``stage`` (code), ``entered_on``, ``order`` (0, 1, ... within the deal), ``moved`` (False when the deal was in that
-        stage already and only the amount was written again), ``amount`` (as of then, NaN = not said).
+        One row per entry into a stage, in the order in which they happened: ``deal_id``, ``deal`` (row of ``deals``),
+        ``stage`` (code), ``entered_on``, ``order`` (0, 1, ... within the deal), ``moved`` (False when the deal was in
+        that stage already and only the amount was written again), ``amount`` (as of then, NaN = not said).
     quality : DataQuality
         What was rejected and why.
     currency, timezone : str or None
@@ -58,7 +58,7 @@ def read_deals(
     currency: str | None = None,
     timezone: str | None = None,
 ) -> Deals:
-    """Read the two tables from CSV (also gzipped) or Parquet files.
+    r"""Read the two tables from CSV (also gzipped) or Parquet files.
 
     Parameters
     ----------
@@ -66,12 +66,12 @@ def read_deals(
         ``deal_id`` (text), ``created_at`` (date or ISO timestamp), ``amount`` (number or empty) and any further columns.
     stage_history_path : path
         ``deal_id``, ``stage``, ``entered_at`` and optionally ``amount``: one row per entry into a stage. Row order is
-        irrelevant; entries of the same date (or instant, where times are given) are taken in stage order, closing last.
+        irrelevant; entries of the same date (or instant, where times are given) go in stage order, closing last.
     stages : StageGraph
     currency : str, optional
-        Deals in another one (column ``currency``) are rejected. Default: the only one that occurs.
+        Deals in another one (column ``currency``) are rejected. Default: the only one there is.
     timezone : str, optional
-        Timezone of business days, needed when timestamps carry an offset. Timestamps without one are taken as local time.
+        Timezone of business days, needed when timestamps carry an offset; others are taken as local time.
 
     Returns
     -------
@@ -89,8 +89,8 @@ def read_deals(
     >>> from tempfile import TemporaryDirectory
     >>> with TemporaryDirectory() as name:
     ...     deals, history = Path(name, "deals.csv"), Path(name, "stage_history.csv")
-    ...     _ = deals.write_text("deal_id,created_at,amount\\n001,2026-01-05,900\\nNA,2026-01-06,-5\\n")
-    ...     _ = history.write_text("deal_id,stage,entered_at\\n001,Won,2026-02-01\\n001,Lead,2026-01-05\\n")
+    ...     _ = deals.write_text("deal_id,created_at,amount\n001,2026-01-05,900\nNA,2026-01-06,-5\n")
+    ...     _ = history.write_text("deal_id,stage,entered_at\n001,Won,2026-02-01\n001,Lead,2026-01-05\n")
     ...     graph = StageGraph(open=["Lead"], won=["Won"], lost=["Lost"])
     ...     result = read_deals(deals, history, stages=graph)
     >>> result.deals["deal_id"].tolist(), result.entries["stage"].tolist()

@@ -1,6 +1,7 @@
 """Segments and covariates as factors: text by its levels, numbers cut into classes with enough deals in each."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 import pandas as pd
@@ -16,7 +17,7 @@ ANY_NUMBER = "any"
 """The only class of a number that too few deals have for a second class."""
 MAX_CLASSES = 5
 MIN_CLASS_DEALS = 60
-"""Classes of a number: five of them with at least 60 deals each separate what amounts do and still tell it from luck."""
+"""Five classes with at least 60 deals each separate what amounts do and still tell it from luck."""
 
 
 def category_factor(name: str, values: Sequence[object] | NDArray[np.object_]) -> Factor:
@@ -26,7 +27,7 @@ def category_factor(name: str, values: Sequence[object] | NDArray[np.object_]) -
 
 def as_levels(values: Sequence[object] | NDArray[np.object_]) -> NDArray[np.object_]:
     """Values as level texts; whole numbers without a decimal point."""
-    column = pd.Series(values)
+    column = pd.Series(np.asarray(values))
     if pd.api.types.is_numeric_dtype(column):
         column = column.map(lambda number: f"{number:.15g}", na_action="ignore")
     return column.astype(object).where(column.notna(), MISSING_LEVEL).astype(str).to_numpy(dtype=object)
@@ -53,7 +54,7 @@ def number_factor(name: str, values: NDArray[np.float64], *, weights: NDArray[np
     known = ~np.isnan(values)
     edges = _class_edges(values[known], np.ones(int(known.sum())) if weights is None else weights[known])
     texts = [f"{edge:,.10g}" for edge in edges]
-    levels = [f"{low} to {high}" for low, high in zip(texts, texts[1:], strict=False)]
+    levels = [f"{low} to {high}" for low, high in pairwise(texts)]
     levels = [f"under {texts[0]}", *levels, f"{texts[-1]} and more"] if texts else [ANY_NUMBER]
     if not known.all():
         levels.append(MISSING_NUMBER)

@@ -20,7 +20,7 @@ class Period:
 
 
 def as_date(value: date | str, *, name: str = "as_of") -> date:
-    """Business date from a date or an ISO text such as ``2026-09-30``.
+    """Take a business date from a date or an ISO text such as ``2026-09-30``.
 
     Examples
     --------
@@ -38,7 +38,7 @@ def as_date(value: date | str, *, name: str = "as_of") -> date:
 
 
 def add_months(day: date, months: int) -> date:
-    """Same day of the month that many months later, or that month's last day if it is shorter.
+    """Go to the same day of the month that many months later, or to that month's last day if it is shorter.
 
     Examples
     --------

@@ -90,9 +90,8 @@ class DataQuality:
         """Report for people."""
         lines: list[str] = []
         for quality in self.tables:
-            lines.append(
-                f"{quality.table}: {quality.rows_in:,} rows, {quality.rows_used:,} used, {quality.rows_rejected:,} rejected"
-            )
+            used = f"{quality.rows_used:,} used, {quality.rows_rejected:,} rejected"
+            lines.append(f"{quality.table}: {quality.rows_in:,} rows, {used}")
             lines += [line for finding in quality.rejections for line in _lines("rejected", finding)]
             lines += [line for finding in quality.notes for line in _lines("note", finding)]
         return "\n".join(lines)

@@ -4,7 +4,7 @@ Known are the stage entries dated up to ``as_of``, with the amounts they carry. 
 entries had told by then. Only a deal of which they had told none takes the amount of the deals table, since there is no
 other; so do segments and further columns, of which the table keeps no history: for past dates these are today's values.
 
-A deal counts from its first stage entry on. One whose first entry closes it has no stay; if won, it counts among the wins.
+A deal counts from its first stage entry on. One whose first entry closes it has no stay; if won, it is among the wins.
 """
 
 from collections.abc import Sequence
@@ -33,8 +33,8 @@ from models.history import STILL_OPEN, Factor, StageHistory, count_stays
 from models.stages import StageGraph
 
 AMOUNT, LOG_AMOUNT, LOOPED = "amount", "log_amount", "looped"
-"""Covariates that are not columns: the amount known at the time (by its classes, so its log is the same), and whether the
-deal had been in the stage or a later one before."""
+"""Covariates that are not columns: the amount known at the time (cut into classes, so its log is the same), and whether
+the deal had been in the stage or a later one before."""
 _LOOPED_FACTOR = Factor(LOOPED, ("no", "yes"))
 
 
@@ -51,12 +51,13 @@ class Snapshot:
     cells : ndarray of int32, shape (cell, factor)
         Level code of each factor in each cell that occurs.
     stays : DataFrame
-        One row per visit of an open stage: ``deal_id``, ``cell`` (as known when the stage was entered), ``stage``, ``next``
-        (stage code, or ``STILL_OPEN``), ``days`` (until it left, or until ``as_of``), ``entered_on``, ``amount`` (currency
-        units, as known at the end of the stay, NaN = missing).
+        One row per visit of an open stage: ``deal_id``, ``cell`` (as known when the stage was entered), ``stage``,
+        ``next`` (stage code, or ``STILL_OPEN``), ``days`` (until it left, or until ``as_of``), ``entered_on``,
+        ``amount`` (currency units, as known at the end of the stay, NaN = missing).
     pipeline : OpenPipeline
     won : DataFrame
-        Deals whose last known stage is a won one, once each, at their last win: ``deal_id``, ``won_on``, ``amount``, ``segment``.
+        Deals whose last known stage is a won one, once each, at their last win: ``deal_id``, ``won_on``, ``amount``,
+        ``segment``.
     arrivals : DataFrame
         ``deal_id``, ``arrived_on`` (first entry into an open stage), ``stage``, ``cell``, ``amount``, ``segment``.
     """
@@ -82,7 +83,7 @@ class Snapshot:
 
 @dataclass(frozen=True)
 class _Known:
-    """Entries known at the as-of date, in order, and where deals begin and end in them (arrays over entries or deals)."""
+    """Entries known at the as-of date, in order: arrays over entries; ``moves`` and ``last`` are places in them."""
 
     deal: NDArray[np.int64]
     stage: NDArray[np.int64]
@@ -126,9 +127,8 @@ def cut(
     >>> from forecasting.deals import deals_from_frames
     >>> graph = StageGraph(open=["Lead"], won=["Won"], lost=["Lost"])
     >>> table = pd.DataFrame({"deal_id": ["A", "B"], "created_at": "2026-01-05", "amount": [900.0, 50.0]})
-    >>> history = pd.DataFrame({
-    ...     "deal_id": ["A", "B", "A"], "stage": ["Lead", "Lead", "Won"], "entered_at": ["2026-01-05", "2026-01-05", "2026-02-01"]
-    ... })
+    >>> rows = [("A", "Lead", "2026-01-05"), ("B", "Lead", "2026-01-05"), ("A", "Won", "2026-02-01")]
+    >>> history = pd.DataFrame(rows, columns=["deal_id", "stage", "entered_at"])
     >>> snapshot = cut(deals_from_frames(table, history, stages=graph), as_of="2026-01-31")
     >>> snapshot.pipeline.deals[["deal_id", "days_in_stage"]].values.tolist(), len(snapshot.won)
     ([['A', 26], ['B', 26]], 0)
@@ -143,10 +143,9 @@ def cut(
     stays = _stays(known, deals.graph)
     labels = _segment_labels(deals, segment)
     found = _factors(deals, known, segment, covariates) if factors is None else tuple(factors)
-    if tuple(factor.name for factor in found) != segment + covariates:
-        raise SettingsError(
-            f"factors {tuple(factor.name for factor in found)} do not belong to segment and covariates {segment + covariates}"
-        )
+    names = tuple(factor.name for factor in found)
+    if names != segment + covariates:
+        raise SettingsError(f"factors {names} do not belong to segment and covariates {segment + covariates}")
     open_now = known.last[known.stage[known.last] < deals.graph.n_open]
     at_entry = _codes(deals, known, found, stays["row"].to_numpy(), stays["looped"].to_numpy())
     looped_now = stays["looped"].to_numpy()[stays["next"].to_numpy() == STILL_OPEN]
@@ -167,7 +166,7 @@ def cut(
 
 
 def stage_history(snapshot: Snapshot) -> StageHistory:
-    """Counts of the distinct stays: what the stage model is fitted to."""
+    """Count the distinct stays: what the stage model is fitted to."""
     return StageHistory(snapshot.graph, count_stays(snapshot.stays), snapshot.factors, snapshot.cells)
 
 
@@ -290,7 +289,7 @@ def _factors(deals: Deals, known: _Known, segment: tuple[str, ...], covariates: 
 
 
 def _numbers(values: NDArray[np.object_]) -> NDArray[np.float64] | None:
-    """The values as numbers if all that are not missing are numbers, else None."""
+    """Take the values as numbers if all that are not missing are numbers, else None."""
     column = pd.Series(values)
     numbers = pd.to_numeric(column, errors="coerce")
     return (

@@ -1,4 +1,4 @@
-"""Where the two tables come from: CSV, Parquet, DataFrames, or SQL on a database; all end as views ``deals_raw`` and ``history_raw``."""
+"""Where the two tables come from: CSV, Parquet, DataFrames or SQL; all end as ``deals_raw`` and ``history_raw``."""
 
 from difflib import get_close_matches
 from hashlib import sha256
@@ -24,7 +24,7 @@ def connect() -> Any:
 
 
 def add_file(connection: Any, name: str, path: str | Path) -> str:
-    """Make a CSV or Parquet file the view ``name``; returns the SHA-256 of its bytes.
+    """Make a CSV or Parquet file the table ``name``; returns the SHA-256 of its bytes.
 
     Values of a CSV file stay text, and only the empty field is missing: ``NA``, ``None`` and ``001`` are names.
     """
@@ -43,7 +43,7 @@ def add_file(connection: Any, name: str, path: str | Path) -> str:
         connection.execute(f"CREATE TEMP TABLE {name} AS SELECT * FROM {source}")
     except duckdb.Error as error:
         raise InputError(
-            f"{TABLE_NAMES[name]}: {file} cannot be read as CSV or Parquet; expected UTF-8 text with one header line, or Parquet. {error}"
+            f"{TABLE_NAMES[name]}: {file} cannot be read; expected UTF-8 text with one header line, or Parquet. {error}"
         ) from error
     with file.open("rb") as handle:
         digest = sha256()
@@ -53,7 +53,7 @@ def add_file(connection: Any, name: str, path: str | Path) -> str:
 
 
 def add_frame(connection: Any, name: str, frame: pd.DataFrame) -> str:
-    """Make a DataFrame the view ``name``; returns a SHA-256 of its content."""
+    """Make a DataFrame the table ``name``; returns a SHA-256 of its content."""
     plain = frame.reset_index(drop=True).copy()
     plain.columns = [str(column) for column in plain.columns]
     for column in plain.columns:
@@ -70,7 +70,7 @@ def add_frame(connection: Any, name: str, frame: pd.DataFrame) -> str:
 
 
 def add_query(connection: Any, name: str, query: str) -> str:
-    """Make the rows of a SQL query on the attached database the view ``name``; returns a SHA-256 of its content."""
+    """Make the rows of a SQL query on the attached database the table ``name``; returns a SHA-256 of its content."""
     try:
         connection.execute(f"CREATE TEMP TABLE {name} AS {query.strip().rstrip(';')}")
     except duckdb.Error as error:
@@ -82,8 +82,8 @@ def add_query(connection: Any, name: str, query: str) -> str:
 def attach(connection: Any, url: str, *, folder: Path) -> None:
     """Attach a database read-only and make it the default one.
 
-    ``url`` is the path of a DuckDB file (also ``duckdb:///path``), ``sqlite:///path`` or ``postgresql://...``; the latter
-    two need DuckDB's extension of that name.
+    ``url`` is the path of a DuckDB file (also ``duckdb:///path``), ``sqlite:///path`` or ``postgresql://...``; the
+    latter two need DuckDB's extension of that name.
     """
     scheme, _, rest = url.partition("://")
     scheme = scheme.split("+")[0]
