@@ -105,7 +105,7 @@ def leads_needed(forecast: "Forecast", span: Span, *, target: float, confidence:
     n = smallest_number(needed, confidence=confidence)
     return LeadsNeeded(
         n=n,
-        target=target,
+        target=float(target),
         since=span.start,
         by=span.end,
         confidence=confidence,
