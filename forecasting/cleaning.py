@@ -361,6 +361,17 @@ def _deal_quality(connection: Any) -> TableQuality:
     return TableQuality(TABLE_NAMES[RAW_DEALS], counts[0], counts[1], rejections, notes)
 
 
+def _entries_found(reason: str, rows: pd.DataFrame, deals: pd.DataFrame, graph: StageGraph) -> tuple[Finding, ...]:
+    if rows.empty:
+        return ()
+    few = rows.head(MAX_EXAMPLES)
+    ids = deals["deal_id"].to_numpy(dtype=object)[few["deal"].to_numpy()]
+    stages = [graph.stages[code] for code in few["stage"].to_numpy()]
+    days = few["entered_on"].dt.strftime("%Y-%m-%d")
+    shown = tuple(f"{name}: {stage} on {day}" for name, stage, day in zip(ids, stages, days, strict=True))
+    return (Finding(reason, len(rows), shown),)
+
+
 def _history_quality(
     connection: Any, graph: StageGraph, deals: pd.DataFrame, entries: pd.DataFrame, copies: Any
 ) -> TableQuality:
@@ -375,18 +386,11 @@ def _history_quality(
             FROM history_in AS h SEMI JOIN deals_in AS d ON d.deal_id = h.deal_id
             ANTI JOIN deals_used AS u ON u.deal_id = h.deal_id WHERE h.fault IS NULL""",
     )
-    ids, names = deals["deal_id"].to_numpy(dtype=object), graph.stages
-
-    def finding(reason: str, rows: pd.DataFrame) -> tuple[Finding, ...]:
-        shown = [
-            f"{ids[r.deal]}: {names[r.stage]} on {r.entered_on.date()}" for r in rows.head(MAX_EXAMPLES).itertuples()
-        ]
-        return (Finding(reason, len(rows), tuple(shown)),) if len(rows) else ()
-
-    rejections += finding("the same entry delivered again", entries[copies])
     used = entries[~copies]
     again = (used["deal"] == used["deal"].shift()) & (used["stage"] == used["stage"].shift())
-    notes = finding("the stage was entered while already in it: one stay, the later amount counts", used[again])
+    repeated = _entries_found("the same entry delivered again", entries[copies], deals, graph)
+    stayed = "the stage was entered while already in it: one stay, the later amount counts"
+    notes = _entries_found(stayed, used[again], deals, graph)
     notes += _findings(
         connection,
         """SELECT 'amount cannot be read or is negative: the move counts, the amount as missing' AS reason,
@@ -395,5 +399,5 @@ def _history_quality(
         WHERE h.fault IS NULL AND h.amount_text IS NOT NULL AND (h.amount IS NULL OR h.amount < 0)""",
     )
     rows_in = connection.execute("SELECT count(*) FROM history_in").fetchone()[0]
-    rejections = tuple(sorted(rejections, key=lambda f: (-f.count, f.reason)))
+    rejections = tuple(sorted(rejections + repeated, key=lambda f: (-f.count, f.reason)))
     return TableQuality(TABLE_NAMES[RAW_HISTORY], rows_in, len(used), rejections, notes)

@@ -63,7 +63,7 @@ def read_deals(
     Parameters
     ----------
     deals_path : path
-        ``deal_id`` (text), ``created_at`` (date or ISO timestamp), ``amount`` (number or empty) and any further columns.
+        ``deal_id`` (text), ``created_at`` (date or ISO timestamp), ``amount`` (number or empty), any further columns.
     stage_history_path : path
         ``deal_id``, ``stage``, ``entered_at`` and optionally ``amount``: one row per entry into a stage. Row order is
         irrelevant; entries of the same date (or instant, where times are given) go in stage order, closing last.

@@ -92,8 +92,8 @@ class DemoTruth:
 class DemoHistory:
     """The two input tables as a CRM would export them at the end of ``as_of``, and the truth behind them.
 
-    ``deals`` has the columns ``deal_id``, ``created_at``, ``amount``, ``region``, ``owner``, ``account``, ``source``, all text;
-    ``stage_history`` has ``deal_id``, ``stage``, ``entered_at`` (UTC), ``amount``.
+    ``deals`` has the columns ``deal_id``, ``created_at``, ``amount``, ``region``, ``owner``, ``account`` and ``source``,
+    all text; ``stage_history`` has ``deal_id``, ``stage``, ``entered_at`` (UTC), ``amount``.
     """
 
     deals: pd.DataFrame
@@ -144,7 +144,7 @@ def demo_history(
 
 
 def write_demo(folder: str | Path, *, seed: int) -> DemoHistory:
-    """Write ``deals.csv``, ``stage_history.csv`` and a ``dealcast.toml`` that aims 5 % above the last quarter's revenue."""
+    """Write ``deals.csv``, ``stage_history.csv`` and ``dealcast.toml``, which aims 5 % above the last quarter."""
     target = Path(folder)
     target.mkdir(parents=True, exist_ok=True)
     demo = demo_history(seed=seed)
@@ -216,7 +216,7 @@ def _new_deals(rng: np.random.Generator, start: date, last: int, n_deals: int) -
 
 
 def _moves(rng: np.random.Generator, deals: pd.DataFrame, start: date, end: int) -> pd.DataFrame:
-    """Entries ``deal``, ``order``, ``day``, ``stage``, ``amount`` (NaN while it is not told), all deals one move at a time."""
+    """Make ``deal``, ``order``, ``day``, ``stage``, ``amount`` (NaN while not told), all deals one move at a time."""
     moving = np.arange(len(deals))
     day, stage = deals["day"].to_numpy().copy(), deals["entry"].to_numpy().copy()
     amount, told = deals["amount"].to_numpy().copy(), deals["told"].to_numpy().copy()
