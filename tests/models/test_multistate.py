@@ -114,6 +114,12 @@ def test_aalen_johansen_without_censoring_is_plain_counting() -> None:
         np.testing.assert_allclose(curve.at([time])[0], [in_first, in_second, 1 - in_first - in_second], atol=1e-12)
 
 
+def test_who_enters_at_the_moment_of_a_move_is_not_yet_at_risk_of_it() -> None:
+    """One is in state 1 from 0.5 and leaves it at 1; the other enters it at 1."""
+    curve = aalen_johansen([0, 0, 1, 1], [1, 1, 2, 2], entered=[0, 0, 0.5, 1], left=[0.5, 1, 1, 3], n_states=3)
+    np.testing.assert_allclose(curve.at([1.0])[0], [0.0, 0.5, 0.5])
+
+
 def test_aalen_johansen_with_one_exit_is_kaplan_meier() -> None:
     generator = np.random.default_rng(9)
     life, censored = np.ceil(generator.exponential(10.0, 300)), np.ceil(generator.exponential(15.0, 300))
