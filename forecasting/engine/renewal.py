@@ -8,14 +8,15 @@ entering k on day 0 solves
     G[k, T] = v[k] S[k, T + 1] + sum over j, d <= T of S[k, d] p[k, j, d] G[j, T - d],
     S[k, d] = q[k, 0] ... q[k, d - 1],
 
-with G = v for terminal j. The terms with d = 0, moves on the day of entry, loops included, make a linear system with the
-matrix I - A0, A0[k, j] = p[k, j, 0], solved day by day. A deal that has been in k for a days at the as-of date then has
+with G = v for terminal j. The terms with d = 0, moves on the day of entry, loops included, make a linear system with
+the matrix I - A0, A0[k, j] = p[k, j, 0], solved day by day. A deal that has been in k for a days at the as-of date then has
 
     W[k, a, 0] = v[k],
     W[k, a, T] = sum over j of p[k, j, a + 1] G[j, T - 1] + q[k, a + 1] W[k, a + 1, T - 1].
 
-This recursion only ever uses probabilities of the next day given the days so far. Nothing is divided by a survival
-probability, so a deal whose chance of lasting that long was 1e-12, or 1e-300, is as right as a new one. Age -1 is a
+Summed up, W is S[k, a + 1 + u] p[k, j, a + 1 + u] G[j, T - 1 - u] over u and j, divided by S[k, a + 1]: a sum of positive terms of
+the size of what divides it, never a difference of survivals. As S is counted in units that change before it underflows, a
+deal whose chance of lasting that long was 1e-12, or 1e-300, is as right as a new one. Age -1 is a
 deal that enters the stage on forecast day 1. Source: Howard (1971), Dynamic Probabilistic Systems, volume 2, chapter
 10 (discrete-time semi-Markov processes); the values v and the recursion in age are ours.
 """
@@ -34,6 +35,10 @@ TINY = 1e-300
 """Guards divisions by a hazard that may be zero."""
 MAX_DAY_HAZARD = 40.0
 """Integrated hazards of one day beyond this leave nobody: 1 - exp(-40) is 1 in float64."""
+PUSHED_DAYS = 8
+"""Days solved before what they send to later days is added up in one pass."""
+SMALLEST = 2.0**-256
+"""Survival below this is counted in a new unit."""
 HALVINGS = 8
 """``1 - exp(-L)`` is summed as a series at ``L / 2 ** HALVINGS``, then doubled back: fast in vector registers."""
 
@@ -112,37 +117,80 @@ def entry_values(
     out: NDArray[np.float64],
 ) -> None:
     """Fill ``out[stage, T]`` = G for T = 0, 1, ...; ``mass[stage, slot, day]`` is work space."""
-    n_stages, n_slots, _ = leave_to.shape
-    horizon = out.shape[1]
-    for k in range(n_stages):
-        survival = 1.0
-        direct = 0.0
-        for d in range(horizon):
-            for s in range(n_slots):
-                j = next_stage[k, s]
-                moved = survival * leave_to[k, s, d]
-                mass[k, s, d] = moved
-                if j >= n_stages:
-                    direct += moved * value[j]
-            survival *= stay[k, d]
-            out[k, d] = direct + value[k] * survival
+    n_stages, horizon = out.shape
+    _enter(leave_to, stay, next_stage, value, mass, out)
     solver = same_day_solver(leave_to, next_stage)
-    today = np.empty(n_stages)
-    for t in range(horizon):
+    solved = np.zeros((n_stages, PUSHED_DAYS))
+    for start in range(0, horizon, PUSHED_DAYS):
+        stop = min(start + PUSHED_DAYS, horizon)
+        for t in range(start, stop):
+            solved[:, t - start] = 0.0
+            for k in range(n_stages):
+                for j in range(n_stages):
+                    solved[k, t - start] += solver[k, j] * out[j, t]
+            for k in range(n_stages):
+                out[k, t] = solved[k, t - start]
+                for s in range(next_stage.shape[1]):
+                    j = next_stage[k, s]
+                    if 0 <= j < n_stages:
+                        for later in range(t + 1, stop):
+                            out[k, later] += mass[k, s, later - t] * solved[j, t - start]
         for k in range(n_stages):
-            solved = 0.0
-            for j in range(n_stages):
-                solved += solver[k, j] * out[j, t]
-            today[k] = solved
-        for k in range(n_stages):
-            out[k, t] = today[k]
-            for s in range(n_slots):
+            for s in range(next_stage.shape[1]):
                 j = next_stage[k, s]
                 if 0 <= j < n_stages:
-                    arrived = today[j]
-                    row, moved_on = out[k, t:], mass[k, s]
-                    for d in range(1, horizon - t):
-                        row[d] += moved_on[d] * arrived
+                    _push(out[k, stop:], mass[k, s], solved[j])
+
+
+@jit_kernel
+def _enter(
+    leave_to: NDArray[np.float64],
+    stay: NDArray[np.float64],
+    next_stage: NDArray[np.int16],
+    value: NDArray[np.float64],
+    mass: NDArray[np.float64],
+    out: NDArray[np.float64],
+) -> None:
+    """Fill ``mass`` with the probabilities of the first move and ``out`` with what it brings at once."""
+    n_stages, horizon = out.shape
+    for k in range(n_stages):
+        survival, direct = 1.0, 0.0
+        for d in range(horizon):
+            for s in range(next_stage.shape[1]):
+                j = next_stage[k, s]
+                mass[k, s, d] = survival * leave_to[k, s, d]
+                if j >= n_stages:
+                    direct += mass[k, s, d] * value[j]
+            survival *= stay[k, d]
+            out[k, d] = direct + value[k] * survival
+
+
+@jit_kernel
+def _push(later: NDArray[np.float64], moved: NDArray[np.float64], solved: NDArray[np.float64]) -> None:
+    """Add to later days what ``PUSHED_DAYS`` solved days send there; eight at once keeps the sums in registers."""
+    m1, m2, m3, m4 = moved[1:], moved[2:], moved[3:], moved[4:]
+    m5, m6, m7, m8 = moved[5:], moved[6:], moved[7:], moved[8:]
+    g0, g1, g2, g3, g4, g5, g6, g7 = (
+        solved[0], solved[1], solved[2], solved[3], solved[4], solved[5], solved[6], solved[7]
+    )  # fmt: skip
+    for c in range(len(later)):
+        early = later[c] + m8[c] * g0 + m7[c] * g1 + m6[c] * g2 + m5[c] * g3
+        later[c] = early + m4[c] * g4 + m3[c] * g5 + m2[c] * g6 + m1[c] * g7
+
+
+@jit_kernel
+def survival_by_day(stay: NDArray[np.float64], survival: NDArray[np.float64], rescale: NDArray[np.float64]) -> None:
+    """Fill ``survival[d]``, the probability to stay through days 0 .. d - 1, in units that never underflow.
+
+    Whenever it falls below ``SMALLEST`` the unit changes: ``survival[d]`` is one again and ``rescale[d]`` holds the new unit in
+    the old one; elsewhere ``rescale[d]`` is -1.
+    """
+    survival[0], rescale[0] = 1.0, -1.0
+    for d in range(len(survival) - 1):
+        left = survival[d] * stay[d]
+        small = left < SMALLEST
+        survival[d + 1] = 1.0 if small else left
+        rescale[d + 1] = left if small else -1.0
 
 
 @jit_kernel
@@ -159,47 +207,74 @@ def aged_values(
     edges: NDArray[np.int64],
     fractions: NDArray[np.float64],
 ) -> None:
-    """Fill ``out[age, edge]`` = W of one stage for the given ages (ascending) at forecast days ``edges + fractions``.
+    """Fill ``out[age, edge]`` = W of one stage for ages (ascending) at forecast days ``edges + fractions``.
 
-    ``work[c]`` holds W for the deal whose age will be c in the end, so that a step in age updates it in place. Ages
-    far apart are solved in separate runs: a run costs horizon x (ages spanned + horizon / 2).
+    Ages far apart are solved in separate runs: a run costs horizon x (ages spanned + horizon / 2).
     """
-    n_stages, n_slots = leave_to.shape[0], leave_to.shape[1]
     horizon = entry.shape[1]
+    reach = ages[-1] + horizon + 2
+    survival, rescale = np.empty(reach), np.empty(reach)
+    survival_by_day(stay[stage], survival, rescale)
     high = len(ages) - 1
     while high >= 0:
         low = high
         while low > 0 and ages[low] - ages[low - 1] <= horizon // 2:
             low -= 1
-        origin, last = ages[low], ages[high] + horizon
-        work[: last - origin + 1] = value[stage]
         row = high
+        origin, last = ages[low], ages[high] + horizon
         for age in range(last - 1, origin - 1, -1):
-            length = min(horizon, last - age)
-            inside = work[age + 1 - origin : age + 1 - origin + length]
-            direct = 0.0
-            for s in range(n_slots):
-                j = next_stage[stage, s]
-                if j >= n_stages:
-                    direct += leave_to[stage, s, age + 1] * value[j]
-            keep = stay[stage, age + 1]
-            for c in range(length):
-                inside[c] = direct + keep * inside[c]
-            for s in range(n_slots):
-                j = next_stage[stage, s]
-                if 0 <= j < n_stages:
-                    move = leave_to[stage, s, age + 1]
-                    after = entry[j]
-                    for c in range(length):
-                        inside[c] += move * after[c]
+            weighted = work[age + 1 - origin : min(age + 1 + horizon, last + 1) - origin]
+            if rescale[age + 2] >= 0.0:
+                weighted *= rescale[age + 2]
+            weighted[0] = value[stage] * survival[age + 1] * stay[stage, age + 1]
+            _add_moves(leave_to[stage, :, age + 1], next_stage[stage], value, survival[age + 1], entry, weighted)
             if row >= low and ages[row] == age:
-                for m in range(len(edges)):
-                    at = age + edges[m] - origin
-                    out[row, m] = work[at]
-                    if fractions[m] > 0.0:
-                        out[row, m] += fractions[m] * (work[at + 1] - work[at])
+                _read_row(weighted, 1.0 / survival[age + 1], edges, fractions, out[row])
                 row -= 1
         high = low - 1
+
+
+@jit_inline
+def _add_moves(
+    leave_to: NDArray[np.float64],
+    next_stage: NDArray[np.int16],
+    value: NDArray[np.float64],
+    survival: float,
+    entry: NDArray[np.float64],
+    weighted: NDArray[np.float64],
+) -> None:
+    """Add what the moves of one day of the stay bring, ``weighted[T - 1]`` being what is reached T days on."""
+    n_stages = entry.shape[0]
+    direct = 0.0
+    for s in range(len(next_stage)):
+        if next_stage[s] >= n_stages:
+            direct += leave_to[s] * value[next_stage[s]]
+    direct *= survival
+    if direct > 0.0:
+        for c in range(len(weighted)):
+            weighted[c] += direct
+    for s in range(len(next_stage)):
+        j = next_stage[s]
+        if 0 <= j < n_stages:
+            move, after = survival * leave_to[s], entry[j]
+            for c in range(len(weighted)):
+                weighted[c] += move * after[c]
+
+
+@jit_inline
+def _read_row(
+    weighted: NDArray[np.float64],
+    unit: float,
+    edges: NDArray[np.int64],
+    fractions: NDArray[np.float64],
+    out: NDArray[np.float64],
+) -> None:
+    for m in range(len(edges)):
+        at = edges[m] - 1
+        reached = weighted[at]
+        if fractions[m] > 0.0:
+            reached += fractions[m] * (weighted[at + 1] - reached)
+        out[m] = reached * unit
 
 
 @dataclass(frozen=True)
