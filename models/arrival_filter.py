@@ -5,9 +5,10 @@ For fixed (level_sd, noise shape r, growth) the belief about the level after wee
     mean <- mean x exp(growth),   1 + 1/a <- (1 + 1/a) exp(level_sd^2),
 
 the count is negative binomial with that mean and relative extra variance 1/a + (1 + 1/a)/r, and learning from a count
-y with expected value mu adds ``w y`` to a and ``w`` exposures to b, ``w = 1 / (1 + mu / r)``. With level_sd = growth
-= 0 and infinite r this is the conjugate gamma-Poisson model exactly. Settings are weighted by the product of the
-probabilities they gave to each week before it was seen.
+y with expected value mu adds ``w y`` to a and ``w`` exposures to b, ``w = 1 / (1 + mu / r)``. A week may be odd, with
+noise of shape ``ODD_SHAPE``: chances and w are then averages over both. With level_sd = growth = 0 and infinite r
+this is the conjugate gamma-Poisson model exactly. Settings are weighted by the product of the probabilities they gave
+to each week before it was seen.
 """
 
 from dataclasses import dataclass
@@ -19,10 +20,14 @@ from scipy.special import expit, gammaln, logsumexp, softmax, xlog1py, xlogy
 
 LEVEL_SDS = {0.0: 0.2, 0.02: 0.2, 0.05: 0.2, 0.1: 0.2, 0.2: 0.12, 0.4: 0.08}
 """Weekly sd of the log level, with prior probabilities."""
-NOISE_SHAPES = {np.inf: 0.2, 100.0: 0.16, 30.0: 0.16, 10.0: 0.16, 4.0: 0.16, 1.5: 0.16}
+NOISE_SHAPES = {np.inf: 0.3, 30.0: 0.25, 10.0: 0.25, 4.0: 0.2}
 """Shape of the weekly noise; 10 is a third up or down in a typical week."""
 GROWTHS = {-0.01: 0.1, -0.005: 0.15, 0.0: 0.5, 0.005: 0.15, 0.01: 0.1}
 """Weekly growth of the log level; 0.01 is two thirds a year."""
+ODD_SHARES = {0.0: 0.5, 0.05: 0.5}
+"""Share of odd weeks: holidays, campaigns, imports, two or three a year."""
+ODD_SHAPE = 1.0
+"""Noise shape of an odd week: anything from nothing to three times the level."""
 MAX_WEEKS = 260
 """Older weeks say nothing more about the level of today."""
 SEASON_WEEKS = 104
@@ -45,7 +50,7 @@ class LevelGrid:
         Posterior probability that there is a season.
     shape, rate : ndarray of float64, shape (group, setting)
         Gamma belief about the level in arrivals per week.
-    level_sd, noise_shape, growth : ndarray of float64, shape (setting,)
+    level_sd, noise_shape, growth, odd_share : ndarray of float64, shape (setting,)
     seasonal : ndarray of bool, shape (setting,)
     surprise, spread : ndarray of float64, shape (week, group)
         One-step relative error of each week (NaN where not seen) and the sd expected of it beside Poisson noise.
@@ -59,6 +64,7 @@ class LevelGrid:
     level_sd: NDArray[np.float64]
     noise_shape: NDArray[np.float64]
     growth: NDArray[np.float64]
+    odd_share: NDArray[np.float64]
     seasonal: NDArray[np.bool_]
     surprise: NDArray[np.float64]
     spread: NDArray[np.float64]
@@ -73,6 +79,7 @@ class LevelDraws:
     growth: NDArray[np.float64]
     level_sd: NDArray[np.float64]
     noise_shape: NDArray[np.float64]
+    odd_share: NDArray[np.float64]
     seasonal: NDArray[np.bool_]
 
 
@@ -126,7 +133,7 @@ def filter_levels(
         Season factor of each week; from ``SEASON_WEEKS`` on made of earlier weeks only. None leaves seasons out.
     """
     weeks, n_groups = counts.shape
-    level_sd, noise_shape, growth, seasonal, log_prior = _settings(with_season=season is not None)
+    (level_sd, noise_shape, growth, odd_share), seasonal, log_prior = _settings(with_season=season is not None)
     factor = np.where(seasonal, (np.ones(weeks) if season is None else season)[:, None], 1.0)
     mean = np.repeat(((counts.sum(0) + 0.5) / (exposure.sum(0) + 0.5))[:, None], len(growth), axis=1)
     shape = np.ones_like(mean)
@@ -139,13 +146,18 @@ def filter_levels(
         shape = np.where(seen, 1 / ((1 + 1 / shape) * np.exp(level_sd**2) - 1), shape)
         part = exposure[week, :, None] * factor[week]
         mu, y = np.maximum(mean * part, 1e-300), counts[week, :, None]
-        extra = 1 / shape + (1 + 1 / shape) / noise_shape
+        extra, odd_extra = (1 / shape + (1 + 1 / shape) / noise for noise in (noise_shape, ODD_SHAPE))
+        usual = np.log1p(-odd_share) + log_negative_binomial(y, mu, extra)
+        odd = np.log(np.maximum(odd_share, 1e-300)) + log_negative_binomial(y, mu, odd_extra)
+        oddness = expit(odd - usual)
+        extra = (1 - odd_share) * extra + odd_share * odd_extra
         likely = softmax(weight, axis=1)
         expected[week], spread[week] = (likely * mu).sum(1), np.sqrt((likely * extra).sum(1))
         surprise[week] = np.where(seen[:, 0], counts[week] / expected[week] - 1, np.nan)
-        scores[week] = np.where(seen, log_negative_binomial(y, mu, extra), 0.0)
+        scores[week] = np.where(seen, np.logaddexp(usual, odd), 0.0)
         weight += scores[week]
-        rate, trust = shape / mean, np.where(seen, 1 / (1 + mu / noise_shape), 0.0)
+        trust = (1 - oddness) / (1 + mu / noise_shape) + oddness / (1 + mu / ODD_SHAPE)
+        rate, trust = shape / mean, np.where(seen, trust, 0.0)
         shape = shape + trust * y
         mean = shape / (rate + trust * part)
     return LevelGrid(
@@ -156,6 +168,7 @@ def filter_levels(
         level_sd=level_sd,
         noise_shape=noise_shape,
         growth=growth,
+        odd_share=odd_share,
         seasonal=seasonal,
         surprise=surprise,
         spread=spread,
@@ -204,6 +217,7 @@ def draw_levels(grid: LevelGrid, draws: int, rng: np.random.Generator) -> LevelD
         growth=grid.growth[chosen],
         level_sd=grid.level_sd[chosen],
         noise_shape=grid.noise_shape[chosen],
+        odd_share=grid.odd_share[chosen],
         seasonal=seasonal,
     )
 
@@ -226,15 +240,14 @@ def shared_surprise(grid: LevelGrid) -> float:
     return float(np.clip(together / possible * weeks / (weeks + SHARED_PRIOR_WEEKS), 0.0, 1.0))
 
 
-def _settings(
-    *, with_season: bool
-) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_], NDArray[np.float64]]:
-    """All combinations of the grid and their log prior; seasonal ones follow the others."""
+def _settings(*, with_season: bool) -> tuple[tuple[NDArray[np.float64], ...], NDArray[np.bool_], NDArray[np.float64]]:
+    """Columns level_sd, noise_shape, growth and odd_share of all settings, seasonal ones last, and their log prior."""
+    grid = (LEVEL_SDS, NOISE_SHAPES, GROWTHS, ODD_SHARES)
+    values = np.array(list(product(*grid))).T
+    prior = np.prod(list(product(*(prior.values() for prior in grid))), axis=1)
     states = (False, True) if with_season else (False,)
-    combinations = list(product(states, LEVEL_SDS, NOISE_SHAPES, GROWTHS))
-    seasonal, level_sd, noise_shape, growth = (np.array(column) for column in zip(*combinations, strict=True))
-    prior = [LEVEL_SDS[sd] * NOISE_SHAPES[shape] * GROWTHS[rise] for _, sd, shape, rise in combinations]
-    return level_sd, noise_shape, growth, seasonal, np.log(prior)
+    repeated = tuple(np.tile(column, len(states)) for column in values)
+    return repeated, np.repeat(states, len(prior)), np.tile(np.log(prior), len(states))
 
 
 def _season_odds(log_prior: NDArray[np.float64], scores: NDArray[np.float64], seasonal: NDArray[np.bool_]) -> float:

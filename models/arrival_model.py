@@ -2,7 +2,7 @@
 
 Arrivals of a segment in week w are Poisson with the rate
 
-    level_w x season_w x noise_w,   noise_w ~ Gamma(shape r, mean 1),
+    level_w x season_w x noise_w,   noise_w ~ Gamma(shape r, mean 1), now and then much wilder,
     log level_w = log level_(w-1) + growth_w + level_sd x normal - level_sd^2 / 2,
 
 so counts are negative binomial around a level that moves; growth fades by ``GROWTH_KEPT`` a week into the future.
@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from scipy.special import gammaincinv, ndtr
 
 from models.amount_model import AmountPosterior
-from models.arrival_filter import draw_levels, filter_levels, shared_surprise, weekly_counts
+from models.arrival_filter import ODD_SHAPE, draw_levels, filter_levels, shared_surprise, weekly_counts
 from models.arrival_season import draw_season, past_season
 from models.errors import SettingsError
 
@@ -62,6 +62,8 @@ class ArrivalPosterior:
         Sd of the level's weekly log steps.
     noise_shape : ndarray of float64, shape (draw, group)
         Shape of the weekly gamma noise; infinite where counts are Poisson.
+    odd_share : ndarray of float64, shape (draw, group)
+        Probability of an odd week, whose noise has the shape ``ODD_SHAPE``.
     common : float
         Correlation between segments of their steps and noise, 0 to 1.
     season : ndarray of float64, shape (draw, 12)
@@ -82,6 +84,7 @@ class ArrivalPosterior:
     growth: NDArray[np.float64]
     level_sd: NDArray[np.float64]
     noise_shape: NDArray[np.float64]
+    odd_share: NDArray[np.float64]
     common: float
     season: NDArray[np.float64]
     weekday: NDArray[np.float64]
@@ -139,14 +142,15 @@ def daily_intensity(
     n_groups, weeks = len(arrivals.groups), -(-days // 7)
     if not n_groups or not days:
         return np.zeros((len(draws), n_groups, days))
-    normal = np.stack([_draw_generator(seed, int(draw)).standard_normal((weeks, 2, n_groups + 1)) for draw in draws])
+    normal = np.stack([_draw_generator(seed, int(draw)).standard_normal((weeks, 3, n_groups + 1)) for draw in draws])
     mixed = np.sqrt(arrivals.common) * normal[..., :1] + np.sqrt(1 - arrivals.common) * normal[..., 1:]
 
     step_sd = arrivals.level_sd[draws][:, None]
     faded = arrivals.growth[draws][:, None] * GROWTH_KEPT ** np.arange(weeks)[None, :, None]
     path = np.cumsum(faded + step_sd * mixed[:, :, 0] - step_sd**2 / 2, axis=1)
     path = arrivals.log_level[draws][:, None] + np.clip(path, -MAX_LOG_GROWTH, MAX_LOG_GROWTH)
-    rate = np.exp(path) * _gamma_noise(mixed[:, :, 1], arrivals.noise_shape[draws][:, None])
+    odd = ndtr(mixed[:, :, 2]) < arrivals.odd_share[draws][:, None]
+    rate = np.exp(path) * _gamma_noise(mixed[:, :, 1], np.where(odd, ODD_SHAPE, arrivals.noise_shape[draws][:, None]))
 
     calendar = pd.date_range(arrivals.as_of + timedelta(days=1), periods=days)
     week = np.arange(days) // 7
@@ -162,7 +166,6 @@ def _draw_generator(seed: int, draw: int) -> Generator:
 
 def _gamma_noise(normal: NDArray[np.float64], shape: NDArray[np.float64]) -> NDArray[np.float64]:
     """Gamma variates of mean one by inversion; ones where the shape is infinite."""
-    shape = np.broadcast_to(shape, normal.shape)
     noise = np.ones(normal.shape)
     finite = np.isfinite(shape)
     noise[finite] = gammaincinv(shape[finite], ndtr(normal[finite])) / shape[finite]
@@ -223,6 +226,7 @@ def fit_arrivals(
         growth=level.growth,
         level_sd=level.level_sd,
         noise_shape=level.noise_shape,
+        odd_share=level.odd_share,
         common=shared_surprise(grid),
         season=draw_season(counts, as_of, level.seasonal, rng),
         weekday=_weekday_draws(rows, group, len(groups), draws, rng),

@@ -88,6 +88,7 @@ def planted_arrivals(draws: int, *, weekly: dict[str, float], stage: int = 0) ->
         growth=np.zeros(shape),
         level_sd=np.zeros(shape),
         noise_shape=np.full(shape, np.inf),
+        odd_share=np.zeros(shape),
         common=0.0,
         season=np.ones((draws, 12)),
         weekday=np.full((*shape, 7), 1 / 7),

@@ -10,7 +10,14 @@ import pytest
 from scipy import stats
 
 from models.amount_model import ALL_WON, AmountPosterior
-from models.arrival_filter import LEVEL_SDS, NOISE_SHAPES, filter_levels, log_negative_binomial, weekly_counts
+from models.arrival_filter import (
+    LEVEL_SDS,
+    NOISE_SHAPES,
+    ODD_SHARES,
+    filter_levels,
+    log_negative_binomial,
+    weekly_counts,
+)
 from models.arrival_model import ArrivalPosterior, daily_intensity, fit_arrivals
 from models.errors import SettingsError
 
@@ -51,6 +58,7 @@ def planted(
         growth=np.zeros(shape),
         level_sd=np.full(shape, level_sd),
         noise_shape=np.full(shape, noise),
+        odd_share=np.zeros(shape),
         common=0.0,
         season=np.ones((draws, 12)),
         weekday=np.full((*shape, 7), 1 / 7),
@@ -91,7 +99,7 @@ def test_gamma_poisson_is_exact_in_the_limit() -> None:
     """Without mobility, growth and noise the filter is the conjugate update of a Gamma(1, 1 / mean) prior."""
     counts = np.array([[3.0], [5.0], [0.0], [4.0]])
     grid = filter_levels(counts, np.ones_like(counts), None)
-    still = (grid.level_sd == 0) & np.isinf(grid.noise_shape) & (grid.growth == 0)
+    still = (grid.level_sd == 0) & np.isinf(grid.noise_shape) & (grid.growth == 0) & (grid.odd_share == 0)
     prior_rate = 1 / ((12 + 0.5) / (4 + 0.5))
     assert grid.shape[0, still].item() == pytest.approx(1 + 12)
     assert grid.rate[0, still].item() == pytest.approx(prior_rate + 4)
@@ -99,7 +107,7 @@ def test_gamma_poisson_is_exact_in_the_limit() -> None:
     evidence += stats.nbinom.logpmf(5, 4, (prior_rate + 1) / (prior_rate + 2))
     evidence += stats.nbinom.logpmf(0, 9, (prior_rate + 2) / (prior_rate + 3))
     evidence += stats.nbinom.logpmf(4, 9, (prior_rate + 3) / (prior_rate + 4))
-    prior = np.log(LEVEL_SDS[0.0] * NOISE_SHAPES[np.inf] * 0.5)
+    prior = np.log(LEVEL_SDS[0.0] * NOISE_SHAPES[np.inf] * 0.5 * ODD_SHARES[0.0])
     assert grid.log_weight[0, still].item() == pytest.approx(prior + evidence)
 
 
@@ -161,6 +169,17 @@ def test_little_history_is_wide_and_ranges_widen() -> None:
     assert total_width(short, 28) > 1.5 * total_width(long, 28)
     rate = daily_intensity(long, days=182, draws=np.arange(DRAWS), seed=1)[:, 0]
     assert rate[:, -7:].sum(1).std() > rate[:, :7].sum(1).std()
+
+
+def test_a_dead_holiday_week_does_not_blur_the_others() -> None:
+    """Two empty weeks a year are odd weeks: the level is kept, and typical weeks keep their narrow range."""
+    weekly = np.random.default_rng(12).poisson(40, 104)
+    weekly[[38, 39, 90, 91]] = 0
+    by_day = np.repeat(weekly // 7, 7)
+    usual, shaken = fit(deals(np.full(728, 6))), fit(deals(by_day))
+    assert np.exp(shaken.log_level).mean() == pytest.approx(by_day[by_day > 0].mean() * 7, rel=0.1)
+    assert shaken.odd_share.mean() > 0.04 > usual.odd_share.mean()
+    assert np.mean(shaken.noise_shape >= 10) > 0.9
 
 
 def test_weekends_stay_quiet() -> None:
