@@ -254,6 +254,26 @@ def learn(past: pd.DataFrame, *, horizon_days: int, age_days: float) -> Calibrat
     )
 
 
+def own_calibration(deals: "Deals | StayTable", *, as_of: date, horizon_days: int, seed: int = 0) -> Calibration:
+    """Learn the forecaster's errors from its own past on the given deals: :func:`past_forecasts`, then :func:`learn`.
+
+    Parameters
+    ----------
+    deals : Deals or StayTable
+    as_of : date
+        Of the forecast to be calibrated; what came later is not looked at.
+    horizon_days : int
+    seed : int
+
+    Returns
+    -------
+    Calibration
+    """
+    stays = deals if isinstance(deals, StayTable) else stay_table(deals)
+    past = past_forecasts(stays, as_of=as_of, horizon_days=horizon_days, seed=seed)
+    return learn(past, horizon_days=horizon_days, age_days=known_at(stays, day_of(as_of)).age_days)
+
+
 def log_error(past: pd.DataFrame) -> tuple[Floats, Floats]:
     """Error and sd of each forecast on the scale of log(revenue + c), c one per cent of its mean.
 
