@@ -59,7 +59,7 @@ def find_mode(problem: StageProblem, log_scales: Floats, start: Floats) -> tuple
     Newton steps, damped towards the gradient whenever one fails to gain.
     """
     at = start
-    value, gradient, _ = log_posterior(problem, at, log_scales)
+    value, gradient = log_posterior(problem, at, log_scales)
     damping = 0.0
     root = np.eye(len(at))
     for _ in range(MAX_STEPS):
@@ -71,7 +71,7 @@ def find_mode(problem: StageProblem, log_scales: Floats, start: Floats) -> tuple
             except np.linalg.LinAlgError:
                 damping = max(4.0 * damping, 1e-2)
                 continue
-            new_value, new_gradient, _ = log_posterior(problem, at + step, log_scales)
+            new_value, new_gradient = log_posterior(problem, at + step, log_scales)
             gain = 0.5 * float(gradient @ step)
             if new_value >= value - 1e-9 or gain < GRADIENT_SMALL or damping > 1e12:
                 break

@@ -61,5 +61,5 @@ def diagnose(fits: Sequence[StageFit], *, chains: int, divergences: int) -> Diag
     values = values[..., values.std(axis=(0, 1)) > 0.0]
     rhat = array_stats.rhat(values, chain_axis=0, draw_axis=1)
     bulk = array_stats.ess(values, chain_axis=0, draw_axis=1, method="bulk")
-    tail = array_stats.ess(values, chain_axis=0, draw_axis=1, method="tail")
+    tail = array_stats.ess(values, chain_axis=0, draw_axis=1, method="tail", prob=(0.05, 0.95))
     return Diagnostics(float(np.max(rhat)), float(min(np.min(bulk), np.min(tail))), divergences)

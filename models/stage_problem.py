@@ -127,8 +127,8 @@ def scaled_design(problem: StageProblem, log_scales: Floats) -> Floats:
     return problem.design * np.exp(log_scales)[problem.column_factor] if problem.n_factors else problem.design
 
 
-def log_posterior(problem: StageProblem, innovations: Floats, log_scales: Floats) -> tuple[float, Floats, Floats]:
-    """Log of prior times likelihood, up to the normals' constants, with its gradients.
+def log_likelihood(problem: StageProblem, innovations: Floats, log_scales: Floats) -> tuple[float, Floats, Floats]:
+    """Log-likelihood of the stays with its gradients.
 
     Parameters
     ----------
@@ -144,14 +144,21 @@ def log_posterior(problem: StageProblem, innovations: Floats, log_scales: Floats
     """
     base, effect = place(problem, innovations, log_scales)
     value, d_base, d_effect = problem.baseline.terms(base, effect)
-    standard = (log_scales - LOG_SCALE_MEAN) / LOG_SCALE_SD
-    value -= 0.5 * (innovations @ innovations + standard @ standard)
+    d_raw = problem.prior_root.T @ d_base
+    if not len(problem.column_factor):
+        return value, d_raw, np.zeros(problem.n_factors)
     d_levels = scaled_design(problem, log_scales).T @ d_effect
-    gradient = np.concatenate([problem.prior_root.T @ d_base, d_levels.reshape(-1)]) - innovations
-    levels = innovations[problem.n_parameters :].reshape(-1, problem.data.n_exits)
+    levels = innovations[problem.n_parameters :].reshape(d_levels.shape)
     by_level = (levels * d_levels).sum(axis=1)
     d_scales = np.bincount(problem.column_factor, weights=by_level, minlength=problem.n_factors)
-    return value, gradient, d_scales[: problem.n_factors] - standard / LOG_SCALE_SD
+    return value, np.concatenate([d_raw, d_levels.reshape(-1)]), d_scales
+
+
+def log_posterior(problem: StageProblem, innovations: Floats, log_scales: Floats) -> tuple[float, Floats]:
+    """Log of prior times likelihood, up to the normals' constants, and its gradient in the innovations."""
+    value, gradient, _ = log_likelihood(problem, innovations, log_scales)
+    standard = (log_scales - LOG_SCALE_MEAN) / LOG_SCALE_SD
+    return value - 0.5 * float(innovations @ innovations + standard @ standard), gradient - innovations
 
 
 def precision(problem: StageProblem, innovations: Floats, log_scales: Floats) -> Floats:

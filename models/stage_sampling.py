@@ -1,8 +1,8 @@
 """The slow road: the stage's posterior as a PyMC model, sampled by NUTS.
 
-The likelihood is one operation with a gradient of its own, so the graph is a dozen nodes whatever the data, and compiling it
-takes about a second. NUTS starts at draws of the Laplace fit and uses its covariance as mass matrix: what is left of the
-posterior is nearly spherical, so short trajectories do.
+The likelihood is one operation with a gradient of its own, so the graph is a handful of nodes whatever the stage, the
+segments or the date, and nothing is compiled: the kernels are, once and for all. NUTS starts at draws of the Laplace fit
+and uses their covariance as mass matrix; seen through it the posterior is nearly spherical, so short trajectories do.
 """
 
 from dataclasses import dataclass
@@ -10,27 +10,29 @@ from typing import Any
 
 import numpy as np
 import pymc as pm
-import pytensor
 import pytensor.tensor as pt
 from numpy.typing import NDArray
+from pymc.step_methods.hmc.quadpotential import QuadPotentialFull
+from pytensor.compile.mode import Mode
 from pytensor.graph.basic import Apply
 from pytensor.graph.op import Op
 
-from models.baselines import Baseline
 from models.laplace import LaplaceFit
 from models.sampler_options import SamplerOptions
-from models.stage_problem import LOG_SCALE_MEAN, LOG_SCALE_SD, StageProblem
+from models.stage_problem import LOG_SCALE_MEAN, LOG_SCALE_SD, StageProblem, log_likelihood
 
 Floats = NDArray[np.float64]
+COVARIANCE_RIDGE = 1e-3
+"""Added to the variances of the Laplace draws, so that few draws cannot make the mass matrix singular."""
 
 
 class StageLikelihood(Op):  # type: ignore[misc]
-    """Log-likelihood of a stage with its two gradients, from base parameters and log effects."""
+    """Log-likelihood of a stage with its gradients, from innovations and log scales."""
 
     __props__ = ()
 
-    def __init__(self, baseline: Baseline) -> None:
-        self.baseline = baseline
+    def __init__(self, problem: StageProblem) -> None:
+        self.problem = problem
 
     def __eq__(self, other: object) -> bool:
         return self is other
@@ -38,20 +40,20 @@ class StageLikelihood(Op):  # type: ignore[misc]
     def __hash__(self) -> int:
         return id(self)
 
-    def make_node(self, base: Any, effect: Any) -> Apply:
-        """Three outputs: value, gradient in the parameters, gradient in the effects."""
-        base, effect = pt.as_tensor_variable(base), pt.as_tensor_variable(effect)
-        return Apply(self, [base, effect], [pt.dscalar(), pt.dvector(), pt.dmatrix()])
+    def make_node(self, innovations: Any, log_scales: Any) -> Apply:
+        """Three outputs: the value and its gradient in each input."""
+        inputs = [pt.as_tensor_variable(innovations), pt.as_tensor_variable(log_scales)]
+        return Apply(self, inputs, [pt.dscalar(), pt.dvector(), pt.dvector()])
 
     def perform(self, node: Apply, inputs: list[Floats], output_storage: list[list[Any]]) -> None:
         """Evaluate by the compiled kernels."""
-        value, d_base, d_effect = self.baseline.terms(*inputs)
+        value, gradient, scale_gradient = log_likelihood(self.problem, *inputs)
         output_storage[0][0] = np.asarray(value)
-        output_storage[1][0] = d_base
-        output_storage[2][0] = d_effect
+        output_storage[1][0] = gradient
+        output_storage[2][0] = scale_gradient
 
     def pullback(self, inputs: list[Any], outputs: list[Any], cotangents: list[Any]) -> list[Any]:
-        """Only the value is ever differentiated."""
+        """Chain rule; only the value is ever differentiated."""
         return [cotangents[0] * outputs[1], cotangents[0] * outputs[2]]
 
 
@@ -65,19 +67,14 @@ def build_stage_model(problem: StageProblem) -> pm.Model:
     Returns
     -------
     pm.Model
-        Free variables ``raw`` (parameter,), and with factors ``log_scales`` (factor,) and ``levels`` (level, exit).
+        Free variables ``innovations`` (size,) and, with factors, ``log_scales`` (factor,).
     """
-    n_levels, n_exits = problem.design.shape[1], problem.data.n_exits
     with pm.Model() as model:
-        raw = pm.Normal("raw", 0.0, 1.0, shape=problem.n_parameters)
-        effect = pt.zeros((problem.data.n_groups, n_exits))
+        innovations = pm.Normal("innovations", 0.0, 1.0, shape=problem.size)
+        log_scales = pt.zeros(0)
         if problem.n_factors:
             log_scales = pm.Normal("log_scales", LOG_SCALE_MEAN, LOG_SCALE_SD, shape=problem.n_factors)
-            if n_levels:
-                levels = pm.Normal("levels", 0.0, 1.0, shape=(n_levels, n_exits))
-                effect = (problem.design * pt.exp(log_scales)[problem.column_factor]) @ levels
-        base = problem.prior_mean + pt.dot(problem.prior_root, raw)
-        pm.Potential("log_likelihood", StageLikelihood(problem.baseline)(base, effect)[0])
+        pm.Potential("log_likelihood", StageLikelihood(problem)(innovations, log_scales)[0])
     return model
 
 
@@ -112,32 +109,28 @@ def sample_stage(
     seed : int
     options : SamplerOptions
     """
-    names = [("raw", start.innovations[:, : problem.n_parameters])]
-    if problem.n_factors:
-        names.append(("log_scales", start.log_scales))
-    if problem.design.shape[1]:
-        names.append(("levels", start.innovations[:, problem.n_parameters :]))
-    flat = np.concatenate([values for _, values in names], axis=1)
-    covariance = np.atleast_2d(np.cov(flat, rowvar=False))
-    covariance[np.diag_indices_from(covariance)] += 1e-3
-    mode = pytensor.compile.mode.Mode(linker="vm", optimizer="fast_compile")
-    per_chain = -(-draws // options.chains)
-    with build_stage_model(problem) as model:
-        starts = [
-            {name: values[chain].reshape(model[name].type.shape) for name, values in names}
-            for chain in range(options.chains)
-        ]
+    values = {"innovations": start.innovations} | ({"log_scales": start.log_scales} if problem.n_factors else {})
+    covariance = np.atleast_2d(np.cov(np.concatenate(list(values.values()), axis=1), rowvar=False))
+    covariance[np.diag_indices_from(covariance)] += COVARIANCE_RIDGE
+    compile_kwargs = {"mode": Mode(linker="vm", optimizer="fast_compile")}
+    with build_stage_model(problem):
         step = pm.NUTS(
-            potential=pm.step_methods.hmc.quadpotential.QuadPotentialFull(covariance),
-            target_accept=options.target_accept,
-            compile_kwargs={"mode": mode},
+            potential=QuadPotentialFull(covariance), target_accept=options.target_accept, compile_kwargs=compile_kwargs
         )
-        trace = pm.sample(
-            per_chain, tune=options.tune, chains=options.chains, cores=1, step=step, initvals=starts, random_seed=seed,
-            progressbar=False, quiet=True, compute_convergence_checks=False, return_inferencedata=False,
-            compile_kwargs={"mode": mode},
-        )  # fmt: skip
-    pieces = {name: trace.get_values(name).reshape(per_chain * options.chains, -1) for name, _ in names}
-    innovations = np.concatenate([pieces[name] for name in ("raw", "levels") if name in pieces], axis=1)
-    log_scales = pieces.get("log_scales", np.zeros((len(innovations), 0)))
-    return SampledStage(innovations, log_scales, int(trace.get_sampler_stats("diverging").sum()))
+        tree = pm.sample(
+            -(-draws // options.chains),
+            tune=options.tune,
+            chains=options.chains,
+            cores=1,
+            step=step,
+            initvals=[{name: drawn[chain] for name, drawn in values.items()} for chain in range(options.chains)],
+            random_seed=seed,
+            progressbar=False,
+            quiet=True,
+            compute_convergence_checks=False,
+            compile_kwargs=compile_kwargs,
+        )
+    drawn = {name: tree["posterior"][name].to_numpy().reshape(-1, sample.shape[1]) for name, sample in values.items()}
+    n_draws = len(drawn["innovations"])
+    log_scales = drawn.get("log_scales", np.zeros((n_draws, 0)))
+    return SampledStage(drawn["innovations"], log_scales, int(tree["sample_stats"]["diverging"].sum()))
