@@ -1,8 +1,8 @@
 """Forecast past dates with what was known then, and score what came: the proof that a range is right that often.
 
 Every origin is a complete forecast: the deals are cut at the date, the models fitted anew, deals still open censored,
-the range calibrated by the forecasts that had closed by then. ``tests/forecasting/test_backtest.py`` replaces everything
-after the origins by noise and finds the same forecasts to the last bit.
+the range calibrated by the forecasts that had closed by then. ``tests/forecasting/test_backtest.py`` replaces all that
+happened after the origins by noise and finds the same forecasts to the last bit.
 """
 
 from collections.abc import Callable, Iterator, Sequence

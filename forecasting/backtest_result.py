@@ -29,10 +29,10 @@ class BacktestResult:
     ----------
     table : DataFrame
         One row per origin: ``as_of``, ``until``, ``horizon_days``, ``actual``, ``actual_open``; of all revenue
-        ``mean``, ``p025`` .. ``p975``, ``crps``, ``pinball``, ``pit``; the same with the prefix ``open_`` of revenue from deals
-        open at the origin; ``open_deals``, ``open_wins_mean``, ``actual_open_wins``, ``deal_brier``, ``deal_auc``; for
-        every baseline its point and CRPS (``open_landmark``, ``open_landmark_crps``; ``run_rate``, ``run_rate_crps``);
-        and ``calibration_origins``, ``_bias``, ``_scale``, ``_sd`` when calibrated. Money in currency units.
+        ``mean``, ``p025`` .. ``p975``, ``crps``, ``pinball``, ``pit``; the same with the prefix ``open_`` of revenue
+        from deals open at the origin; ``open_deals``, ``open_wins_mean``, ``actual_open_wins``, ``deal_brier``,
+        ``deal_auc``; for every baseline its point and CRPS (``open_landmark``, ``open_landmark_crps``; ``run_rate``,
+        ``run_rate_crps``); ``calibration_origins``, ``_bias``, ``_scale``, ``_sd`` when calibrated. In currency units.
     uncalibrated : DataFrame
         The same before calibration.
     deals : DataFrame
