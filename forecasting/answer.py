@@ -15,7 +15,7 @@ def answer(found: "Findings") -> list[str]:
     """Say what a forecast says, most important sentence first."""
     sentences = [_revenue(found)]
     if found.leads is not None:
-        sentences += [_target(found.leads, found.forecast.currency), _leads(found.leads)]
+        sentences += leads_answer(found.leads, found.forecast.currency)
     sentences.append(_stalled(found))
     return sentences
 
@@ -28,6 +28,11 @@ def _revenue(found: "Findings") -> str:
         f"Booked so far: {money(found.booked, currency)}; open deals bring {money(found.open.p10)} to "
         f"{money(found.open.p90)}, deals not created yet {money(found.new.p10)} to {money(found.new.p90)}."
     )
+
+
+def leads_answer(leads: "LeadsNeeded", currency: str | None) -> list[str]:
+    """Say how likely a target is and what it takes."""
+    return [_target(leads, currency), _leads(leads)]
 
 
 def _target(leads: "LeadsNeeded", currency: str | None) -> str:
@@ -51,12 +56,15 @@ def _leads(leads: "LeadsNeeded") -> str:
 def _stalled(found: "Findings") -> str:
     count = int(found.stalled["deals"].sum())
     if not count:
-        return f"None of the {plural(len(found.deals), 'open deal')} has been in its stage longer than nine in ten stays last."
+        return (
+            f"None of the {plural(len(found.deals), 'open deal')} "
+            "has been in its stage longer than nine in ten stays last."
+        )
     where = [
         f"{row['stage']} ({plural(int(row['deals']), 'deal')}, {money(row['amount'], found.forecast.currency)})"
         for row in found.stalled.head(MAX_STAGES).to_dict("records")
     ]
     return (
-        f"{count:,} of {plural(len(found.deals), 'open deal')} stall: they have been in their stage longer than nine in ten "
-        f"stays last. Most money waits in {listed(where)}."
+        f"{count:,} of {plural(len(found.deals), 'open deal')} stall: they have been in their stage longer than nine "
+        f"in ten stays last. Most money waits in {listed(where)}."
     )

@@ -1,7 +1,7 @@
 """Files of a forecast: ``forecast.json``, ``deals.parquet``, ``revenue.csv``, ``report.html`` and the pictures.
 
-All are made in a hidden folder beside their places and moved there when every one is complete: a reader never sees half a
-file, and a run that fails changes nothing (``tests/forecasting/test_artefacts.py``).
+All are made in a hidden folder beside their places and moved there when every one is complete: a reader never sees
+half a file, and a run that fails changes nothing (``tests/forecasting/test_artefacts.py``).
 """
 
 from pathlib import Path

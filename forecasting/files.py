@@ -15,7 +15,9 @@ def write_together(contents: Mapping[str, bytes], folder: Path) -> dict[str, Pat
         folder.mkdir(parents=True, exist_ok=True)
         waiting = Path(mkdtemp(prefix=".writing-", dir=folder))
     except OSError as error:
-        raise SettingsError(f"cannot write to the output folder {folder}: {error.strerror}; choose another one") from None
+        raise SettingsError(
+            f"cannot write to the output folder {folder}: {error.strerror}; choose another one"
+        ) from None
     try:
         for name, content in contents.items():
             (waiting / name).write_bytes(content)

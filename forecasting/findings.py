@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from forecasting.revenue import Period, Span, cents_in, target_span
+from forecasting.periods import Period as Span
+from forecasting.periods import PeriodName
+from forecasting.revenue import cents_in, target_span
 from forecasting.stage_summary import StageSummary, stage_summary
 from models.history import UNSEEN_LEVEL
 
@@ -79,7 +81,7 @@ class Findings:
     """
 
     forecast: "Forecast"
-    period: Period
+    period: PeriodName
     fiscal_year_start: int
     span: Span
     total: Range
@@ -94,7 +96,7 @@ class Findings:
 
 
 def findings(
-    forecast: "Forecast", *, period: Period = "month", fiscal_year_start: int = 1, goal: Goal | None = None
+    forecast: "Forecast", *, period: PeriodName = "month", fiscal_year_start: int = 1, goal: Goal | None = None
 ) -> Findings:
     """Compute what a forecast says.
 

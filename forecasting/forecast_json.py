@@ -5,7 +5,7 @@ Adding a key is a minor change; renaming, removing or changing the meaning of on
 """
 
 from datetime import date
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, JsonValue
 
@@ -14,7 +14,7 @@ from forecasting.revenue import QUANTILES
 if TYPE_CHECKING:
     from forecasting.findings import Findings
 
-SCHEMA_VERSION = "1"
+SCHEMA_VERSION: Final = "1"
 
 
 class _Record(BaseModel):
@@ -118,7 +118,7 @@ def forecast_record(found: "Findings") -> ForecastRecord:
         inputs_sha256=forecast.posterior.inputs_sha256,
         model=_model(found),
         calibration=CalibrationRecord(**forecast.calibration.to_dict()) if forecast.calibration else None,
-        diagnostics=DiagnosticsRecord(**{key: diagnostics.get(key) for key in DiagnosticsRecord.model_fields}),
+        diagnostics=DiagnosticsRecord.model_validate(dict(diagnostics)),
         revenue=_revenue(found),
         target=None
         if leads is None

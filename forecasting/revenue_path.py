@@ -1,4 +1,4 @@
-"""Revenue that has come in by each coming day, counted from the start of a span: the path towards a target, and the chance of any amount."""
+"""Revenue that has come in by each coming day of a span: the path towards a target, and the chance of any amount."""
 
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from forecasting.revenue import SOURCES, Span, cents_in
+from forecasting.periods import Period as Span
+from forecasting.revenue import SOURCES, cents_in
 
 if TYPE_CHECKING:
     from forecasting.forecast import Forecast

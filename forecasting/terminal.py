@@ -34,6 +34,11 @@ class Outcome:
     notes: tuple[str, ...] = ()
 
 
+def examples(*lines: str) -> str:
+    """Lines shown as they are at the end of a command's help."""
+    return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines)
+
+
 def answer_with(as_json: bool, run: Callable[[], Outcome]) -> None:
     """Run a command, print its outcome or its error, and leave with the right exit code."""
     try:
@@ -63,4 +68,6 @@ def _say_error(error: Exception, as_json: bool, exit_code: int) -> int:
 
 
 def _as_json(data: Any) -> str:
-    return data.rstrip("\n") if isinstance(data, str) else json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False)
+    return (
+        data.rstrip("\n") if isinstance(data, str) else json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False)
+    )

@@ -39,7 +39,13 @@ def deals_at_stake(forecast: "Forecast", table: pd.DataFrame, *, ax: Axes | None
         for row, (_, deal) in zip(place, top.iterrows(), strict=True):
             words = f"{money(deal['amount'])} × {chance(deal['win_probability_by_until'])}  "
             label = ax.annotate(
-                words, (deal["amount"], row), xytext=(6, 0), textcoords="offset points", va="center", fontsize=12, color=INK
+                words,
+                (deal["amount"], row),
+                xytext=(6, 0),
+                textcoords="offset points",
+                va="center",
+                fontsize=12,
+                color=INK,
             )
             where = f"{shorten(str(deal['stage']), 28, placeholder=' …')}, {plural(int(deal['days_in_stage']), 'day')}"
             ax.annotate(where, (1, 0.5), xycoords=label, va="center", fontsize=11, color=QUIET, annotation_clip=False)

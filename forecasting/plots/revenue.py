@@ -9,10 +9,22 @@ from matplotlib.axes import Axes
 from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 from matplotlib.ticker import MultipleLocator, PercentFormatter
 
+from forecasting.periods import PeriodName
 from forecasting.plots.style import (
-    BAND, BAND_ALPHA, HAIRLINE, INK, PAPER, QUIET, SOURCE_COLOURS, SOURCE_NAMES, TARGET, look, money_axis, new_axes,
+    BAND,
+    BAND_ALPHA,
+    HAIRLINE,
+    INK,
+    PAPER,
+    QUIET,
+    SOURCE_COLOURS,
+    SOURCE_NAMES,
+    TARGET,
+    look,
+    money_axis,
+    new_axes,
 )  # fmt: skip
-from forecasting.revenue import Period, target_span
+from forecasting.revenue import target_span
 from forecasting.revenue_path import attainment_curve, revenue_path
 from forecasting.words import chance, day, money
 
@@ -29,7 +41,7 @@ LABEL_STEP = 0.055
 def fan(
     forecast: "Forecast",
     *,
-    period: Period = "month",
+    period: PeriodName = "month",
     target: float | None = None,
     by: str | date | None = None,
     since: str | date | None = None,
@@ -112,7 +124,7 @@ def attainment(
     *,
     by: str | date | None = None,
     since: str | date | None = None,
-    period: Period = "month",
+    period: PeriodName = "month",
     target: float | None = None,
     ax: Axes | None = None,
 ) -> Axes:
@@ -159,6 +171,8 @@ def attainment(
 
 
 def _mark(ax: Axes, amount: float, level: float, words: str, colour: str) -> None:
-    """A point on the curve with its words to the right, where the falling curve leaves room."""
+    """Mark a point on the curve with its words to the right, where the falling curve leaves room."""
     ax.plot(amount, level, "o", color=colour, markersize=6)
-    ax.annotate(words, (amount, level), xytext=(10, 3), textcoords="offset points", color=colour, fontsize=12, va="bottom")
+    ax.annotate(
+        words, (amount, level), xytext=(10, 3), textcoords="offset points", color=colour, fontsize=12, va="bottom"
+    )

@@ -88,13 +88,15 @@ def _bars(ax: Axes, moves: pd.DataFrame, top: float, height: float, summary: Sta
         colour = _colour(move, summary)
         length = (BAR_RIGHT - BAR_LEFT) * move["share"]
         ax.add_patch(Rectangle((BAR_LEFT, middle - ROW * 0.34), length, ROW * 0.68, facecolor=colour, linewidth=0))
-        label = ax.text(BAR_LEFT + length + 0.008, middle, chance(move["share"]), va="center", fontsize=12, fontweight="bold")
+        label = ax.text(
+            BAR_LEFT + length + 0.008, middle, chance(move["share"]), va="center", fontsize=12, fontweight="bold"
+        )
         label.set_color(INK)
         span = _percent_span(move["share_p10"], move["share_p90"])
-        arrow = "↩ " if colour == BACK else ""
+        name = ("↩ " if colour == BACK else "") + shorten(str(move["next"]), NAME_LETTERS, placeholder=" …")
         ax.annotate(
-            f"{arrow}{shorten(str(move['next']), NAME_LETTERS, placeholder=' …')}  ({span})", (1, 0.5), xycoords=label, xytext=(8, 0), textcoords="offset points",
-            va="center", fontsize=12, color=INK, annotation_clip=False,
+            f"{name}  ({span})", (1, 0.5), xycoords=label, xytext=(8, 0), textcoords="offset points", va="center",
+            fontsize=12, color=INK, annotation_clip=False,
         )  # fmt: skip
 
 
@@ -108,7 +110,9 @@ def _colour(move: "pd.Series[Any]", summary: StageSummary) -> str:
 
 def _arrow(ax: Axes, top: float, bottom: float) -> None:
     ax.add_patch(
-        FancyArrowPatch((0.05, top + 0.03), (0.05, bottom - 0.03), arrowstyle="-|>", mutation_scale=14, color=OPEN, linewidth=1.6)
+        FancyArrowPatch(
+            (0.05, top + 0.03), (0.05, bottom - 0.03), arrowstyle="-|>", mutation_scale=14, color=OPEN, linewidth=1.6
+        )
     )
 
 

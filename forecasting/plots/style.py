@@ -71,5 +71,7 @@ def short_money(amount: float) -> str:
     ('1.5M', '250k', '0')
     """
     said = money(amount)
-    number, unit = (said[:-1], said[-1]) if said[-1] in "Mk" else (said.removesuffix("bn"), said[len(said.removesuffix("bn")) :])
+    number, unit = (
+        (said[:-1], said[-1]) if said[-1] in "Mk" else (said.removesuffix("bn"), said[len(said.removesuffix("bn")) :])
+    )
     return (number.rstrip("0").rstrip(".") if "." in number else number) + unit

@@ -1,0 +1,226 @@
+"""From a job file to a forecast: fit if needed, simulate, learn from our own past, check what may be published."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+
+from forecasting.calibration import learn, past_forecasts
+from forecasting.config import Job, JobConfig, horizon_end, job_template
+from forecasting.findings import Findings, Goal, findings
+from forecasting.fitting import fit
+from forecasting.forecast import Forecast, forecast, with_calibration
+from forecasting.periods import as_date
+from forecasting.quality import DataQuality
+from forecasting.snapshot import cut
+from forecasting.stay_table import day_of, known_at, stay_table
+from models.errors import DiagnosticsError, EmptyInputError, InputError, SettingsError
+from models.posterior import Posterior, load_posterior, save_posterior
+
+MAX_RHAT, MIN_ESS = 1.01, 400
+"""Draws beyond these are not published: chains disagree, or too few independent draws stand behind a 90 % quantile."""
+POSTERIOR_FOLDER = "posterior"
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class Check:
+    """What is in the data of a job at a date.
+
+    Parameters
+    ----------
+    as_of : date
+    quality : DataQuality
+    deals, open_deals, won_deals : int
+        Deals known by then, deals open, deals won with an amount.
+    open_by_stage : dict of str to int
+    open_without_amount : int
+    """
+
+    as_of: date
+    quality: DataQuality
+    deals: int
+    open_deals: int
+    won_deals: int
+    open_by_stage: dict[str, int]
+    open_without_amount: int
+
+
+def init(path: str | Path = "dealcast.toml") -> Path:
+    """Write a commented job file to start from.
+
+    Raises
+    ------
+    SettingsError
+        There is a file of that name already, or it cannot be written.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     init(Path(folder) / "dealcast.toml").read_text().splitlines()[3]
+    '[data]'
+    """
+    path = Path(path)
+    try:
+        with path.open("x", encoding="utf-8") as file:
+            file.write(job_template())
+    except FileExistsError:
+        raise SettingsError(f"there is a file {path} already: choose another name or remove it") from None
+    except OSError as error:
+        raise SettingsError(f"cannot write {path}: {error.strerror}") from None
+    return path
+
+
+def check(job: Job, *, as_of: str | date | None = None) -> Check:
+    """Look at the data of a job without fitting anything.
+
+    Parameters
+    ----------
+    job : Job
+        From :func:`forecasting.config.read_job`.
+    as_of : date, optional
+        Day whose state is described; the last day anything is recorded on by default.
+
+    Raises
+    ------
+    EmptyInputError
+        No deal had been won with an amount by then.
+    """
+    day = last_day(job) if as_of is None else as_date(as_of)
+    snapshot = cut(job.deals, as_of=day, segment=job.config.model.segment, covariates=job.config.model.covariates)
+    won = int(snapshot.won["amount"].notna().sum())
+    if not won:
+        raise EmptyInputError(
+            f"no deal was won with an amount by {day}: a revenue forecast needs at least one; "
+            "check stages.won in the job file, or take a later as-of date"
+        )
+    stage = snapshot.pipeline.deals["stage"]
+    return Check(
+        as_of=day,
+        quality=job.deals.quality,
+        deals=len(snapshot.arrivals),
+        open_deals=snapshot.pipeline.n_deals,
+        won_deals=won,
+        open_by_stage={name: int((stage == code).sum()) for code, name in enumerate(snapshot.graph.open)},
+        open_without_amount=snapshot.pipeline.amount_missing,
+    )
+
+
+def last_day(job: Job) -> date:
+    """Last day on which anything is recorded."""
+    last: date = job.deals.entries["entered_on"].max().date()
+    return last
+
+
+def fitted(job: Job, *, as_of: str | date, refit: bool = False, progress: Progress | None = None) -> Posterior:
+    """Fit the models of a job, or load what was fitted to the same data with the same settings.
+
+    Parameters
+    ----------
+    job : Job
+    as_of : date
+    refit : bool
+        Fit even if there is a saved posterior.
+    progress : callable, optional
+        Called with what is done, steps done, and steps in all.
+
+    Returns
+    -------
+    Posterior
+        Saved in the folder ``posterior`` of the job's output.
+
+    Raises
+    ------
+    DiagnosticsError
+        The chains cannot be trusted; nothing is saved.
+    """
+    folder = job.config.output_folder / POSTERIOR_FOLDER
+    saved = None if refit else _saved(job, as_date(as_of), folder)
+    if saved is not None:
+        return saved
+    model = job.config.model
+    posterior = fit(
+        job.deals,
+        as_of=as_of,
+        segment=model.segment,
+        covariates=model.covariates,
+        inference=model.inference,
+        draws=job.config.forecast.draws,
+        seed=model.seed,
+        progress=progress,
+    )
+    check_diagnostics(posterior)
+    save_posterior(posterior, folder)
+    return posterior
+
+
+def _saved(job: Job, as_of: date, folder: Path) -> Posterior | None:
+    """Load the saved posterior, if it is of the same day, data, stages and settings."""
+    try:
+        saved = load_posterior(folder)
+    except InputError:
+        return None
+    model, spec = job.config.model, saved.spec
+    asked = (model.segment, model.inference, job.config.forecast.draws, model.seed)
+    same = (spec.segment, spec.inference, spec.draws, spec.seed) == asked
+    same = same and tuple(spec.covariates) == tuple(model.covariates) and saved.stage.graph == job.deals.graph
+    return saved if same and saved.as_of == as_of and saved.inputs_sha256 == job.deals.inputs_sha256 else None
+
+
+def check_diagnostics(posterior: Posterior) -> None:
+    """Raise a DiagnosticsError unless the chains agree, mixed well and did not diverge; fast inference has none."""
+    found = posterior.stage.diagnostics
+    if found.rhat_max is None or found.ess_min is None:
+        return
+    if found.rhat_max > MAX_RHAT or found.ess_min < MIN_ESS or found.divergences > 0:
+        raise DiagnosticsError(
+            f"the fit cannot be trusted and nothing was published: expected R-hat <= {MAX_RHAT}, effective sample size "
+            f">= {MIN_ESS} and no divergence; got {found.rhat_max:.3f}, {found.ess_min:.0f} and {found.divergences}. "
+            "Take more draws (forecast.draws), merge stages with few deals, or drop covariates"
+        )
+
+
+def forecast_job(job: Job, *, as_of: str | date, refit: bool = False, progress: Progress | None = None) -> Forecast:
+    """Forecast what a job file asks for.
+
+    Parameters
+    ----------
+    job, as_of, refit, progress
+        As for :func:`fitted`.
+
+    Returns
+    -------
+    Forecast
+        Calibrated by our own closed forecasts unless the job says no.
+    """
+    config, day = job.config, as_date(as_of)
+    until = horizon_end(config.forecast, day)
+    posterior = fitted(job, as_of=day, refit=refit, progress=progress)
+    made = forecast(
+        job.deals,
+        posterior,
+        as_of=day,
+        until=until,
+        seed=config.model.seed,
+        new_business=config.forecast.new_business,
+    )
+    if not config.forecast.calibrate:
+        return made
+    stays = stay_table(job.deals)
+    past = past_forecasts(stays, as_of=day, horizon_days=made.horizon_days, seed=config.model.seed)
+    age_days = known_at(stays, day_of(day)).age_days
+    learned = learn(past, horizon_days=made.horizon_days, age_days=age_days)
+    return with_calibration(made, learned, seed=config.model.seed)
+
+
+def job_goal(config: JobConfig) -> Goal | None:
+    """Target of the job file, None if it has none."""
+    target = config.target
+    return None if target is None else Goal(target.amount, target.by, target.since, target.confidence)
+
+
+def job_findings(job: Job, made: Forecast, *, goal: Goal | None) -> Findings:
+    """Say what the forecast of a job says, in the job's periods."""
+    asked = job.config.forecast
+    return findings(made, period=asked.period, fiscal_year_start=asked.fiscal_year_start, goal=goal)
