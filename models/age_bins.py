@@ -1,8 +1,8 @@
-"""Cut the days of a stay into bins of constant hazard: fine where stays end, alone where a timer strikes, wide in the tail.
+"""Cut the days of a stay into bins of constant hazard: fine where stays end, a spike alone, wide in the tail.
 
 The cut maximises the Poisson log-likelihood of the exits by day minus a price per bin, exactly, by dynamic programming
-(Scargle et al. 2013, doi:10.1088/0004-637X/764/2/167). A grid of round ages is cut as well wherever both sides hold enough
-exits: the prior smooths over bins, so a bin too many costs little and a bin too few cannot be mended.
+(Scargle et al. 2013, doi:10.1088/0004-637X/764/2/167). A grid of round ages is cut as well wherever both sides hold
+enough exits: the prior smooths over bins, so a bin too many costs little and a bin too few cannot be mended.
 """
 
 import numpy as np
@@ -12,36 +12,8 @@ from numpy.typing import NDArray
 PRICE_PER_BIN = 3.0
 """Log-likelihood a cut must gain: a spike of four stays in a quiet week earns it, chance seldom does."""
 ROUND_AGES = (
-    1,
-    2,
-    3,
-    4,
-    5,
-    6,
-    7,
-    8,
-    10,
-    12,
-    14,
-    17,
-    21,
-    25,
-    30,
-    35,
-    42,
-    50,
-    60,
-    75,
-    90,
-    120,
-    150,
-    180,
-    240,
-    300,
-    365,
-    540,
-    730,
-)
+    *range(1, 9), 10, 12, 14, 17, 21, 25, 30, 35, 42, 50, 60, 75, 90, 120, 150, 180, 240, 300, 365, 540, 730,
+)  # fmt: skip
 """Ages in days at which the hazard may change even if no cut is earned."""
 EXITS_PER_BIN = 12
 """A round age is cut only if the bins on both sides keep this many exits: their log rate is then known to about 0.3."""

@@ -10,8 +10,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from models.durations import FAMILIES
 from models.duration_kernels import cumulative_hazard_grid
+from models.durations import FAMILIES
 from models.history import STILL_OPEN
 from models.likelihood import piecewise_curvature, piecewise_terms, stays_terms
 from models.stage_data import StageData
@@ -76,7 +76,7 @@ class PiecewiseBaseline:
     @property
     def n_parameters(self) -> int:
         """Bins times exits."""
-        return self.exits.shape[1] * self.exits.shape[2]
+        return int(self.exits.shape[1] * self.exits.shape[2])
 
     def terms(self, parameters: Floats, effect: Floats) -> tuple[float, Floats, Floats]:
         """Log-likelihood and gradients, see :class:`Baseline`."""
@@ -115,8 +115,8 @@ def piecewise_baseline(data: StageData, starts: NDArray[np.int64]) -> PiecewiseB
 class SmoothBaseline:
     """A duration family per exit, with or without a free hazard on the day of entry.
 
-    The parameters are, exit by exit, the family's own; then, with ``zero_mass``, the log hazard of day 0 of each exit, and
-    the family rules from day 1 on.
+    The parameters are, exit by exit, the family's own; then, with ``zero_mass``, the log hazard of day 0 of each exit,
+    and the family rules from day 1 on.
 
     Parameters
     ----------
@@ -142,7 +142,7 @@ class SmoothBaseline:
     @property
     def n_exits(self) -> int:
         """Number of exits."""
-        return self.exits.shape[2]
+        return int(self.exits.shape[2])
 
     @property
     def n_parameters(self) -> int:

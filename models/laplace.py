@@ -1,10 +1,10 @@
 """The fast road: Laplace approximation of a stage's posterior, scales of the factors integrated on a grid.
 
-Given the scales, the posterior of the innovations is close to normal: Newton finds the mode, the curvature there gives the
-covariance. Two things make it good enough to stand in for NUTS. The centre is the mean, not the mode: with third derivatives
-from gradient differences along the columns of the covariance root, ``mean = mode + 1/2 C sum_i d2g(l_i, l_i)``, which for a
-Poisson rate is the exact mean rate. And the scales are drawn from their own posterior by Laplace evidence, level by level of
-a grid, so a flat or skewed scale is not forced into a normal.
+Given the scales, the posterior of the innovations is close to normal: Newton finds the mode, the curvature there gives
+the covariance. Two things make it good enough to stand in for NUTS. The centre is the mean, not the mode: with third
+derivatives from gradient differences along the columns of the covariance root, ``mean = mode + 1/2 C sum_i d2g(l_i,
+l_i)``, which for a Poisson rate is the exact mean rate. And the scales are drawn from their own posterior by Laplace
+evidence, level by level of a grid, so a flat or skewed scale is not forced into a normal.
 """
 
 from dataclasses import dataclass

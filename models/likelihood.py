@@ -1,14 +1,14 @@
 """Log-likelihood of lattice stays from counts, with gradient and curvature, compiled.
 
-A stay that leaves for exit ``j`` on day ``d`` contributes ``exp(-H(d)) (lambda_j / L) (1 - exp(-L))``, one still open after
-``a`` days ``exp(-H(a + 1))``, where ``L`` is the sum of the hazards ``lambda_j`` of the day and ``H(d)`` the sum of ``L`` over
-days ``0 .. d - 1`` (see :mod:`models.hazards`). The log of the product over all stays is a sum over the distinct combinations
-of days and groups of deals,
+A stay that leaves for exit ``j`` on day ``d`` contributes ``exp(-H(d)) (lambda_j / L) (1 - exp(-L))``, one still open
+after ``a`` days ``exp(-H(a + 1))``, where ``L`` is the sum of the hazards ``lambda_j`` of the day and ``H(d)`` the sum
+of ``L`` over days ``0 .. d - 1`` (see :mod:`models.hazards`). The log of the product over all stays is a sum over the
+distinct combinations of days and groups of deals,
 
     sum_j n_j log lambda_j + n [log(1 - exp(-L)) - log L] - (E - n) L,
 
-with ``n_j`` exits to ``j``, ``n`` their sum and ``E`` stays at risk. Hazards are ``exp(base + effect)``. Tests hold every kernel
-to a deal-by-deal product and every derivative to finite differences.
+with ``n_j`` exits to ``j``, ``n`` their sum and ``E`` stays at risk. Hazards are ``exp(base + effect)``. Tests hold
+every kernel to a deal-by-deal product and every derivative to finite differences.
 """
 
 import math
@@ -93,7 +93,7 @@ def piecewise_curvature(base: Floats, effect: Floats, exits: Floats, at_risk: Fl
 
 
 @njit(cache=True)
-def stays_terms(
+def stays_terms(  # noqa: C901 - one pass over the counts
     hazard: Floats,
     cumulative: Floats,
     effect: Floats,
@@ -119,8 +119,8 @@ def stays_terms(
     survived : ndarray, shape (group, time)
         Stays that survived up to the start of that day.
     d_hazard, d_cumulative, d_effect, curvature
-        Derivatives in the logarithm of the hazard, in the cumulative hazard, in the effect, and the second derivative in
-        the effect, shape (group, exit, exit).
+        Derivatives in the logarithm of the hazard, in the cumulative hazard, in the effect, and the second derivative
+        in the effect, shape (group, exit, exit).
     """
     n_groups, n_days, n_exits = exits.shape
     d_hazard[:] = 0.0

@@ -1,7 +1,7 @@
 """Choose the duration family of a stage by leave-one-out prediction of its stays.
 
-One observation is one stay, not one cell of a count table. Equal stays have equal terms, so the terms of the distinct stays
-are computed once and added with their multiplicities ``w``: ``elpd = sum w elpd_i`` and, with ``n = sum w``,
+One observation is one stay, not one cell of a count table. Equal stays have equal terms, so the terms of the distinct
+stays are computed once and added with their multiplicities ``w``: ``elpd = sum w elpd_i`` and, with ``n = sum w``,
 ``se = sqrt(n / (n - 1) sum w (elpd_i - elpd / n)^2)``, exactly what the uncompressed stays would give.
 """
 
@@ -22,7 +22,8 @@ from models.stage_problem import StageProblem, piecewise_problem, smooth_problem
 
 Floats = NDArray[np.float64]
 LOO_DRAWS = 400
-"""Posterior draws behind the comparison: its noise is then a tenth of the standard error of a difference that matters."""
+"""Posterior draws behind the comparison: its noise is then a tenth of the standard error of a difference that
+matters."""
 SMOOTH_CANDIDATES = ("weibull", "lognormal", "gamma", "loglogistic", "generalized_gamma")
 FEW_STAYS = 20
 """With fewer ended stays no comparison is possible: the most flexible smooth prior-driven choice, Weibull, is taken."""
@@ -56,7 +57,7 @@ def base_shape(problem: StageProblem) -> BaseShape:
 
 
 def pooled(data: StageData) -> StageData:
-    """The same stays without groups, equal ones joined."""
+    """Join the equal stays of all groups."""
     keys, index = np.unique(np.stack([data.exit, data.days], axis=1), axis=0, return_inverse=True)
     count = np.bincount(index.reshape(-1), weights=data.count, minlength=len(keys)).astype(np.int64)
     return replace(
@@ -67,7 +68,7 @@ def pooled(data: StageData) -> StageData:
 
 def elpd_of_stays(log_likelihood: Floats) -> Floats:
     """PSIS-LOO expected log predictive density of each distinct stay, from (draw, stay) log-likelihoods."""
-    from arviz_stats.base import array_stats
+    from arviz_stats.base.array import array_stats
 
     log_weights = array_stats.psislw(-log_likelihood.T, r_eff=1.0)[0]
     weighted = log_weights + log_likelihood.T
@@ -77,7 +78,7 @@ def elpd_of_stays(log_likelihood: Floats) -> Floats:
 
 def weighted_total(elpd: Floats, count: NDArray[np.int64]) -> tuple[float, float]:
     """Sum over all stays and its standard error, from distinct stays and their multiplicities."""
-    n = count.sum()
+    n = int(count.sum())
     total = float(count @ elpd)
     return total, float(np.sqrt(n / max(n - 1, 1) * (count @ (elpd - total / n) ** 2)))
 
@@ -121,7 +122,8 @@ def choose_family(data: StageData, pipeline_rate: float, rng: np.random.Generato
     rows: list[dict[str, Any]] = []
     for name in ranked:
         difference, se = weighted_total(terms[name] - terms[ranked[0]], plain.count)
-        rows.append({"family": name, "zero_mass": masses.get(name, False), "elpd": totals[name], "elpd_diff": difference, "se_diff": se})  # fmt: skip
+        row = {"family": name, "zero_mass": masses.get(name, False), "elpd": totals[name]}
+        rows.append(row | {"elpd_diff": difference, "se_diff": se})
     best, second = rows[0], rows[1]
     reason = (
         f"{best['family']}: predicts left-out stays better than {second['family']}, the next best, "
@@ -134,7 +136,7 @@ def choose_family(data: StageData, pipeline_rate: float, rng: np.random.Generato
 
 
 def given_family(data: StageData, family: str, pipeline_rate: float, rng: np.random.Generator) -> Choice:
-    """The family asked for, with a mass at day 0 where the data ask for it."""
+    """Take the family asked for, with a mass at day 0 where the data ask for it."""
     if family == PIECEWISE:
         return Choice(piecewise_problem(data, pipeline_rate), "piecewise: as asked")
     zero_mass = needs_zero_mass(pooled(data), family, rng)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pymc as pm
-from arviz_stats.base import array_stats
+from arviz_stats.base.array import array_stats
 from numpy.typing import NDArray
 
 from models.history import StageHistory

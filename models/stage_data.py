@@ -1,8 +1,9 @@
 """The counts of one open stage, arranged for fitting.
 
-Deals that share all factor levels form a *group*. Levels with enough stays are fitted jointly with everything else; a level
-with next to none (*thin*) cannot teach the others anything, so its effect is left out of the joint fit and found afterwards
-from its own stays (see :mod:`models.thin_levels`). That keeps thousands of owners with one deal each as cheap as ten.
+Deals that share all factor levels form a *group*. Levels with enough stays are fitted jointly with everything else; a
+level with next to none (*thin*) cannot teach the others anything, so its effect is left out of the joint fit and found
+afterwards from its own stays (see :mod:`models.thin_levels`). That keeps thousands of owners with one deal each as
+cheap as ten.
 """
 
 from dataclasses import dataclass
@@ -63,7 +64,7 @@ class StageData:
         return len(self.exits)
 
     def by_day(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Exits (day, exit) and stays at risk (day,) of all groups together, up to the longest stay."""
+        """Count exits (day, exit) and stays at risk (day,) of all groups together, up to the longest stay."""
         ended = self.exit != STILL_OPEN
         span = int(self.days.max(initial=0)) + 1
         exits = np.zeros((span, self.n_exits), dtype=np.int64)
@@ -73,7 +74,7 @@ class StageData:
 
 
 def exits_of(history: StageHistory, stage: int) -> tuple[int, ...]:
-    """Exits the model gives a stage: all moves seen, and the natural ones where next to nothing was seen."""
+    """List the exits the model gives a stage: all moves seen, and the natural ones where next to nothing was seen."""
     seen = set(history.exits(stage))
     graph = history.graph
     ended = history.counts[(history.counts["stage"] == stage) & (history.counts["next"] != STILL_OPEN)]
@@ -127,8 +128,8 @@ def _joint_levels(stay_levels: NDArray[np.int64], count: NDArray[np.int64]) -> t
 def zero_sum_design(data: StageData) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.float64]]:
     """Matrix (group, level) that turns level innovations into effects; factor and weight of each column.
 
-    Each factor's exit-weighted mean is taken out: the base hazard then belongs to the typical exit, and sampling does not
-    wander along the direction in which all levels rise and the base falls.
+    Each factor's exit-weighted mean is taken out: the base hazard then belongs to the typical exit, and sampling does
+    not wander along the direction in which all levels rise and the base falls.
     """
     ended = np.bincount(data.group, weights=data.count * (data.exit != STILL_OPEN), minlength=data.n_groups)
     blocks = [np.zeros((data.n_groups, 0))]
@@ -147,6 +148,6 @@ def zero_sum_design(data: StageData) -> tuple[NDArray[np.float64], NDArray[np.in
 
 
 def level_weights(indicator: NDArray[np.float64], ended: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Share of the exits in each level; equal shares when there is none. Half an exit each keeps every share positive."""
+    """Share of the exits in each level; half an exit added to each keeps every share positive."""
     weights = ended @ indicator + 0.5
     return weights / weights.sum() if len(weights) else weights

@@ -1,7 +1,7 @@
 """Fit how deals move: for every open stage, where next and after how many days.
 
-Stages share no unknown, so their posteriors are independent and are fitted one by one; joined draw by draw they are exactly
-the joint posterior.
+Stages share no unknown, so their posteriors are independent and are fitted one by one; joined draw by draw they are
+exactly the joint posterior.
 """
 
 from collections.abc import Callable, Mapping
@@ -48,8 +48,8 @@ def fit_stages(
     ----------
     history : StageHistory
     durations : str or mapping of stage name to str
-        Shape of the base hazard: ``piecewise``, a duration family, or ``auto``, which chooses per stage by leave-one-out
-        prediction. Stages a mapping leaves out are ``auto``.
+        Shape of the base hazard: ``piecewise``, a duration family, or ``auto``, which chooses per stage by
+        leave-one-out prediction. Stages a mapping leaves out are ``auto``.
     inference : {"nuts", "fast"}
         NUTS by PyMC, or a Laplace approximation of the same posterior in a fraction of a second.
     draws : int
@@ -123,7 +123,7 @@ def choose_problems(history: StageHistory, wanted: Mapping[str, str], *, seed: i
 
 
 def exit_rate(history: StageHistory) -> float:
-    """Exits per day at risk over all stages, with one exit in a month added so that it is never zero."""
+    """Rate of exits per day at risk over all stages; one exit in a month is added, so that it is never zero."""
     counts = history.counts
     ended = counts.loc[counts["next"] != STILL_OPEN, "count"].sum()
     return float((ended + 1.0) / ((counts["count"] * (counts["days"] + 1)).sum() + 30.0))

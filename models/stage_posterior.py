@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 Floats = NDArray[np.float64]
 SCHEMA_VERSION = 1
+PIECES = ("codes", "effect", "log_scale", "thin_codes", "thin_mean", "thin_sd")
+"""Arrays saved for each stage and factor."""
 LARGEST_LOG_EFFECT = 20.0
 """Log effects of unseen levels are cut here, so that a wide scale cannot overflow."""
 
@@ -170,7 +172,7 @@ class StagePosterior:
         return total
 
     def to_datatree(self) -> "DataTree":
-        """Draws as an ArviZ tree: one group ``posterior`` with dims ``chain``, ``draw`` and one variable per piece of a stage."""
+        """Give the draws as an ArviZ tree: a group ``posterior``, dims ``chain`` and ``draw``, variables by stage."""
         import arviz as az
 
         variables = {}
@@ -188,19 +190,15 @@ class StagePosterior:
 
     def save(self, path: str | Path) -> None:
         """Write to ``path`` with suffix ``.npz`` (arrays) and ``.json`` (the rest); no pickle."""
-        arrays: dict[str, Floats | NDArray[np.int64]] = {}
+        arrays: dict[str, NDArray[Any]] = {}
         stages = []
         for number, fit in enumerate(self.stages):
             arrays[f"{number}_base"] = fit.base
             for place, part in enumerate(fit.factors):
-                thin = part.thin
-                for name, values in (("codes", part.codes), ("effect", part.effect), ("log_scale", part.log_scale),
-                                     ("thin_codes", thin.codes), ("thin_mean", thin.mean), ("thin_sd", thin.sd)):  # fmt: skip
-                    arrays[f"{number}_{place}_{name}"] = values
-            comparison = [dict(row) for row in fit.comparison]
-            stages.append(
-                {"exits": fit.exits, "shape": asdict(fit.shape), "reason": fit.reason, "comparison": comparison}
-            )
+                pieces = (part.codes, part.effect, part.log_scale, part.thin.codes, part.thin.mean, part.thin.sd)
+                arrays |= {f"{number}_{place}_{name}": piece for name, piece in zip(PIECES, pieces, strict=True)}
+            record = {"exits": fit.exits, "shape": asdict(fit.shape), "reason": fit.reason}
+            stages.append(record | {"comparison": [dict(row) for row in fit.comparison]})
         head = {
             "schema_version": SCHEMA_VERSION,
             "graph": {"open": self.graph.open, "won": self.graph.won, "lost": self.graph.lost},
@@ -273,12 +271,8 @@ def load_stage_posterior(path: str | Path) -> StagePosterior:
 def _stage_fit(number: int, record: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]], n_factors: int) -> StageFit:
     factors = []
     for place in range(n_factors):
-        part = {
-            name: arrays[f"{number}_{place}_{name}"]
-            for name in ("codes", "effect", "log_scale", "thin_codes", "thin_mean", "thin_sd")
-        }
-        thin = ThinLevels(part["thin_codes"], part["thin_mean"], part["thin_sd"])
-        factors.append(FactorEffect(part["codes"], part["effect"], part["log_scale"], thin))
+        codes, effect, log_scale, *thin = (arrays[f"{number}_{place}_{name}"] for name in PIECES)
+        factors.append(FactorEffect(codes, effect, log_scale, ThinLevels(*thin)))
     shape = BaseShape(**{**record["shape"], "starts": tuple(record["shape"]["starts"])})
     return StageFit(
         tuple(record["exits"]),

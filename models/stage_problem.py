@@ -1,8 +1,9 @@
 """The posterior of one stage: base hazard, level effects and their scales, on one set of coordinates.
 
-Both roads, Laplace and NUTS, use the same coordinates, all standard normal a priori: ``base = prior_mean + prior_root @ raw``
-and ``effect = scale * design @ innovations``; the log scale of each factor has a normal prior of its own. So "same model, same
-priors" is not a promise but one function, :func:`log_posterior`, to which a test holds the PyMC model.
+Both roads, Laplace and NUTS, use the same coordinates, all standard normal a priori: ``base = prior_mean + prior_root @
+raw`` and ``effect = scale * design @ innovations``; the log scale of each factor has a normal prior of its own. So
+"same model, same priors" is not a promise but one function, :func:`log_posterior`, to which a test holds the PyMC
+model.
 """
 
 import math
@@ -19,14 +20,18 @@ from models.stage_data import StageData, zero_sum_design
 Floats = NDArray[np.float64]
 
 LOG_SCALE_MEAN, LOG_SCALE_SD = math.log(0.2), 0.8
-"""Log-normal prior of the spread between levels: median 0.2 (a good region is some 20 % faster), 95 % from 0.04 to 1."""
+"""Log-normal prior of the spread between levels: median 0.2 (a good region is some 20 % faster), 95 % from 0.04 to
+1."""
 LEVEL_SD = 2.0
-"""Sd of an exit's overall log hazard around the stage's rate shared out evenly: an exit may be 50 times rarer than another."""
+"""Sd of an exit's overall log hazard around the stage's rate shared out evenly: an exit may be 50 times rarer than
+another."""
 SMOOTH_SD, SMOOTH_LENGTH = 1.0, 1.0
-"""Slow change of the log hazard over log(1 + days): within a factor 7 over the life of a stay, related over a factor e."""
+"""Slow change of the log hazard over log(1 + days): within a factor 7 over the life of a stay, related over a factor
+e."""
 BIN_SD = 1.0
-"""Free departure of each bin: worth one exit per bin, so a spike needs few exits to stand, and a bin without any is kept
-from hazard zero. Day 0 has twice this and no part in the slow change: what happens on the day of entry is another process."""
+"""Free departure of each bin: worth one exit per bin, so a spike needs few exits to stand, and a bin without any is
+kept from hazard zero. Day 0 has twice this and no part in the slow change: what happens on the day of entry is another
+process."""
 ZERO_DAY_MEAN, ZERO_DAY_SD = -3.0, 2.0
 """Log hazard of the day of entry under a smooth family: 5 % leave at once, 95 % from 0.1 % to nearly all."""
 SHAPE_CORRELATION = 0.5
@@ -63,7 +68,7 @@ class StageProblem:
     @property
     def n_factors(self) -> int:
         """Number of factors."""
-        return self.data.levels.shape[1]
+        return int(self.data.levels.shape[1])
 
     @property
     def n_parameters(self) -> int:
@@ -73,7 +78,7 @@ class StageProblem:
     @property
     def size(self) -> int:
         """Number of innovations: base parameters, then levels times exits."""
-        return self.n_parameters + self.design.shape[1] * self.data.n_exits
+        return int(self.n_parameters + self.design.shape[1] * self.data.n_exits)
 
 
 def piecewise_problem(data: StageData, pipeline_rate: float) -> StageProblem:
@@ -93,7 +98,7 @@ def piecewise_problem(data: StageData, pipeline_rate: float) -> StageProblem:
     smooth[0] = smooth[:, 0] = 0.0
     covariance = LEVEL_SD**2 + smooth + BIN_SD**2 * np.eye(len(starts))
     covariance[0, 0] += 3.0 * BIN_SD**2
-    root = np.kron(np.linalg.cholesky(covariance), np.eye(data.n_exits))
+    root: Floats = np.kron(np.linalg.cholesky(covariance), np.eye(data.n_exits)).astype(np.float64)
     mean = np.full(len(starts) * data.n_exits, math.log(rate / data.n_exits))
     return StageProblem(data, piecewise_baseline(data, starts), mean, root, *zero_sum_design(data))
 
@@ -116,7 +121,7 @@ def smooth_problem(data: StageData, family: str, *, zero_mass: bool) -> StagePro
 
 
 def place(problem: StageProblem, innovations: Floats, log_scales: Floats) -> tuple[Floats, Floats]:
-    """Base parameters and log effects (group, exit) at given innovations."""
+    """Compute base parameters and log effects (group, exit) from innovations."""
     raw, levels = innovations[: problem.n_parameters], innovations[problem.n_parameters :]
     effect = scaled_design(problem, log_scales) @ levels.reshape(-1, problem.data.n_exits)
     return problem.prior_mean + problem.prior_root @ raw, effect

@@ -1,8 +1,9 @@
 """The slow road: the stage's posterior as a PyMC model, sampled by NUTS.
 
 The likelihood is one operation with a gradient of its own, so the graph is a handful of nodes whatever the stage, the
-segments or the date, and nothing is compiled: the kernels are, once and for all. NUTS starts at draws of the Laplace fit
-and uses their covariance as mass matrix; seen through it the posterior is nearly spherical, so short trajectories do.
+segments or the date, and nothing is compiled: the kernels are, once and for all. NUTS starts at draws of the Laplace
+fit and uses their covariance as mass matrix; seen through it the posterior is nearly spherical, so short trajectories
+do.
 """
 
 from dataclasses import dataclass

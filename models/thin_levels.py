@@ -1,4 +1,4 @@
-"""Effects of levels with next to no stays, each found from its own stays, and reproducible noise for levels never seen."""
+"""Effects of levels with next to no stays, found from those, and reproducible noise for levels never seen."""
 
 from dataclasses import dataclass
 
@@ -32,7 +32,8 @@ class ThinLevels:
 def thin_levels(data: StageData, factor: int, *, base: Floats, effect: Floats, scale: float) -> ThinLevels:
     """Log effects of the thin levels of a factor, everything else held at its posterior mean.
 
-    A level with ``n_j`` exits where ``e_j`` were expected has the log posterior ``n_j g - e_j exp(g) - g^2 / (2 scale^2)``.
+    A level with ``n_j`` exits where ``e_j`` were expected has the log posterior ``n_j g - e_j exp(g) - g^2 / (2
+    scale^2)``.
 
     Parameters
     ----------
@@ -67,7 +68,7 @@ def thin_levels(data: StageData, factor: int, *, base: Floats, effect: Floats, s
 
 
 def keyed_normals(key: int, draws: NDArray[np.int64], numbers: NDArray[np.int64]) -> Floats:
-    """Standard normals that depend on nothing but key, draw and number: shape (draw, number).
+    """Draw standard normals that depend on nothing but key, draw and number, shape (draw, number).
 
     The splitmix64 finaliser (Steele et al. 2014, doi:10.1145/2714064.2660195) hashes the three.
 
