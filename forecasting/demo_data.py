@@ -92,8 +92,8 @@ class DemoTruth:
 class DemoHistory:
     """The two input tables as a CRM would export them at the end of ``as_of``, and the truth behind them.
 
-    ``deals`` has the columns ``deal_id``, ``created_at``, ``amount``, ``region``, ``owner``, ``account`` and ``source``,
-    all text; ``stage_history`` has ``deal_id``, ``stage``, ``entered_at`` (UTC), ``amount``.
+    ``deals`` has the columns ``deal_id``, ``created_at``, ``amount``, ``region``, ``owner``, ``account``,
+    ``source``, all text; ``stage_history`` has ``deal_id``, ``stage``, ``entered_at`` (UTC), ``amount``.
     """
 
     deals: pd.DataFrame

@@ -27,10 +27,9 @@ def category_factor(name: str, values: Sequence[object] | NDArray[np.object_]) -
 
 def as_levels(values: Sequence[object] | NDArray[np.object_]) -> NDArray[np.object_]:
     """Values as level texts; whole numbers without a decimal point."""
-    column = pd.Series(np.asarray(values))
-    if pd.api.types.is_numeric_dtype(column):
-        column = column.map(lambda number: f"{number:.15g}", na_action="ignore")
-    return column.astype(object).where(column.notna(), MISSING_LEVEL).astype(str).to_numpy(dtype=object)
+    kinds, distinct = pd.factorize(pd.Series(np.asarray(values)))
+    texts = [f"{value:.15g}" if isinstance(value, int | float) else str(value) for value in distinct]
+    return np.array([*texts, MISSING_LEVEL], dtype=object)[kinds]  # a missing value has the code -1: the last text
 
 
 def number_factor(name: str, values: NDArray[np.float64], *, weights: NDArray[np.float64] | None = None) -> Factor:
@@ -93,8 +92,8 @@ def level_codes(factor: Factor, values: NDArray[np.float64] | NDArray[np.object_
         codes[np.isnan(numbers)] = missing
         return codes
     place = {level: code for code, level in enumerate(factor.levels)}
-    uniques, inverse = np.unique(np.asarray(values, dtype=object), return_inverse=True)
-    return np.array([place.get(str(value), UNSEEN_LEVEL) for value in uniques], dtype=np.int32)[inverse]
+    kinds, distinct = pd.factorize(pd.Series(np.asarray(values, dtype=object)))
+    return np.array([place.get(str(value), UNSEEN_LEVEL) for value in distinct], dtype=np.int32)[kinds]
 
 
 def distinct_cells(codes: NDArray[np.int32]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
@@ -102,9 +101,21 @@ def distinct_cells(codes: NDArray[np.int32]) -> tuple[NDArray[np.int32], NDArray
     if codes.shape[1] == 0 or len(codes) == 0:
         return np.zeros((1, codes.shape[1]), dtype=np.int32), np.zeros(len(codes), dtype=np.int64)
     place = np.zeros(len(codes), dtype=np.int64)
-    first = np.zeros(1, dtype=np.int64)
+    cells = np.zeros((1, 0), dtype=np.int32)
     for factor in range(codes.shape[1]):
         # compressed after every factor, so that the key cannot overflow however many factors there are
-        key = place * (int(codes[:, factor].max()) + 2) + codes[:, factor] + 1
-        _, first, place = np.unique(key, return_index=True, return_inverse=True)
-    return np.ascontiguousarray(codes[first]), place.astype(np.int64)
+        base = int(codes[:, factor].max()) + 2
+        place, keys = _compressed(place * base + codes[:, factor] + 1, len(cells) * base)
+        cells = np.column_stack([cells[keys // base], keys % base - 1]).astype(np.int32)
+    return np.ascontiguousarray(cells), place
+
+
+def _compressed(key: NDArray[np.int64], n_keys: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Place of each key among the distinct ones, and these; keys lie in 0..n_keys - 1."""
+    if n_keys > 4 * len(key) + 1024:
+        keys, place = np.unique(key, return_inverse=True)
+        return place.astype(np.int64), keys
+    # without sorting: a table of all possible keys
+    seen = np.zeros(n_keys, dtype=bool)
+    seen[key] = True
+    return (np.cumsum(seen) - 1)[key], np.flatnonzero(seen)

@@ -1,0 +1,290 @@
+"""Cutting at a date: what was known then by brute force, and nothing that came later."""
+
+from datetime import date, timedelta
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from forecasting.deals import Deals, deals_from_frames
+from forecasting.demo_data import DemoHistory, demo_history
+from forecasting.snapshot import Snapshot, cut, stage_history
+from models.errors import EmptyInputError, SettingsError
+from models.history import STILL_OPEN, UNSEEN_LEVEL
+from models.stages import StageGraph
+
+GRAPH = StageGraph(open=("Lead", "Proposal", "Negotiation"), won=("Won", "Renewed"), lost=("Lost", "No decision"))
+LEAD, PROPOSAL, NEGOTIATION, WON, RENEWED, LOST, NO_DECISION = range(7)
+COLUMNS = ["deal_id", "stage", "entered_at", "amount"]
+
+
+def day(number: int) -> str:
+    return str(date(2026, 1, 1) + timedelta(days=number))
+
+
+def deals_of(*rows: tuple[str, str, int, float | None], amount: float | None = 100.0, **columns: list[object]) -> Deals:
+    moves = pd.DataFrame([(name, stage, day(at), value) for name, stage, at, value in rows], columns=COLUMNS)
+    names = list(dict.fromkeys(moves["deal_id"]))
+    first = moves.groupby("deal_id")["entered_at"].min()
+    table = pd.DataFrame({"deal_id": names, "created_at": [first[name] for name in names], "amount": amount, **columns})
+    return deals_from_frames(table, moves, stages=GRAPH)
+
+
+def stays_of(snapshot: Snapshot, deal_id: str = "A") -> list[tuple[int, int, int]]:
+    rows = snapshot.stays[snapshot.stays["deal_id"] == deal_id]
+    return list(zip(rows["stage"], rows["next"], rows["days"], strict=True))
+
+
+# --- one deal at a time --------------------------------------------------------------------------------------
+
+
+def test_skips_back_moves_and_same_day_moves_are_ordinary_stays() -> None:
+    deals = deals_of(
+        ("A", "Lead", 0, None), ("A", "Negotiation", 0, None), ("A", "Proposal", 4, None), ("A", "Lost", 9, None)
+    )
+    assert stays_of(cut(deals, as_of=day(20))) == [
+        (LEAD, NEGOTIATION, 0),
+        (NEGOTIATION, PROPOSAL, 4),
+        (PROPOSAL, LOST, 5),
+    ]
+    assert stays_of(cut(deals, as_of=day(6))) == [
+        (LEAD, NEGOTIATION, 0),
+        (NEGOTIATION, PROPOSAL, 4),
+        (PROPOSAL, STILL_OPEN, 2),
+    ]
+    assert stays_of(cut(deals, as_of=day(4)))[-1] == (PROPOSAL, STILL_OPEN, 0)
+
+
+def test_a_stage_entered_twice_in_a_row_is_one_stay() -> None:
+    deals = deals_of(("A", "Lead", 0, 10.0), ("A", "Lead", 3, 20.0), ("A", "Proposal", 8, None))
+    snapshot = cut(deals, as_of=day(9))
+    assert stays_of(snapshot) == [(LEAD, PROPOSAL, 8), (PROPOSAL, STILL_OPEN, 1)]
+    assert snapshot.stays["amount"].tolist() == [20.0, 20.0]
+
+
+def test_a_reopened_deal_lives_again_and_its_revenue_counts_once_at_the_last_win() -> None:
+    deals = deals_of(
+        ("A", "Lead", 0, 50.0),
+        ("A", "Won", 5, 60.0),
+        ("A", "Proposal", 10, 60.0),
+        ("A", "Won", 20, 70.0),
+        ("A", "Won", 25, 80.0),
+    )
+    assert cut(deals, as_of=day(7)).won[["won_on", "amount"]].to_numpy().tolist() == [[pd.Timestamp(day(5)), 60.0]]
+    reopened = cut(deals, as_of=day(12))
+    assert reopened.won.empty
+    assert reopened.pipeline.deals[["stage", "days_in_stage", "amount"]].to_numpy().tolist() == [[PROPOSAL, 2, 60.0]]
+    again = cut(deals, as_of=day(30))
+    assert again.won[["won_on", "amount"]].to_numpy().tolist() == [[pd.Timestamp(day(20)), 80.0]]
+    assert stays_of(again) == [(LEAD, WON, 5), (PROPOSAL, WON, 10)]
+    assert len(again.arrivals) == 1
+
+
+def test_a_deal_whose_first_entry_closes_it_counts_among_the_wins_only() -> None:
+    deals = deals_of(("A", "Renewed", 3, None), ("B", "Lead", 0, None), ("B", "Lost", 3, None))
+    snapshot = cut(deals, as_of=day(9))
+    assert snapshot.won["deal_id"].tolist() == ["A"]
+    assert snapshot.arrivals["deal_id"].tolist() == ["B"]
+    assert set(snapshot.stays["deal_id"]) == {"B"}
+
+
+def test_amounts_are_the_last_told_by_then_and_the_tables_only_where_none_was_told() -> None:
+    deals = deals_of(
+        ("A", "Lead", 0, None), ("A", "Proposal", 4, 70.0), ("A", "Won", 9, 90.0), ("B", "Lead", 0, None), amount=90.0
+    )
+    assert cut(deals, as_of=day(5)).pipeline.deals["amount"].tolist() == [70.0, 90.0]
+    late = cut(deals, as_of=day(9))
+    assert late.won["amount"].tolist() == [90.0]
+    assert late.stays["amount"].tolist() == [90.0, 70.0, 90.0]
+
+
+def test_segments_and_owners_travel_with_the_deal() -> None:
+    deals = deals_of(
+        ("A", "Lead", 0, None),
+        ("B", "Won", 0, None),
+        region=["North", None],
+        year=[2026.0, 2025.0],
+        owner=["Ann", "Bob"],
+    )
+    snapshot = cut(deals, as_of=day(1), segment=["region", "year"])
+    assert snapshot.pipeline.deals["segment"].tolist() == ["North / 2026"]
+    assert snapshot.won["segment"].tolist() == ["(missing) / 2025"]
+    assert snapshot.pipeline.deals["owner"].tolist() == ["Ann"]
+    assert [factor.levels for factor in snapshot.factors] == [("(missing)", "North"), ("2025", "2026")]
+    assert cut(deals, as_of=day(1)).pipeline.deals["segment"].tolist() == [""]
+
+
+def test_looped_means_having_been_in_that_stage_or_a_later_one() -> None:
+    deals = deals_of(
+        ("A", "Lead", 0, None), ("A", "Proposal", 1, None), ("A", "Lead", 2, None), ("A", "Negotiation", 3, None),
+        ("A", "Lost", 4, None), ("A", "Proposal", 5, None), ("B", "Negotiation", 0, None),
+    )  # fmt: skip
+    snapshot = cut(deals, as_of=day(9), covariates=["looped"])
+    looped = snapshot.cells[snapshot.stays["cell"].to_numpy(), 0]
+    assert looped.tolist() == [0, 0, 1, 0, 1, 0]
+
+
+def test_nothing_known_yet_is_an_error() -> None:
+    with pytest.raises(EmptyInputError, match="the first stage entry is on 2026-01-04"):
+        cut(deals_of(("A", "Lead", 3, None)), as_of=day(2))
+
+
+@pytest.mark.parametrize(
+    ("options", "match"),
+    [
+        ({"segment": ["regio"]}, "no column 'regio'.*did you mean 'region'"),
+        ({"covariates": ["log_amout"]}, "did you mean 'log_amount'"),
+        ({"segment": ["region"], "covariates": ["region"]}, "cannot be a segment and a covariate"),
+        ({"segment": ["region", "region"]}, "names a column twice"),
+        ({"segment": ["region"], "factors": []}, "do not belong"),
+        ({"as_of": "soon"}, "must be a date"),
+    ],
+)
+def test_wrong_settings_name_what_is_wrong(options: dict[str, object], match: str) -> None:
+    deals = deals_of(("A", "Lead", 3, None), region=["North"])
+    with pytest.raises(SettingsError, match=match):
+        cut(deals, **({"as_of": day(9)} | options))  # type: ignore[arg-type]
+
+
+# --- against brute force -------------------------------------------------------------------------------------
+
+
+def by_hand(
+    deals: Deals, as_of: str
+) -> tuple[list[tuple[object, ...]], list[tuple[object, ...]], list[tuple[object, ...]]]:
+    """Stays, open deals and wins, one deal and one entry at a time."""
+    stays: list[tuple[object, ...]] = []
+    pipeline: list[tuple[object, ...]] = []
+    won: list[tuple[object, ...]] = []
+    end = pd.Timestamp(as_of)
+    for name, rows in deals.entries.groupby("deal_id"):
+        table_amount = deals.deals.set_index("deal_id")["amount"][name]
+        visits: list[list[object]] = []
+        told = None
+        for row in rows.sort_values("order").itertuples():
+            if row.entered_on > end:
+                break
+            told = row.amount if not np.isnan(row.amount) else told
+            if not visits or visits[-1][0] != row.stage:
+                visits.append([row.stage, row.entered_on])
+        for place, (stage, since) in enumerate(visits):
+            if stage < GRAPH.n_open:
+                after = visits[place + 1] if place + 1 < len(visits) else [STILL_OPEN, end]
+                stays.append((name, stage, after[0], (after[1] - since).days))
+        if visits:
+            stage, since = visits[-1]
+            amount = table_amount if told is None else told
+            if stage < GRAPH.n_open:
+                pipeline.append((name, stage, (end - since).days, amount))
+            elif stage in GRAPH.won_codes:
+                won.append((name, since, amount))
+    return stays, pipeline, won
+
+
+moves = st.tuples(
+    st.sampled_from("ABC"), st.sampled_from(GRAPH.stages), st.integers(0, 12), st.sampled_from([None, 1.0, 2.0, 3.0])
+)
+lawful = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+
+
+@lawful
+@given(st.lists(moves, min_size=1, max_size=14), st.integers(0, 12))
+def test_a_snapshot_is_what_brute_force_finds_and_ignores_the_future(
+    rows: list[tuple[str, str, int, float | None]], at: int
+) -> None:
+    deals = deals_of(("Z", "Lead", 0, None), *rows)
+    snapshot = cut(deals, as_of=day(at))
+    stays, pipeline, won = by_hand(deals, day(at))
+    keys = ["deal_id", "stage", "next", "days"]
+    assert sorted(map(tuple, snapshot.stays[keys].to_numpy())) == sorted(stays)
+    open_now = snapshot.pipeline.deals[["deal_id", "stage", "days_in_stage", "amount"]]
+    assert list(map(tuple, open_now.to_numpy())) == pipeline
+    assert list(map(tuple, snapshot.won[["deal_id", "won_on", "amount"]].to_numpy())) == won
+    assert stage_history(snapshot).n_stays == len(stays)
+    prefix = deals_of(*[row for row in [("Z", "Lead", 0, None), *rows] if row[2] <= at])
+    assert cut(prefix, as_of=day(at)).content_hash() == snapshot.content_hash()
+
+
+# --- on a whole history --------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def demo() -> DemoHistory:
+    return demo_history(seed=5, n_deals=700, months=18, faulty_rows=False)
+
+
+ALL_FACTORS = {"segment": ["region"], "covariates": ["log_amount", "looped", "source", "seats"]}
+
+
+def read(table: pd.DataFrame, entries: pd.DataFrame, graph: StageGraph) -> Deals:
+    seats = table["deal_id"].str.slice(2).map(lambda text: str(int(text) % 37) if text.isdigit() else "5")
+    return deals_from_frames(table.assign(seats=seats), entries, stages=graph, timezone="Europe/Amsterdam")
+
+
+def test_poisoning_the_future_changes_nothing(demo: DemoHistory) -> None:
+    as_of = "2026-03-31"
+    clean = cut(read(demo.deals, demo.stage_history, demo.graph), as_of=as_of, **ALL_FACTORS)
+    later = demo.stage_history["entered_at"].str.slice(0, 10) > as_of
+    rng = np.random.default_rng(3)
+    entries = demo.stage_history.copy()
+    entries.loc[later, "stage"] = rng.choice(demo.graph.stages, later.sum())
+    entries.loc[later, "amount"] = rng.choice(["", "1", "-7", "junk", "99999999"], later.sum())
+    entries.loc[later, "entered_at"] = rng.choice(["2026-04-01T09:00:00Z", "2026-09-09T09:00:00Z"], later.sum())
+    fresh = pd.DataFrame(
+        {"deal_id": demo.deals["deal_id"], "stage": "Won", "entered_at": "2026-05-01", "amount": "123456"}
+    )
+    new = pd.DataFrame({"deal_id": ["N-1", "N-2"], "stage": "Lead", "entered_at": "2026-04-02", "amount": "5"})
+    table = demo.deals[demo.deals["created_at"] <= as_of]
+    unseen = pd.DataFrame({"deal_id": ["N-1", "N-2"], "created_at": "2026-04-02", "amount": "1e9", "region": "Mars"})
+    unseen = unseen.assign(owner="X", account="Y", source="Z")
+    twins = table.head(9).assign(created_at="2026-04-03", amount="3", region="Mars")
+    poisoned = read(pd.concat([table, unseen, twins]), pd.concat([entries, fresh, new]), demo.graph)
+    assert cut(poisoned, as_of=as_of, **ALL_FACTORS).content_hash() == clean.content_hash()
+    assert cut(poisoned, as_of="2026-04-30", **ALL_FACTORS).content_hash() != clean.content_hash()
+
+
+def test_an_extract_taken_then_gives_the_same_snapshot(demo: DemoHistory) -> None:
+    as_of = "2026-03-31"
+    full = cut(read(demo.deals, demo.stage_history, demo.graph), as_of=as_of, **ALL_FACTORS)
+    table = demo.deals[demo.deals["created_at"] <= as_of]
+    entries = demo.stage_history[demo.stage_history["entered_at"].str.slice(0, 10) <= as_of]
+    assert cut(read(table, entries, demo.graph), as_of=as_of, **ALL_FACTORS).content_hash() == full.content_hash()
+
+
+def test_cells_hold_the_levels_of_the_deals(demo: DemoHistory) -> None:
+    deals = read(demo.deals, demo.stage_history, demo.graph)
+    snapshot = cut(deals, as_of="2026-09-30", **ALL_FACTORS)
+    names = [factor.name for factor in snapshot.factors]
+    assert names == ["region", "amount", "looped", "source", "seats"]
+    assert len(np.unique(snapshot.cells, axis=0)) == len(snapshot.cells)
+    table = deals.deals.set_index("deal_id")
+    for rows in (snapshot.pipeline.deals, snapshot.arrivals, snapshot.stays):
+        cells = snapshot.cells[rows["cell"].to_numpy()]
+        for name in ("region", "source"):
+            levels = np.array(snapshot.factors[names.index(name)].levels)
+            assert (levels[cells[:, names.index(name)]] == table.loc[rows["deal_id"], name].to_numpy()).all()
+    amounts = snapshot.pipeline.deals["amount"].to_numpy()
+    factor, codes = snapshot.factors[1], snapshot.cells[snapshot.pipeline.deals["cell"].to_numpy(), 1]
+    by_hand = [
+        sum(amount >= edge for edge in factor.edges) if amount == amount else len(factor.levels) - 1
+        for amount in amounts
+    ]
+    assert codes.tolist() == by_hand
+    assert snapshot.pipeline.cells is snapshot.cells
+
+
+def test_factors_of_an_earlier_fit_are_kept_and_new_levels_are_unseen(demo: DemoHistory) -> None:
+    deals = read(demo.deals, demo.stage_history, demo.graph)
+    early = cut(deals, as_of="2026-03-31", **ALL_FACTORS)
+    table = demo.deals.copy()
+    newest = table["created_at"] > "2026-03-31"
+    table.loc[newest, "region"] = "Mars"
+    late = cut(read(table, demo.stage_history, demo.graph), as_of="2026-09-30", factors=early.factors, **ALL_FACTORS)
+    assert late.factors == early.factors
+    unseen = late.cells[late.arrivals["cell"].to_numpy(), 0] == UNSEEN_LEVEL
+    assert set(late.arrivals.loc[unseen, "segment"]) == {"Mars"}
+    assert not (late.arrivals.loc[~unseen, "segment"] == "Mars").any()
+    same = cut(deals, as_of="2026-03-31", factors=early.factors, **ALL_FACTORS)
+    assert same.content_hash() == early.content_hash()
