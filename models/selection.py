@@ -70,7 +70,7 @@ def elpd_of_stays(log_likelihood: Floats) -> Floats:
     """PSIS-LOO expected log predictive density of each distinct stay, from (draw, stay) log-likelihoods."""
     from arviz_stats.base.array import array_stats
 
-    log_weights = array_stats.psislw(-log_likelihood.T, r_eff=1.0)[0]
+    log_weights = array_stats.psislw(-log_likelihood.T, r_eff=1.0)[0]  # type: ignore[no-untyped-call]
     weighted = log_weights + log_likelihood.T
     top = weighted.max(axis=-1, keepdims=True)
     return np.asarray(top[:, 0] + np.log(np.exp(weighted - top).sum(axis=-1)))

@@ -18,8 +18,9 @@ from pytensor.compile.mode import Mode
 from pytensor.graph.basic import Apply
 from pytensor.graph.op import Op
 
-from models.laplace import LaplaceFit
+from models.laplace import LaplaceFit, laplace_fit
 from models.sampler_options import SamplerOptions
+from models.selection import Choice
 from models.stage_problem import LOG_SCALE_MEAN, LOG_SCALE_SD, StageProblem, log_likelihood
 
 Floats = NDArray[np.float64]
@@ -135,3 +136,10 @@ def sample_stage(
     n_draws = len(drawn["innovations"])
     log_scales = drawn.get("log_scales", np.zeros((n_draws, 0)))
     return SampledStage(drawn["innovations"], log_scales, int(tree["sample_stats"]["diverging"].sum()))
+
+
+def sample_choice(choice: Choice, stage: int, *, draws: int, seed: int, options: SamplerOptions) -> SampledStage:
+    """Laplace fit for a start, then NUTS, of one stage."""
+    rng = np.random.default_rng([seed, stage, 1])
+    start = laplace_fit(choice.problem, draws=draws, rng=rng)
+    return sample_stage(choice.problem, start, draws=draws, seed=int(rng.integers(2**31)), options=options)
