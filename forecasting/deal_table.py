@@ -16,20 +16,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from forecasting.engine.amounts import AmountDraws, changed_cents, pooled_cents, to_cents
+from forecasting.engine.amounts import AmountDraws, DealArrays, amount_keys, win_cents
 from forecasting.engine.deal_groups import GroupedDeals, amount_draws, group_deals
-from forecasting.engine.fate import MAX_BITS, TO_BITS, DealArrays, win_probabilities
-from forecasting.engine.streams import (
-    STEP_AMOUNT_CHANGE,
-    STEP_AMOUNT_POOL,
-    STEP_AMOUNT_SAME,
-    STEP_FATE,
-    draw_key,
-    half,
-    mix,
-    pair_key,
-)
-from forecasting.engine.tasks import Situation
+from forecasting.engine.fate import MAX_BITS, TO_BITS, win_probabilities
+from forecasting.engine.streams import STEP_FATE, half, mix, pair_key
 from forecasting.revenue import Span, cents_in, target_cents
 from models.hazards import HazardSource
 
@@ -192,14 +182,13 @@ def deal_fates(
     posterior, graph = forecast.posterior, forecast.pipeline.graph
     before, last = max((span.start - forecast.as_of).days - 1, 0), (span.end - forecast.as_of).days
     edges = np.array([last] if before == 0 else [before, last])
-    days = deals.max_age + last + 1
-    hazards = Situation(posterior.stage, deals.cells, days, len(graph.stages), graph.won_codes).hazards(draws)
+    hazards = posterior.stage.lattice(draws, days=deals.max_age + last + 1, cells=deals.cells)
     won = np.zeros((len(draws), len(deals.arrays.key)), dtype=np.bool_)
     cents = np.zeros(won.shape, dtype=np.int64)
     _deal_fates(
-        hazards.base,
-        hazards.effect,
-        hazards.next_stage,
+        np.ascontiguousarray(hazards.base),
+        np.ascontiguousarray(hazards.effect),
+        np.ascontiguousarray(hazards.next_stage, dtype=np.int16),
         np.isin(np.arange(len(graph.stages)), graph.won_codes).astype(np.float64),
         deals.arrays,
         amount_draws(posterior.amounts, draws, graph.n_open),
@@ -232,28 +221,11 @@ def _deal_fates(  # noqa: PLR0913, PLR0917 (kernels take plain arrays, records c
         draw = first_draw + row
         win_probabilities(base[row], effect[row], next_stage, value, deals, edges, sharp, table)
         key = pair_key(seed, draw, STEP_FATE)
-        key_same = draw_key(seed, draw, STEP_AMOUNT_SAME)
-        key_change = draw_key(seed, draw, STEP_AMOUNT_CHANGE)
-        key_pool = draw_key(seed, draw, STEP_AMOUNT_POOL)
+        keys = amount_keys(seed, draw)
         for deal in range(len(deals.key)):
             group = deals.group[deal]
             uniform = half(mix(key + deals.key[deal]), draw)
             won[row, deal] = uniform < np.uint32(min(table[group, len(edges) - 1] * TO_BITS, MAX_BITS))
             if len(edges) > 1 and uniform < np.uint32(min(table[group, 0] * TO_BITS, MAX_BITS)):
                 won[row, deal] = False
-            pool, stage = deals.pool_group[deal], deals.group_stage[group]
-            if pool >= 0:
-                begin, end = amounts.pool_start[pool], amounts.pool_start[pool + 1]
-                bits = mix(key_pool + deals.key[deal])
-                cents[row, deal] = pooled_cents(amounts.pool, begin, end, np.exp(amounts.scale[row, pool]), bits)
-            elif amounts.same[row, stage] < 1.0:
-                cents[row, deal] = changed_cents(
-                    deals.amount[deal],
-                    amounts.same[row, stage],
-                    amounts.shift[row, stage],
-                    amounts.spread[row, stage],
-                    mix(key_same + deals.key[deal]),
-                    mix(key_change + deals.key[deal]),
-                )
-            else:
-                cents[row, deal] = to_cents(deals.amount[deal])
+            cents[row, deal] = win_cents(deals, amounts, row, keys, deal)

@@ -96,7 +96,7 @@ def planted_arrivals(draws: int, *, weekly: dict[str, float], stage: int = 0) ->
 
 
 def posterior_of(stage: PlantedStage, amounts: AmountPosterior, arrivals: ArrivalPosterior) -> Posterior:
-    return Posterior(AS_OF, ModelSpec(draws=stage.n_draws), stage, amounts, arrivals, "planted")  # type: ignore[arg-type]
+    return Posterior(AS_OF, ModelSpec(covariates=(), draws=stage.n_draws), stage, amounts, arrivals, "planted")  # type: ignore[arg-type]
 
 
 def open_pipeline(rows: list[tuple[str, int, int, float, str]]) -> OpenPipeline:

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 from planted_floor import (
     AS_OF,
+    GRAPH,
     open_pipeline,
     planted_amounts,
     planted_arrivals,
@@ -19,7 +20,8 @@ from planted_floor import (
 from scipy import stats
 
 from forecasting.calibration import NO_PAST, learn
-from forecasting.forecast import Forecast, forecast_snapshot, with_calibration
+from forecasting.deals import Deals, deals_from_frames
+from forecasting.forecast import Forecast, forecast, forecast_snapshot, with_calibration
 from forecasting.revenue import LEVELS, QUANTILES, SOURCES, Span, cents_in, target_cents, target_span
 from models.errors import SettingsError
 
@@ -250,6 +252,32 @@ def test_without_new_business_there_is_none() -> None:
 def test_amounts_that_are_missing_are_said_to_be(floor: Forecast) -> None:
     assert any("of 80 open deals have no amount" in text for text in floor.warnings)
     assert floor.deals()["amount"].isna().sum() == 9
+
+
+def deals_until(last: str) -> Deals:
+    """Forty deals that reach the second stage, some closing after the as-of date; rows up to ``last``."""
+    ids = [f"D{place:02d}" for place in range(40)]
+    created = pd.date_range("2026-07-20", periods=40).astype(str)
+    steps = [(ids, "Lead", created), (ids, "Proposal", pd.date_range("2026-07-25", periods=40).astype(str))]
+    steps += [(ids[::3], "Won", pd.date_range("2026-09-01", periods=14, freq="3D").astype(str))]
+    rows = [pd.DataFrame({"deal_id": who, "stage": stage, "entered_at": when}) for who, stage, when in steps]
+    history = pd.concat(rows).query("entered_at <= @last")
+    table = pd.DataFrame({"deal_id": ids, "created_at": created, "amount": 1000.0})
+    return deals_from_frames(table[table["created_at"] <= last], history, stages=GRAPH, currency="EUR")
+
+
+def test_the_future_is_not_seen() -> None:
+    """From deals on: what is recorded after the as-of date changes nothing, and wins up to it are booked."""
+    posterior = posterior_of(planted_stage(64), planted_amounts(64), planted_arrivals(64, weekly={"": 3.0}))
+    known, later = (
+        forecast(deals_until(last), posterior, as_of=str(AS_OF), until=str(UNTIL), seed=1)
+        for last in (str(AS_OF), "2026-12-31")
+    )
+    np.testing.assert_array_equal(known.open_cents, later.open_cents)
+    pd.testing.assert_frame_equal(known.deals(), later.deals())
+    pd.testing.assert_frame_equal(known.booked, later.booked)
+    assert (known.currency, len(known.booked), known.pipeline.n_deals) == ("EUR", 5, 35)
+    assert known.data_quality is not None
 
 
 def test_dates_must_make_sense() -> None:
