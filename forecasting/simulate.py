@@ -4,20 +4,32 @@ Draw i uses draw i of every posterior. Results hold integer cents by draw, perio
 and the inputs, never on how the work was cut or where it ran (``tests/forecasting/test_simulate.py``).
 """
 
+import math
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from forecasting.engine.blocks import MEGABYTE, EngineOptions, cut_draws, run_blocks
+from forecasting.engine.chances import GroupChances
+from forecasting.engine.cost import faster_sampler
 from forecasting.engine.deal_groups import GroupedDeals, amount_draws, group_deals, slice_groups
-from forecasting.engine.details import DetailMeans, close_day_grid, detail_means
-from forecasting.engine.fate import MEAN_UNIT, Clock
 from forecasting.engine.new_business import ArrivalKinds
-from forecasting.engine.tasks import NewTask, OpenTask, Situation, run_new_task, run_open_task
+from forecasting.engine.paths import StayRows
+from forecasting.engine.tasks import (
+    NewTask,
+    OpenTask,
+    Situation,
+    run_fate_task,
+    run_new_task,
+    run_path_task,
+)
+from forecasting.simulation import NewSimulation as NewSimulation
+from forecasting.simulation import OpenSimulation as OpenSimulation
+from forecasting.simulation import PathSimulation as PathSimulation
 from models.errors import SettingsError
 from models.hazards import HazardSource
 
@@ -27,79 +39,8 @@ if TYPE_CHECKING:
     from models.arrival_model import ArrivalPosterior
     from models.stages import StageGraph
 
-LONG_HORIZON = 3 * 365
-"""Days to which the closing of each deal is followed, whatever the forecast horizon."""
-
-
-@dataclass(frozen=True)
-class OpenSimulation:
-    """Simulated fate of the open deals.
-
-    Deals alike in cell, stage and days in stage have the same probabilities; these are held once per group and laid
-    out by deal, in the order of the pipeline, when asked.
-
-    Parameters
-    ----------
-    revenue_cents : ndarray of int64, shape (draw, period, segment)
-        Cents won within each period.
-    won_count : ndarray of int32, shape (draw, period, segment)
-    edges : ndarray of int64, shape (period,)
-        Last forecast day of each period.
-    segments : tuple of str
-    outcomes : tuple of str
-        Terminal stages in code order, then ``"open"``.
-    close_days : ndarray of int64, shape (day,)
-        Forecast days of ``group_closed``.
-    group : ndarray of int32, shape (deal,)
-        Row of each deal in the tables by group.
-    group_win : ndarray of float64, shape (group, period)
-        Probability to be won by the end of each period, exact, mean over all draws.
-    group_outcome : ndarray of float64, shape (group, outcome)
-        Probability of each outcome at the horizon; adds up to one.
-    group_ever_won : ndarray of float64, shape (group,)
-        Probability to be won at any time, hazards of the last lattice day held beyond it.
-    group_closed : ndarray of float64, shape (group, day)
-        Probability to have ended, won or lost, by each of ``close_days``; mean over ``EngineOptions.detail_draws``
-        draws.
-    sampler : str
-        Sampler that was used.
-    seconds : float
-        Time it took.
-    """
-
-    revenue_cents: NDArray[np.int64]
-    won_count: NDArray[np.int32]
-    edges: NDArray[np.int64]
-    segments: tuple[str, ...]
-    outcomes: tuple[str, ...]
-    close_days: NDArray[np.int64]
-    group: NDArray[np.int32]
-    group_win: NDArray[np.float64]
-    group_outcome: NDArray[np.float64]
-    group_ever_won: NDArray[np.float64]
-    group_closed: NDArray[np.float64]
-    sampler: str
-    seconds: float
-
-    @property
-    def win_probability(self) -> NDArray[np.float64]:
-        """Probability to be won by the end of each period, shape (deal, period)."""
-        return self.group_win[self.group]
-
-    @property
-    def outcome_probability(self) -> NDArray[np.float64]:
-        """Probability of each of ``outcomes`` at the horizon, shape (deal, outcome)."""
-        return self.group_outcome[self.group]
-
-    @property
-    def eventual_win_probability(self) -> NDArray[np.float64]:
-        """Probability to be won at any time, shape (deal,)."""
-        return self.group_ever_won[self.group]
-
-    @property
-    def closed_probability(self) -> NDArray[np.float64]:
-        """Probability to have ended by each of ``close_days``, shape (deal, day)."""
-        return self.group_closed[self.group]
+BYTES_PER_GROUP_AND_PERIOD = 24
+"""Table of one draw, thresholds of two, and the sum of probabilities."""
 
 
 def simulate_open(
@@ -112,6 +53,7 @@ def simulate_open(
     amounts: "AmountPosterior | None" = None,
     options: EngineOptions | None = None,
     effects: NDArray[np.float64] | None = None,
+    speed: NDArray[np.float64] | None = None,
 ) -> OpenSimulation:
     """Simulate which open deals are won when, and for how much.
 
@@ -130,6 +72,9 @@ def simulate_open(
     options : EngineOptions, optional
     effects : ndarray of float64, shape (draw, stage, slot), optional
         Factor on the hazards of each draw: a shock that lasts.
+    speed : ndarray of float64, shape (draw,), optional
+        Days of progress per calendar day in each draw; period ends between two days of progress are interpolated.
+        Needs the fate sampler.
 
     Returns
     -------
@@ -138,73 +83,110 @@ def simulate_open(
     Raises
     ------
     SettingsError
-        Edges not ascending from 1, or more draws than a posterior holds.
+        Edges not ascending from 1, more draws than a posterior holds, or ``speed`` with the path sampler.
     """
     started = time.perf_counter()
-    options = options or EngineOptions()
-    days = check_edges(edges)
-    check_draws(draws, stage=stage.n_draws, amounts=draws if amounts is None else amounts.n_draws)
-    graph = pipeline.graph
-    deals = group_deals(pipeline, amounts)
-    situation = Situation(
-        stage, deals.cells, deals.max_age + int(days[-1]) + 1, len(graph.stages), graph.won_codes, effects
-    )
-    n_groups, shape = len(deals.arrays.group_cell), (draws, len(days), len(deals.segments))
+    options, days = options or EngineOptions(), check_edges(edges)
+    run = _prepare(pipeline, stage, days, draws=draws, amounts=amounts, effects=effects, speed=speed)
+    sampler = options.sampler
+    if sampler == "auto":
+        sampler = "fate" if speed is not None else faster_sampler(run.deals.arrays, run.situation, int(days[-1]))
+    if sampler == "paths" and speed is not None:
+        raise SettingsError("speed moves period ends, which only the fate sampler can: use sampler='fate' or 'auto'")
+    shape = draws, len(days), len(run.deals.segments)
     cents, count = np.zeros(shape, dtype=np.int64), np.zeros(shape, dtype=np.int32)
-    win_sum, done = np.zeros((len(days), n_groups), dtype=np.int64), 0
-    tasks = _open_tasks(situation, deals, days, seed=seed, draws=draws, amounts=amounts, options=options)
-    for result in run_blocks(run_open_task, tasks, options):
-        rows = slice(*result.task_draws)
-        cents[rows] += result.cents
-        count[rows] += result.count
-        win_sum[:, result.first_group : result.first_group + result.win_sum.shape[1]] += result.win_sum
-        done += (rows.stop - rows.start) * result.win_sum.shape[1]
-        if options.progress is not None:
-            options.progress(round(done / max(n_groups, 1)), draws)
-    win = np.ascontiguousarray(win_sum.T) / (MEAN_UNIT * draws)
-    close_days = close_day_grid(int(days[-1]), max(LONG_HORIZON, int(days[-1])))
-    details = _open_details(situation, deals, days, draws=draws, close_days=close_days, options=options)
-    outcome, ever = _consistent(win[:, -1], details, graph.n_open, graph.won_codes)
+    sums = np.zeros((len(days), len(run.deals.arrays.group_cell)), dtype=np.int64) if sampler == "fate" else None
+    tasks = _open_tasks(run, days, amounts, seed=seed, draws=draws, options=options)
+    if sums is not None:
+        for fate in run_blocks(run_fate_task, tasks, options, draws=draws):
+            cents[fate.draws] += fate.cents
+            count[fate.draws] += fate.count
+            sums[:, fate.groups] += fate.win_sum
+    else:
+        for path in run_blocks(run_path_task, tasks, options, draws=draws):
+            cents[path.draws] += path.totals.cents
+            count[path.draws] += path.totals.wins
     return OpenSimulation(
         revenue_cents=cents,
         won_count=count,
         edges=days,
-        segments=deals.segments,
-        outcomes=(*graph.won, *graph.lost, "open"),
-        close_days=close_days,
-        group=deals.group_of_deal,
-        group_win=win,
-        group_outcome=outcome,
-        group_ever_won=ever,
-        group_closed=details.closed,
-        sampler="fate",
+        segments=run.deals.segments,
+        outcomes=(*pipeline.graph.won, *pipeline.graph.lost, "open"),
+        group=run.deals.group_of_deal,
+        chances=GroupChances(run.situation, run.deals.arrays, days, draws, options, sums),
+        sampler=sampler,
         seconds=time.perf_counter() - started,
     )
 
 
-@dataclass(frozen=True)
-class NewSimulation:
-    """Simulated deals that do not exist yet.
+def simulate_paths(
+    pipeline: "OpenPipeline",
+    stage: HazardSource,
+    *,
+    edges: ArrayLike,
+    seed: int,
+    draws: int,
+    amounts: "AmountPosterior | None" = None,
+    options: EngineOptions | None = None,
+    effects: NDArray[np.float64] | None = None,
+    keep_stays: bool = False,
+) -> PathSimulation:
+    """Play every open deal stay by stay: where deals are by day, what they re-enter, how long they wait.
 
     Parameters
     ----------
-    revenue_cents : ndarray of int64, shape (draw, period, segment)
-        Cents won within each period.
-    won_count, created_count : ndarray of int32, shape (draw, period, segment)
-        Deals won, and deals created, within each period.
-    edges : ndarray of int64, shape (period,)
-        Last forecast day of each period.
-    segments : tuple of str
-    seconds : float
-        Time it took.
-    """
+    pipeline, stage, edges, seed, draws, amounts, options, effects
+        As for :func:`simulate_open`, whose path sampler gives the very same revenue.
+    keep_stays : bool
+        Keep every stay; memory then grows with deals times draws.
 
-    revenue_cents: NDArray[np.int64]
-    won_count: NDArray[np.int32]
-    created_count: NDArray[np.int32]
-    edges: NDArray[np.int64]
-    segments: tuple[str, ...]
-    seconds: float
+    Returns
+    -------
+    PathSimulation
+
+    Raises
+    ------
+    SettingsError
+        Edges not ascending from 1, or more draws than a posterior holds.
+    """
+    started = time.perf_counter()
+    options, days = options or EngineOptions(), check_edges(edges)
+    run = _prepare(pipeline, stage, days, draws=draws, amounts=amounts, effects=effects)
+    graph, shape = pipeline.graph, (draws, len(days))
+    cents = np.zeros((*shape, len(run.deals.segments)), dtype=np.int64)
+    count = np.zeros(cents.shape, dtype=np.int32)
+    moves = np.zeros((*shape, len(graph.stages)), dtype=np.int32)
+    entries, returns = (np.zeros((*shape, graph.n_open), dtype=np.int32) for _ in range(2))
+    rows: dict[tuple[int, int], StayRows] = {}
+    tasks = _open_tasks(run, days, amounts, seed=seed, draws=draws, options=options)
+    for path in run_blocks(run_path_task, [replace(task, record=keep_stays) for task in tasks], options, draws=draws):
+        cents[path.draws] += path.totals.cents
+        count[path.draws] += path.totals.wins
+        moves[path.draws] += path.totals.moves
+        entries[path.draws] += path.totals.entries
+        returns[path.draws] += path.totals.returns
+        rows[path.draws.start, path.groups.start] = path.stays
+    now = np.bincount(pipeline.deals["stage"].to_numpy(dtype=np.int64), minlength=len(graph.stages))
+    stays = _stay_table(pipeline, run.deals, rows) if keep_stays else None
+    occupancy = np.cumsum(moves, axis=1, dtype=np.int32) + now.astype(np.int32)
+    return PathSimulation(
+        cents, count, occupancy, entries, returns, days, run.deals.segments, stays, time.perf_counter() - started
+    )
+
+
+def _stay_table(pipeline: "OpenPipeline", deals: GroupedDeals, rows: dict[tuple[int, int], StayRows]) -> pd.DataFrame:
+    """Stays by draw and by deal in the order of the pipeline, whatever the order in which blocks came back."""
+    order = np.argsort(deals.group_of_deal, kind="stable")
+    first_deal = np.searchsorted(deals.arrays.group, np.arange(len(deals.arrays.group_cell) + 1))
+    parts = []
+    for (_, group), part in sorted(rows.items()):
+        columns = part._asdict()
+        columns["deal"] = order[part.deal + first_deal[group]]
+        parts.append(pd.DataFrame(columns))
+    table = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=list(StayRows._fields))
+    table = table.sort_values(["draw", "deal", "entered"], kind="stable", ignore_index=True)
+    table["deal"] = pipeline.deals["deal_id"].to_numpy()[table["deal"].to_numpy(dtype=np.int64)]
+    return table.rename(columns={"deal": "deal_id", "entered": "entered_day", "left": "left_day"})
 
 
 def simulate_new(
@@ -221,7 +203,8 @@ def simulate_new(
 ) -> NewSimulation:
     """Simulate the revenue of deals created after the as-of date.
 
-    Wins are drawn day by day, so that other edges over the same days only sum them differently.
+    Wins are drawn day by day, so that other edges over the same days only sum them differently; counts of deals created
+    and not won depend on the last edge too.
 
     Parameters
     ----------
@@ -249,27 +232,25 @@ def simulate_new(
         Edges not ascending from 1, or more draws than a posterior holds.
     """
     started = time.perf_counter()
-    options = options or EngineOptions()
-    days = check_edges(edges)
-    check_draws(draws, stage=stage.n_draws, amounts=min(amounts.n_draws, arrivals.n_draws))
+    options, days = options or EngineOptions(), check_edges(edges)
+    check_draws(draws, stage.n_draws, amounts.n_draws, arrivals.n_draws)
     used, cell = np.unique(arrivals.combo_cell, return_inverse=True)
-    lanes, lane = np.unique(np.column_stack([arrivals.combo_group, arrivals.combo_pool]), axis=0, return_inverse=True)
+    pairs = np.column_stack([arrivals.combo_group, arrivals.combo_pool])
+    lanes, lane = np.unique(pairs, axis=0, return_inverse=True)
     kinds = ArrivalKinds(cell, arrivals.combo_stage, lane.ravel(), lanes[:, 0].copy(), lanes[:, 1].copy())
-    situation = Situation(stage, arrivals.cells[used], int(days[-1]), len(graph.stages), graph.won_codes, effects)
+    situation = Situation(
+        stage, arrivals.cells[used], int(days[-1]), graph.n_open, len(graph.stages), graph.won_codes, effects
+    )
     shape = draws, len(days), len(arrivals.groups)
     cents = np.zeros(shape, dtype=np.int64)
-    count, created, done = np.zeros(shape, dtype=np.int32), np.zeros(shape, dtype=np.int32), 0
-    size = options.draws_per_block(24 * (len(graph.stages) ** 2) * situation.days + 16 * shape[1] * shape[2])
-    tasks = (
+    count, created = np.zeros(shape, dtype=np.int32), np.zeros(shape, dtype=np.int32)
+    size = options.draws_per_block(situation.bytes_per_draw + 16 * shape[1] * shape[2])
+    tasks = [
         NewTask(situation, arrivals, kinds, amount_draws(amounts, np.arange(*block), graph.n_open), days, seed, *block)
         for block in cut_draws(draws, size)
-    )
-    for result in run_blocks(run_new_task, tasks, options):
-        rows = slice(*result.task_draws)
-        cents[rows], count[rows], created[rows] = result.cents, result.count, result.created
-        done += rows.stop - rows.start
-        if options.progress is not None:
-            options.progress(done, draws)
+    ]
+    for part in run_blocks(run_new_task, tasks, options, draws=draws):
+        cents[part.draws], count[part.draws], created[part.draws] = part.cents, part.count, part.created
     return NewSimulation(cents, count, created, days, arrivals.groups, time.perf_counter() - started)
 
 
@@ -287,7 +268,7 @@ def check_edges(edges: ArrayLike) -> NDArray[np.int64]:
     return days.astype(np.int64)
 
 
-def check_draws(draws: int, *, stage: int, amounts: int) -> None:
+def check_draws(draws: int, *available: int) -> None:
     """Each posterior must hold as many draws as are asked.
 
     Raises
@@ -295,82 +276,57 @@ def check_draws(draws: int, *, stage: int, amounts: int) -> None:
     SettingsError
         Draws below 1 or more than there are.
     """
-    if not 1 <= draws <= min(stage, amounts):
-        raise SettingsError(f"draws must be from 1 to {min(stage, amounts)}, the draws of the posterior; got {draws}")
+    if not 1 <= draws <= min(available):
+        raise SettingsError(f"draws must be from 1 to {min(available)}, the draws of the posterior; got {draws}")
+
+
+@dataclass(frozen=True)
+class _OpenRun:
+    """Open deals and hazards, checked and grouped."""
+
+    deals: GroupedDeals
+    situation: Situation
+
+
+def _prepare(
+    pipeline: "OpenPipeline",
+    stage: HazardSource,
+    days: NDArray[np.int64],
+    *,
+    draws: int,
+    amounts: "AmountPosterior | None",
+    effects: NDArray[np.float64] | None,
+    speed: NDArray[np.float64] | None = None,
+) -> _OpenRun:
+    check_draws(draws, stage.n_draws, draws if amounts is None else amounts.n_draws)
+    for name, given in (("effects", effects), ("speed", speed)):
+        if given is not None and (len(given) < draws or not (given > 0).all()):
+            raise SettingsError(f"{name} must be positive and have one row per draw ({draws}), got {given.shape}")
+    graph, deals = pipeline.graph, group_deals(pipeline, amounts)
+    reach = int(days[-1]) if speed is None else math.ceil(max(1.0, float(speed.max())) * days[-1])
+    lattice_days = deals.max_age + reach + 2
+    codes = graph.n_open, len(graph.stages), graph.won_codes
+    return _OpenRun(deals, Situation(stage, deals.cells, lattice_days, *codes, effects, speed))
 
 
 def _open_tasks(
-    situation: Situation,
-    deals: GroupedDeals,
-    edges: NDArray[np.int64],
+    run: _OpenRun,
+    days: NDArray[np.int64],
+    amounts: "AmountPosterior | None",
     *,
     seed: int,
     draws: int,
-    amounts: "AmountPosterior | None",
     options: EngineOptions,
-) -> Iterator[OpenTask]:
+) -> list[OpenTask]:
     """Cut draws and groups so that each block stays within the budget."""
-    n_stages = len(deals.arrays.group_cell) and int(deals.arrays.group_stage.max()) + 1
-    n_open = situation.n_codes  # an upper bound is enough for a budget
-    n_segments = len(deals.segments)
-    group_bytes = 24 * len(edges)
-    chunk = max(1, options.memory_mb * MEGABYTE // (2 * options.workers * group_bytes))
-    draw_bytes = 24 * n_open * situation.days * max(n_stages, 2) + 12 * len(edges) * n_segments
-    blocks = cut_draws(draws, options.draws_per_block(draw_bytes))
-    for first_group in range(0, len(deals.arrays.group_cell), chunk):
-        part = slice_groups(deals.arrays, first_group, min(first_group + chunk, len(deals.arrays.group_cell)))
+    situation, deals, n_segments = run.situation, run.deals.arrays, len(run.deals.segments)
+    n_groups = len(deals.group_cell)
+    chunk = max(1, options.memory_mb * MEGABYTE // (2 * options.workers * BYTES_PER_GROUP_AND_PERIOD * len(days)))
+    blocks = cut_draws(draws, options.draws_per_block(situation.bytes_per_draw + 12 * len(days) * n_segments))
+    tasks = []
+    for start in range(0, n_groups, chunk):
+        part = slice_groups(deals, start, min(start + chunk, n_groups))
         for first, last in blocks:
-            rows = np.arange(first, last)
-            clock = Clock(np.tile(edges, (last - first, 1)), np.zeros((last - first, len(edges))))
-            block_amounts = amount_draws(amounts, rows, n_open)
-            yield OpenTask(situation, part, block_amounts, clock, seed, n_segments, first, last, first_group)
-
-
-def _open_details(
-    situation: Situation,
-    deals: GroupedDeals,
-    edges: NDArray[np.int64],
-    *,
-    draws: int,
-    close_days: NDArray[np.int64],
-    options: EngineOptions,
-) -> DetailMeans:
-    """Details by group, averaged over evenly spaced draws, one after the other."""
-    chosen = np.unique(np.linspace(0, draws - 1, min(options.detail_draws, draws)).round().astype(np.int64))
-    reach = deals.max_age + int(close_days[-1]) + 1
-    sums: list[DetailMeans] = []
-    for block in np.array_split(chosen, max(1, len(chosen) // 8)):
-        clock = Clock(np.tile(edges, (len(block), 1)), np.zeros((len(block), len(edges))))
-        part = detail_means(
-            situation.hazards(block, days=reach),
-            deals.arrays,
-            clock,
-            n_codes=situation.n_codes,
-            won_codes=situation.won_codes,
-            close_days=close_days,
-        )
-        sums.append(DetailMeans(*(len(block) * mean for mean in part)))
-    return DetailMeans(*(sum(values) / len(chosen) for values in zip(*sums, strict=True)))
-
-
-def _consistent(
-    win: NDArray[np.float64], details: DetailMeans, n_open: int, won_codes: tuple[int, ...]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Outcome shares and P(ever won) that agree with the win probability over all draws.
-
-    Details are averaged over fewer draws; they tell how the won, and the not won, divide.
-    """
-    won = [code - n_open for code in won_codes]
-    thin_win = details.ended[:, won].sum(axis=1)
-    outcome = np.empty((len(win), details.ended.shape[1] + 1))
-    not_won = np.where(thin_win < 1.0, (1.0 - win) / np.maximum(1.0 - thin_win, 1e-300), 0.0)
-    outcome[:, :-1] = details.ended * not_won[:, None]
-    within = np.divide(
-        details.ended[:, won],
-        thin_win[:, None],
-        where=thin_win[:, None] > 0.0,
-        out=np.full((len(win), len(won)), 1.0 / len(won)),
-    )
-    outcome[:, won] = within * win[:, None]
-    outcome[:, -1] = np.maximum(1.0 - outcome[:, :-1].sum(axis=1), 0.0)
-    return outcome, win + np.maximum(details.ever_won - thin_win, 0.0) * not_won
+            block_amounts = amount_draws(amounts, np.arange(first, last), situation.n_open)
+            tasks.append(OpenTask(situation, part, block_amounts, days, seed, n_segments, first, last, start))
+    return tasks

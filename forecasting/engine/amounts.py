@@ -10,7 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from forecasting.engine.compiled import jit_inline, jit_kernel
-from forecasting.engine.streams import standard_normal, unit
+from forecasting.engine.streams import (
+    STEP_AMOUNT_CHANGE,
+    STEP_AMOUNT_POOL,
+    STEP_AMOUNT_SAME,
+    draw_key,
+    mix,
+    standard_normal,
+    unit,
+)
 
 CENTS = 100.0
 """Cents in a unit of currency."""
@@ -30,6 +38,24 @@ class AmountDraws(NamedTuple):
     pool: NDArray[np.float64]
     pool_start: NDArray[np.int64]
     scale: NDArray[np.float64]
+
+
+class DealArrays(NamedTuple):
+    """Open deals sorted by (cell, stage, days in stage), as kernels take them.
+
+    Deals alike in these three form a group: ``group_cell``, ``group_stage``, ``group_age`` have one entry per group,
+    and all else one entry per deal. ``pool_group`` is the amount pool of deals whose amount is missing, -1 where it
+    is known.
+    """
+
+    group_cell: NDArray[np.int64]
+    group_stage: NDArray[np.int64]
+    group_age: NDArray[np.int64]
+    group: NDArray[np.int32]
+    key: NDArray[np.uint64]
+    amount: NDArray[np.float64]
+    segment: NDArray[np.int32]
+    pool_group: NDArray[np.int32]
 
 
 @jit_inline
@@ -53,3 +79,31 @@ def pooled_cents(pool: NDArray[np.float64], start: int, stop: int, factor: float
     """Cents of a win whose amount was not known: one of past wins, times the draw's factor."""
     pick = min(start + int(unit(bits) * (stop - start)), stop - 1)
     return to_cents(pool[pick] * factor)
+
+
+@jit_kernel
+def amount_keys(seed: int, draw: int) -> tuple[np.uint64, np.uint64, np.uint64]:
+    """Keys of a draw for the three steps that make an amount."""
+    return (
+        draw_key(seed, draw, STEP_AMOUNT_SAME),
+        draw_key(seed, draw, STEP_AMOUNT_CHANGE),
+        draw_key(seed, draw, STEP_AMOUNT_POOL),
+    )
+
+
+@jit_kernel
+def win_cents(
+    deals: DealArrays, amounts: AmountDraws, row: int, keys: tuple[np.uint64, np.uint64, np.uint64], deal: int
+) -> int:
+    """Cents that a deal brings if it is won in the draw of ``row``."""
+    key, pool, stage = deals.key[deal], deals.pool_group[deal], deals.group_stage[deals.group[deal]]
+    if pool >= 0:
+        begin, end = amounts.pool_start[pool], amounts.pool_start[pool + 1]
+        return pooled_cents(amounts.pool, begin, end, math.exp(amounts.scale[row, pool]), mix(keys[2] + key))
+    same = amounts.same[row, stage]
+    if same >= 1.0:
+        return to_cents(deals.amount[deal])
+    bits = mix(keys[0] + key), mix(keys[1] + key)
+    return changed_cents(
+        deals.amount[deal], same, amounts.shift[row, stage], amounts.spread[row, stage], bits[0], bits[1]
+    )

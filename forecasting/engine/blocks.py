@@ -6,7 +6,7 @@ the interpreter lock) or to any :class:`concurrent.futures.Executor`: a process 
 """
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -81,9 +81,28 @@ def cut_draws(draws: int, size: int) -> list[tuple[int, int]]:
 
 
 def run_blocks[Task, Result](
+    run: Callable[[Task], Result], tasks: Sequence[Task], options: EngineOptions, *, draws: int = 0
+) -> Iterator[Result]:
+    """Results of ``run(task)`` as they come, with a bounded number of tasks in the air.
+
+    Parameters
+    ----------
+    run : callable
+        At the top level of a module, so that it can be sent to other processes.
+    tasks : sequence
+    options : EngineOptions
+    draws : int
+        What the progress is told as the whole.
+    """
+    for done, result in enumerate(_results(run, tasks, options), start=1):
+        yield result
+        if options.progress is not None:
+            options.progress(draws * done // len(tasks), draws)
+
+
+def _results[Task, Result](
     run: Callable[[Task], Result], tasks: Iterable[Task], options: EngineOptions
 ) -> Iterator[Result]:
-    """Results of ``run(task)`` as they come, with a bounded number of tasks in the air."""
     tasks = iter(tasks)
     if options.executor is None and options.threads == 1:
         yield from map(run, tasks)

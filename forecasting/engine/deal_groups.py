@@ -7,8 +7,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from forecasting.engine.amounts import AmountDraws
-from forecasting.engine.fate import DealArrays
+from forecasting.engine.amounts import AmountDraws, DealArrays
 from forecasting.engine.streams import deal_keys
 
 if TYPE_CHECKING:

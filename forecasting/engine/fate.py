@@ -11,18 +11,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from forecasting.engine.amounts import AmountDraws, changed_cents, pooled_cents, to_cents
+from forecasting.engine.amounts import AmountDraws, DealArrays, amount_keys, win_cents
 from forecasting.engine.compiled import jit_kernel
 from forecasting.engine.renewal import aged_values, entry_values, exit_probabilities
-from forecasting.engine.streams import (
-    STEP_AMOUNT_CHANGE,
-    STEP_AMOUNT_POOL,
-    STEP_AMOUNT_SAME,
-    STEP_FATE,
-    draw_key,
-    mix,
-    pair_key,
-)
+from forecasting.engine.streams import STEP_FATE, mix, pair_key
 
 TO_BITS = 2.0**32
 MAX_BITS = 2**32 - 1
@@ -32,29 +24,20 @@ TILE = 2048
 """Deals whose random numbers are made at a time; their buffers stay in the first cache."""
 
 
-class DealArrays(NamedTuple):
-    """Open deals sorted by (cell, stage, days in stage), as kernels take them.
-
-    Deals alike in these three form a group: ``group_cell``, ``group_stage``, ``group_age`` have one entry per group,
-    and all else one entry per deal. ``pool_group`` is the amount pool of deals whose amount is missing, -1 where it
-    is known.
-    """
-
-    group_cell: NDArray[np.int64]
-    group_stage: NDArray[np.int64]
-    group_age: NDArray[np.int64]
-    group: NDArray[np.int32]
-    key: NDArray[np.uint64]
-    amount: NDArray[np.float64]
-    segment: NDArray[np.int32]
-    pool_group: NDArray[np.int32]
-
-
 class Clock(NamedTuple):
     """Forecast days at which periods end, by draw: ``day + fraction``, shape (draw, period)."""
 
     day: NDArray[np.int64]
     fraction: NDArray[np.float64]
+
+
+def period_clock(edges: NDArray[np.int64], speed: NDArray[np.float64] | None, draws: NDArray[np.int64]) -> Clock:
+    """Period ends of some draws on their own clocks, ``speed`` days of progress per calendar day."""
+    if speed is None:
+        return Clock(np.tile(edges, (len(draws), 1)), np.zeros((len(draws), len(edges))))
+    progress = np.maximum(edges * speed[draws, None], 1.0)  # the first day is the least a clock can tell
+    day = np.floor(progress).astype(np.int64)
+    return Clock(day, progress - day)
 
 
 @jit_kernel
@@ -110,11 +93,7 @@ def _add_fates(
     for i in range(len(uniforms)):
         winners[n_winners] = i
         n_winners += 1 if uniforms[i] < final[deals.group[first + i]] else 0
-    key_same, key_change, key_pool = np.uint64(0), np.uint64(0), np.uint64(0)
-    if n_winners:
-        key_same = draw_key(seed, draw, STEP_AMOUNT_SAME)
-        key_change = draw_key(seed, draw, STEP_AMOUNT_CHANGE)
-        key_pool = draw_key(seed, draw, STEP_AMOUNT_POOL)
+    keys = amount_keys(seed, draw)
     for w in range(n_winners):
         i = winners[w]
         deal = first + i
@@ -126,27 +105,8 @@ def _add_fates(
                 high = middle
             else:
                 low = middle + 1
-        segment = deals.segment[deal]
-        pool = deals.pool_group[deal]
-        stage = deals.group_stage[group]
-        key = deals.key[deal]
-        if pool >= 0:
-            begin, end = amounts.pool_start[pool], amounts.pool_start[pool + 1]
-            factor = np.exp(amounts.scale[row, pool])
-            won = pooled_cents(amounts.pool, begin, end, factor, mix(key_pool + key))
-        elif amounts.same[row, stage] < 1.0:
-            won = changed_cents(
-                deals.amount[deal],
-                amounts.same[row, stage],
-                amounts.shift[row, stage],
-                amounts.spread[row, stage],
-                mix(key_same + key),
-                mix(key_change + key),
-            )
-        else:
-            won = to_cents(deals.amount[deal])
-        cents[low, segment] += won
-        count[low, segment] += 1
+        cents[low, deals.segment[deal]] += win_cents(deals, amounts, row, keys, deal)
+        count[low, deals.segment[deal]] += 1
 
 
 @jit_kernel
@@ -209,3 +169,23 @@ def fate_block(
                     cents[row],
                     count[row],
                 )
+
+
+@jit_kernel
+def add_win_sums(
+    base: NDArray[np.float64],
+    effect: NDArray[np.float64],
+    next_stage: NDArray[np.int16],
+    value: NDArray[np.float64],
+    deals: DealArrays,
+    clock: Clock,
+    win_sum: NDArray[np.int64],
+) -> None:
+    """Add the win probabilities of some draws to ``win_sum[period, group]``, in units of 1 / MEAN_UNIT."""
+    n_groups, n_periods = len(deals.group_cell), clock.day.shape[1]
+    table = np.empty((n_groups, n_periods))
+    for i in range(base.shape[0]):
+        win_probabilities(base[i], effect[i], next_stage, value, deals, clock.day[i], clock.fraction[i], table)
+        for m in range(n_periods):
+            for g in range(n_groups):
+                win_sum[m, g] += np.int64(table[g, m] * MEAN_UNIT)

@@ -9,14 +9,14 @@ entering k on day 0 solves
     S[k, d] = q[k, 0] ... q[k, d - 1],
 
 with G = v for terminal j. The terms with d = 0, moves on the day of entry, loops included, make a linear system with
-the matrix I - A0, A0[k, j] = p[k, j, 0], solved day by day. A deal that has been in k for a days at the as-of date then has
+the matrix I - A0, A0[k, j] = p[k, j, 0], solved day by day. A deal in k for a days at the as-of date then has
 
     W[k, a, 0] = v[k],
     W[k, a, T] = sum over j of p[k, j, a + 1] G[j, T - 1] + q[k, a + 1] W[k, a + 1, T - 1].
 
-Summed up, W is S[k, a + 1 + u] p[k, j, a + 1 + u] G[j, T - 1 - u] over u and j, divided by S[k, a + 1]: a sum of positive terms of
-the size of what divides it, never a difference of survivals. As S is counted in units that change before it underflows, a
-deal whose chance of lasting that long was 1e-12, or 1e-300, is as right as a new one. Age -1 is a
+Summed up, W is S[k, a + 1 + u] p[k, j, a + 1 + u] G[j, T - 1 - u] over u and j, divided by S[k, a + 1]: a sum of
+positive terms of the size of what divides it, never a difference of survivals. As S is counted in units that change
+before it underflows, a deal whose chance of lasting that long was 1e-12, or 1e-300, is as right as a new one. Age -1 is a
 deal that enters the stage on forecast day 1. Source: Howard (1971), Dynamic Probabilistic Systems, volume 2, chapter
 10 (discrete-time semi-Markov processes); the values v and the recursion in age are ours.
 """
@@ -182,8 +182,8 @@ def _push(later: NDArray[np.float64], moved: NDArray[np.float64], solved: NDArra
 def survival_by_day(stay: NDArray[np.float64], survival: NDArray[np.float64], rescale: NDArray[np.float64]) -> None:
     """Fill ``survival[d]``, the probability to stay through days 0 .. d - 1, in units that never underflow.
 
-    Whenever it falls below ``SMALLEST`` the unit changes: ``survival[d]`` is one again and ``rescale[d]`` holds the new unit in
-    the old one; elsewhere ``rescale[d]`` is -1.
+    Whenever it falls below ``SMALLEST`` the unit changes: ``survival[d]`` is one again and ``rescale[d]`` holds the
+    new unit in the old one; elsewhere ``rescale[d]`` is -1.
     """
     survival[0], rescale[0] = 1.0, -1.0
     for d in range(len(survival) - 1):

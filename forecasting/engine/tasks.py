@@ -5,9 +5,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from forecasting.engine.amounts import AmountDraws
-from forecasting.engine.fate import Clock, DealArrays, fate_block
+from forecasting.engine.amounts import AmountDraws, DealArrays
+from forecasting.engine.fate import Clock, fate_block, period_clock
 from forecasting.engine.new_business import ArrivalKinds, new_block
+from forecasting.engine.paths import PathTotals, StayRows, path_block
 from models.arrival_model import ArrivalPosterior, daily_intensity
 from models.hazards import HazardSource, LatticeHazards
 
@@ -22,19 +23,23 @@ class Situation:
     cells : ndarray of int32, shape (cell, factor)
     days : int
         Days of a stay that the lattice must reach.
-    n_codes : int
-        Number of stage codes.
+    n_open, n_codes : int
+        Number of open stages, and of all stage codes.
     won_codes : tuple of int
     effects : ndarray of float64, shape (draw, stage, slot), or None
         Factor on the hazards per draw, for shocks that last.
+    speed : ndarray of float64, shape (draw,), or None
+        Days of progress per calendar day, by draw.
     """
 
     source: HazardSource
     cells: NDArray[np.int32]
     days: int
+    n_open: int
     n_codes: int
     won_codes: tuple[int, ...]
     effects: NDArray[np.float64] | None = None
+    speed: NDArray[np.float64] | None = None
 
     def hazards(self, draws: NDArray[np.int64], *, days: int | None = None) -> LatticeHazards:
         """Hazards of some draws, shocks included."""
@@ -45,6 +50,15 @@ class Situation:
             np.ascontiguousarray(given.base, dtype=np.float64),
             np.ascontiguousarray(effect, dtype=np.float64),
         )
+
+    def clock(self, edges: NDArray[np.int64], draws: NDArray[np.int64]) -> Clock:
+        """Days of progress at which the periods of some draws end."""
+        return period_clock(edges, self.speed, draws)
+
+    @property
+    def bytes_per_draw(self) -> int:
+        """Memory for the hazards of a draw, copies included, if every stage leads to every other."""
+        return 24 * self.n_open * (self.n_codes - 1) * (self.days + len(self.cells))
 
     def win_value(self) -> NDArray[np.float64]:
         """One at the won codes, zero elsewhere, shape (code,)."""
@@ -58,31 +72,48 @@ class OpenTask:
     situation: Situation
     deals: DealArrays
     amounts: AmountDraws
-    clock: Clock
+    edges: NDArray[np.int64]
     seed: int
     n_segments: int
     first: int
     last: int
-    first_group: int
+    first_group: int = 0
+    record: bool = False
+
+    @property
+    def draws(self) -> slice:
+        """Rows of the result."""
+        return slice(self.first, self.last)
 
 
 @dataclass(frozen=True)
-class OpenResult:
+class FateResult:
     """Sums of one task: ``cents`` and ``count`` by (draw, period, segment), ``win_sum`` by (period, group)."""
 
-    task_draws: tuple[int, int]
-    first_group: int
+    draws: slice
+    groups: slice
     cents: NDArray[np.int64]
     count: NDArray[np.int32]
     win_sum: NDArray[np.int64]
 
 
-def run_open_task(task: OpenTask) -> OpenResult:
+@dataclass(frozen=True)
+class PathResult:
+    """Sums of one task, and its stays if they were recorded."""
+
+    draws: slice
+    groups: slice
+    totals: PathTotals
+    stays: StayRows
+
+
+def run_fate_task(task: OpenTask) -> FateResult:
     """Simulate one block with the fate sampler."""
     hazards = task.situation.hazards(np.arange(task.first, task.last))
-    shape = task.last - task.first, task.clock.day.shape[1], task.n_segments
-    cents, count = np.zeros(shape, dtype=np.int64), np.zeros(shape, dtype=np.int32)
-    win_sum = np.zeros((shape[1], len(task.deals.group_cell)), dtype=np.int64)
+    n_periods, n_groups = len(task.edges), len(task.deals.group_cell)
+    cents = np.zeros((task.last - task.first, n_periods, task.n_segments), dtype=np.int64)
+    count = np.zeros(cents.shape, dtype=np.int32)
+    win_sum = np.zeros((n_periods, n_groups), dtype=np.int64)
     fate_block(
         hazards.base,
         hazards.effect,
@@ -90,14 +121,43 @@ def run_open_task(task: OpenTask) -> OpenResult:
         task.situation.win_value(),
         task.deals,
         task.amounts,
-        task.clock,
+        task.situation.clock(task.edges, np.arange(task.first, task.last)),
         task.seed,
         task.first,
         cents,
         count,
         win_sum,
     )
-    return OpenResult((task.first, task.last), task.first_group, cents, count, win_sum)
+    return FateResult(task.draws, slice(task.first_group, task.first_group + n_groups), cents, count, win_sum)
+
+
+def run_path_task(task: OpenTask) -> PathResult:
+    """Simulate one block with the path sampler."""
+    situation = task.situation
+    hazards = situation.hazards(np.arange(task.first, task.last))
+    shape = task.last - task.first, len(task.edges)
+    totals = PathTotals(
+        np.zeros((*shape, task.n_segments), dtype=np.int64),
+        np.zeros((*shape, task.n_segments), dtype=np.int32),
+        np.zeros((*shape, situation.n_codes), dtype=np.int32),
+        np.zeros((*shape, situation.n_open), dtype=np.int32),
+        np.zeros((*shape, situation.n_open), dtype=np.int32),
+    )
+    stays = path_block(
+        hazards.base,
+        hazards.effect,
+        hazards.next_stage,
+        situation.win_value(),
+        task.deals,
+        task.amounts,
+        np.searchsorted(task.edges, np.arange(task.edges[-1] + 1)),
+        task.seed,
+        task.first,
+        totals,
+        task.record,
+    )
+    groups = slice(task.first_group, task.first_group + len(task.deals.group_cell))
+    return PathResult(task.draws, groups, totals, stays)
 
 
 @dataclass(frozen=True)
@@ -118,7 +178,7 @@ class NewTask:
 class NewResult:
     """Sums of one task by (draw, period, segment): cents won, deals won, deals created."""
 
-    task_draws: tuple[int, int]
+    draws: slice
     cents: NDArray[np.int64]
     count: NDArray[np.int32]
     created: NDArray[np.int32]
@@ -150,4 +210,4 @@ def run_new_task(task: NewTask) -> NewResult:
         count,
         created,
     )
-    return NewResult((task.first, task.last), cents, count, created)
+    return NewResult(slice(task.first, task.last), cents, count, created)

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from forecasting.pipeline import OpenPipeline
 from models.amount_model import AmountPosterior
+from models.arrival_model import ArrivalPosterior
 from models.hazards import LatticeHazards, PlantedHazards
 from models.stages import StageGraph
 
@@ -104,3 +105,26 @@ def day_by_day(hazards: LatticeHazards, *, n_codes: int, days: int, draw: int, c
                 out[k, a + 1, day] = ended
                 out[k, a + 1, day, :n_stages] += mass.sum(axis=1)
     return out
+
+
+def steady_arrivals(n_draws: int, *, per_week: float = 14.0) -> ArrivalPosterior:
+    """Poisson arrivals at a level that does not move: one segment, three kinds over two cells and two first stages."""
+    one = np.ones((n_draws, 1))
+    return ArrivalPosterior(
+        as_of=date(2026, 9, 30),
+        groups=("North",),
+        cells=np.arange(2, dtype=np.int32)[:, None],
+        combo_cell=np.array([0, 1, 1]),
+        combo_stage=np.array([0, 0, 1]),
+        combo_group=np.zeros(3, dtype=np.int64),
+        combo_pool=np.zeros(3, dtype=np.int64),
+        mix=np.tile([0.2, 0.5, 0.3], (n_draws, 1)),
+        log_level=np.log(per_week) * one,
+        growth=0 * one,
+        level_sd=0 * one,
+        noise_shape=np.inf * one,
+        odd_share=0 * one,
+        common=0.0,
+        season=np.ones((n_draws, 12)),
+        weekday=np.full((n_draws, 1, 7), 1 / 7),
+    )

@@ -1,0 +1,132 @@
+"""Exact chances of each group of open deals, worked out when first asked for."""
+
+import math
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from forecasting.engine.amounts import DealArrays
+from forecasting.engine.blocks import EngineOptions, cut_draws, run_blocks
+from forecasting.engine.details import DetailMeans, close_day_grid, detail_means
+from forecasting.engine.fate import MEAN_UNIT, add_win_sums
+from forecasting.engine.tasks import Situation
+
+LONG_HORIZON = 3 * 365
+"""Days to which the closing of each deal is followed, whatever the forecast horizon."""
+DETAIL_BLOCK = 8
+"""Draws whose hazards to the long horizon are in memory at a time."""
+
+
+@dataclass(frozen=True)
+class GroupChances:
+    """What the hazards say about each group of deals, without simulation.
+
+    Parameters
+    ----------
+    situation : Situation
+    deals : DealArrays
+    edges : ndarray of int64, shape (period,)
+        Last forecast day of each period.
+    draws : int
+    options : EngineOptions
+    sums : ndarray of int64, shape (period, group), or None
+        Win probabilities added up over draws in units of 1 / MEAN_UNIT, where the simulation left them.
+    """
+
+    situation: Situation
+    deals: DealArrays
+    edges: NDArray[np.int64]
+    draws: int
+    options: EngineOptions
+    sums: NDArray[np.int64] | None = None
+
+    @property
+    def _local(self) -> EngineOptions:
+        """Details are quick: they run in threads even if the simulation went elsewhere."""
+        return replace(self.options, executor=None, progress=None)
+
+    @cached_property
+    def close_days(self) -> NDArray[np.int64]:
+        """Forecast days of ``closed``: daily at first, then ever coarser."""
+        horizon = int(self.edges[-1])
+        return close_day_grid(horizon, max(LONG_HORIZON, horizon))
+
+    @cached_property
+    def win(self) -> NDArray[np.float64]:
+        """Probability to be won by the end of each period, mean over all draws, shape (group, period)."""
+        sums = self.sums
+        if sums is None:
+            sums = np.zeros((len(self.edges), len(self.deals.group_cell)), dtype=np.int64)
+            blocks = cut_draws(self.draws, self.options.draws_per_block(self.situation.bytes_per_draw))
+            for part in run_blocks(self._win_sums, blocks, self._local):
+                sums += part
+        return np.ascontiguousarray(sums.T) / (MEAN_UNIT * self.draws)
+
+    def _win_sums(self, block: tuple[int, int]) -> NDArray[np.int64]:
+        draws = np.arange(*block)
+        hazards, clock = self.situation.hazards(draws), self.situation.clock(self.edges, draws)
+        sums = np.zeros((len(self.edges), len(self.deals.group_cell)), dtype=np.int64)
+        value = self.situation.win_value()
+        add_win_sums(hazards.base, hazards.effect, hazards.next_stage, value, self.deals, clock, sums)
+        return sums
+
+    @cached_property
+    def _details(self) -> DetailMeans:
+        count = min(self.options.detail_draws, self.draws)
+        chosen = np.unique(np.linspace(0, self.draws - 1, count).round().astype(np.int64))
+        fastest = 1.0 if self.situation.speed is None else max(1.0, float(self.situation.speed.max()))
+        reach = int(self.deals.group_age.max(initial=0)) + math.ceil(fastest * self.close_days[-1]) + 2
+        blocks = [chosen[start:stop] for start, stop in cut_draws(len(chosen), DETAIL_BLOCK)]
+
+        def means(block: NDArray[np.int64]) -> tuple[int, DetailMeans]:
+            part = detail_means(
+                self.situation.hazards(block, days=reach),
+                self.deals,
+                self.situation.clock(self.edges, block),
+                n_codes=self.situation.n_codes,
+                won_codes=self.situation.won_codes,
+                close_days=self.close_days,
+            )
+            return int(block[0]), DetailMeans(*(len(block) * mean for mean in part))
+
+        parts = dict(run_blocks(means, blocks, self._local))
+        ordered = [parts[int(block[0])] for block in blocks]
+        return DetailMeans(*(sum(values) / len(chosen) for values in zip(*ordered, strict=True)))
+
+    @property
+    def closed(self) -> NDArray[np.float64]:
+        """Probability to have ended, won or lost, by each of ``close_days``, shape (group, day)."""
+        return self._details.closed
+
+    @cached_property
+    def outcome(self) -> NDArray[np.float64]:
+        """Probability of each outcome at the horizon, open last, shape (group, outcome); adds up to one.
+
+        Details are averaged over fewer draws than ``win``; they tell how the won, and the not won, divide.
+        """
+        n_open, details = self.situation.n_open, self._details
+        won = [code - n_open for code in self.situation.won_codes]
+        win, thin_win = self.win[:, -1], details.ended[:, won].sum(axis=1)
+        outcome = np.empty((len(win), details.ended.shape[1] + 1))
+        outcome[:, :-1] = details.ended * _rest_ratio(win, thin_win)[:, None]
+        equal = np.full((len(win), len(won)), 1.0 / len(won))
+        some = thin_win[:, None] > 0.0
+        outcome[:, won] = win[:, None] * np.divide(details.ended[:, won], thin_win[:, None], where=some, out=equal)
+        outcome[:, -1] = np.maximum(1.0 - outcome[:, :-1].sum(axis=1), 0.0)
+        return outcome
+
+    @cached_property
+    def ever_won(self) -> NDArray[np.float64]:
+        """Probability to be won at any time, the hazards of the last day held beyond it, shape (group,)."""
+        won = [code - self.situation.n_open for code in self.situation.won_codes]
+        thin_win = self._details.ended[:, won].sum(axis=1)
+        later = np.maximum(self._details.ever_won - thin_win, 0.0)
+        return self.win[:, -1] + later * _rest_ratio(self.win[:, -1], thin_win)
+
+
+def _rest_ratio(win: NDArray[np.float64], thin_win: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Not won over all draws, relative to not won over the draws of the details."""
+    rest = 1.0 - thin_win
+    return np.divide(1.0 - win, rest, where=rest > 0.0, out=np.zeros(len(win)))

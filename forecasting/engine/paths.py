@@ -1,0 +1,303 @@
+"""The path sampler: every deal played stay by stay, for questions about the way and not only its end.
+
+A stay ends on the first day d with S[d + 1] <= u S[a + 1], u uniform, a the days already spent; then the next stage is
+drawn with the shares of that day's hazards. Random numbers are addressed by (seed, draw, deal, number of the stay). It
+shares the survival table with the renewal equations and nothing else, so that each checks the other.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from forecasting.engine.amounts import AmountDraws, DealArrays, amount_keys, win_cents
+from forecasting.engine.compiled import jit_inline, jit_kernel
+from forecasting.engine.renewal import exit_probabilities, survival_by_day
+from forecasting.engine.streams import STEP_STAY, TO_UNIT_32, draw_key, mix
+
+GUIDES = 256
+"""Entries of the table that tells where in the survival curve to start looking."""
+STILL_HERE = -1
+"""Next stage of a stay that outlasts the horizon."""
+
+
+class PathTotals(NamedTuple):
+    """What the paths of one draw add up to.
+
+    ``cents`` and number of ``wins`` by (period, segment); ``moves[period, code]`` counts arrivals minus departures,
+    ``entries`` and ``returns`` by (period, open stage): deals that entered it, and those of them that had been there
+    before (since the as-of date, their stage on that date included).
+    """
+
+    cents: NDArray[np.int64]
+    wins: NDArray[np.int32]
+    moves: NDArray[np.int32]
+    entries: NDArray[np.int32]
+    returns: NDArray[np.int32]
+
+
+class StayRows(NamedTuple):
+    """Stays, one row each: draw, deal (its place in the arrays), stage, forecast days entered and left, next code.
+
+    Day 0 or less is the past; a stay that outlasts the horizon has next ``STILL_HERE`` and is left on the day after it.
+    """
+
+    draw: NDArray[np.int32]
+    deal: NDArray[np.int32]
+    stage: NDArray[np.int16]
+    entered: NDArray[np.int32]
+    left: NDArray[np.int32]
+    next: NDArray[np.int16]
+
+
+class StageTables(NamedTuple):
+    """Of one draw and cell: survival by (stage, day) with its units, where to start looking in it, cumulative shares.
+
+    ``survival`` and ``rescale`` as in :func:`forecasting.engine.renewal.survival_by_day`, ``unit[stage, day]`` numbers
+    the units, ``guide[stage, GUIDES]``, ``share[stage, day, slot]``.
+    """
+
+    survival: NDArray[np.float64]
+    rescale: NDArray[np.float64]
+    unit: NDArray[np.int32]
+    guide: NDArray[np.int32]
+    share: NDArray[np.float32]
+
+
+class Travellers(NamedTuple):
+    """Deals under way: place in the arrays, stage, day entered, first day of the stay still to come, stages seen."""
+
+    deal: NDArray[np.int32]
+    stage: NDArray[np.int16]
+    entered: NDArray[np.int32]
+    start: NDArray[np.int32]
+    seen: NDArray[np.uint64]
+
+
+@jit_kernel
+def empty_tables(n_stages: int, n_slots: int, n_days: int) -> StageTables:
+    """Room for the tables."""
+    return StageTables(
+        np.empty((n_stages, n_days + 1)),
+        np.empty((n_stages, n_days + 1)),
+        np.empty((n_stages, n_days + 1), dtype=np.int32),
+        np.empty((n_stages, GUIDES), dtype=np.int32),
+        np.empty((n_stages, n_days, n_slots), dtype=np.float32),
+    )
+
+
+@jit_kernel
+def fill_tables(leave_to: NDArray[np.float64], stay: NDArray[np.float64], tables: StageTables) -> None:
+    """Fill the tables from the exit probabilities of one draw and cell."""
+    n_stages, n_slots, n_days = leave_to.shape
+    for k in range(n_stages):
+        survival, rescale, unit = tables.survival[k], tables.rescale[k], tables.unit[k]
+        survival_by_day(stay[k], survival, rescale)
+        unit[0] = 0
+        for d in range(n_days):
+            unit[d + 1] = unit[d] + (1 if rescale[d + 1] >= 0.0 else 0)
+        day = 0
+        for entry in range(GUIDES - 1, -1, -1):  # the curve falls: high values come first
+            while day < n_days - 1 and unit[day + 1] == 0 and survival[day + 1] * GUIDES > entry + 1:
+                day += 1
+            tables.guide[k, entry] = day
+        for d in range(n_days):
+            leave, running, last = 1.0 - stay[k, d], 0.0, 0
+            for s in range(n_slots):
+                running += leave_to[k, s, d]
+                tables.share[k, d, s] = running / leave if leave > 0.0 else 0.0
+                last = s if leave_to[k, s, d] > 0.0 else last
+            tables.share[k, d, last] = 2.0  # whatever rounding left over goes to the last exit there is
+
+
+@jit_inline
+def _exit_day(tables: StageTables, stage: int, start: int, stop: int, uniform: float) -> int:
+    """Day of the stay on which a deal leaves that is there at the start of day ``start``; ``stop`` if not before it."""
+    survival, unit = tables.survival[stage], tables.unit[stage]
+    target = uniform * survival[start]
+    day = start
+    if unit[start] != unit[stop]:
+        while day < stop:
+            if unit[day + 1] != unit[day]:
+                if tables.rescale[stage, day + 1] <= target:
+                    break
+                target /= tables.rescale[stage, day + 1]
+            elif survival[day + 1] <= target:
+                break
+            day += 1
+        return day
+    if survival[stop] > target:
+        return stop
+    if unit[start] == 0 and target * GUIDES >= 1.0:
+        day = max(start, int(tables.guide[stage, int(target * GUIDES)]))
+        while survival[day + 1] > target:
+            day += 1
+        return day
+    high = stop - 1
+    while day < high:
+        middle = (day + high) >> 1
+        if survival[middle + 1] > target:
+            day = middle + 1
+        else:
+            high = middle
+    return day
+
+
+@jit_kernel
+def _set_out(deals: DealArrays, first: int, last: int, under_way: Travellers) -> None:
+    """All deals of the range where they are on the as-of date."""
+    for deal in range(first, last):
+        i = deal - first
+        group = deals.group[deal]
+        under_way.deal[i] = deal
+        under_way.stage[i] = deals.group_stage[group]
+        under_way.entered[i] = -deals.group_age[group]
+        under_way.start[i] = deals.group_age[group] + 1
+        under_way.seen[i] = np.uint64(1) << np.uint64(deals.group_stage[group])
+
+
+@jit_inline
+def _record(rows: StayRows, at: int, draw: int, deal: int, stage: int, entered: int, left: int, after: int) -> None:
+    rows.draw[at], rows.deal[at], rows.stage[at] = draw, deal, stage
+    rows.entered[at], rows.left[at], rows.next[at] = entered, left, after
+
+
+@jit_kernel
+def empty_rows(size: int) -> StayRows:
+    """Room for stays."""
+    return StayRows(
+        np.empty(size, dtype=np.int32),
+        np.empty(size, dtype=np.int32),
+        np.empty(size, dtype=np.int16),
+        np.empty(size, dtype=np.int32),
+        np.empty(size, dtype=np.int32),
+        np.empty(size, dtype=np.int16),
+    )
+
+
+@jit_kernel
+def _grown(rows: StayRows, used: int, needed: int) -> StayRows:
+    """Rows with room for ``needed`` more."""
+    if used + needed <= len(rows.deal):
+        return rows
+    larger = empty_rows(2 * (used + needed))
+    larger.draw[:used], larger.deal[:used], larger.stage[:used] = rows.draw[:used], rows.deal[:used], rows.stage[:used]
+    larger.entered[:used], larger.left[:used], larger.next[:used] = (
+        rows.entered[:used], rows.left[:used], rows.next[:used]
+    )  # fmt: skip
+    return larger
+
+
+@jit_kernel
+def _play_round(
+    key: np.uint64,
+    keys: tuple[np.uint64, np.uint64, np.uint64],
+    draw: int,
+    row: int,
+    moving: int,
+    under_way: Travellers,
+    tables: StageTables,
+    next_stage: NDArray[np.int16],
+    value: NDArray[np.float64],
+    deals: DealArrays,
+    amounts: AmountDraws,
+    period: NDArray[np.int64],
+    totals: PathTotals,
+    rows: StayRows,
+    used: int,
+) -> int:
+    """One stay of every deal under way; those that enter another open stage are kept, closed up to the front."""
+    n_stages = next_stage.shape[0]
+    horizon = len(period) - 1
+    kept = 0
+    for i in range(moving):
+        deal, k, entered = under_way.deal[i], under_way.stage[i], under_way.entered[i]
+        bits = mix(key + deals.key[deal])
+        stop = horizon - entered + 1
+        uniform = (float(bits & np.uint64(0xFFFFFFFF)) + 0.5) * TO_UNIT_32
+        day = _exit_day(tables, k, under_way.start[i], stop, uniform)
+        if day == stop:
+            if used >= 0:
+                _record(rows, used + i, draw, deal, k, entered, horizon + 1, STILL_HERE)
+            continue
+        slot, pick = 0, np.float32(float(bits >> np.uint64(32)) * TO_UNIT_32)
+        while tables.share[k, day, slot] <= pick:
+            slot += 1
+        after, today = next_stage[k, slot], entered + day
+        if used >= 0:
+            _record(rows, used + i, draw, deal, k, entered, today, after)
+        totals.moves[period[today], k] -= 1
+        totals.moves[period[today], after] += 1
+        if after >= n_stages:
+            if value[after] > 0.0:
+                segment = deals.segment[deal]
+                totals.cents[period[today], segment] += win_cents(deals, amounts, row, keys, deal)
+                totals.wins[period[today], segment] += 1
+            continue
+        flag = np.uint64(1) << np.uint64(after)
+        totals.entries[period[today], after] += 1
+        totals.returns[period[today], after] += 1 if under_way.seen[i] & flag else 0
+        under_way.deal[kept], under_way.stage[kept], under_way.entered[kept] = deal, after, today
+        under_way.start[kept], under_way.seen[kept] = 0, under_way.seen[i] | flag
+        kept += 1
+    return kept
+
+
+@jit_kernel
+def path_block(
+    base: NDArray[np.float64],
+    effect: NDArray[np.float64],
+    next_stage: NDArray[np.int16],
+    value: NDArray[np.float64],
+    deals: DealArrays,
+    amounts: AmountDraws,
+    period: NDArray[np.int64],
+    seed: int,
+    first_draw: int,
+    totals: PathTotals,
+    record: bool,
+) -> StayRows:
+    """Play draws ``first_draw, first_draw + 1, ...`` of the given deals; ``period`` is that of each forecast day.
+
+    Adds to ``totals``, whose arrays have a leading axis of draws, and returns the stays if they are to be recorded.
+    """
+    n_draws, n_stages, n_slots, n_days = base.shape
+    n_deals, n_groups = len(deals.key), len(deals.group_cell)
+    leave_to, stay = np.empty((n_stages, n_slots, n_days)), np.empty((n_stages, n_days))
+    tables = empty_tables(n_stages, n_slots, n_days)
+    under_way = Travellers(
+        np.empty(n_deals, dtype=np.int32),
+        np.empty(n_deals, dtype=np.int16),
+        np.empty(n_deals, dtype=np.int32),
+        np.empty(n_deals, dtype=np.int32),
+        np.empty(n_deals, dtype=np.uint64),
+    )
+    rows, used = empty_rows(0), 0
+    for i in range(n_draws):
+        draw = first_draw + i
+        keys = amount_keys(seed, draw)
+        sums = PathTotals(totals.cents[i], totals.wins[i], totals.moves[i], totals.entries[i], totals.returns[i])
+        first = 0
+        for g in range(1, n_groups + 1):
+            if g < n_groups and deals.group_cell[g] == deals.group_cell[g - 1]:
+                continue
+            last = int(np.searchsorted(deals.group, g))
+            exit_probabilities(base[i], effect[i, deals.group_cell[g - 1]], leave_to, stay)
+            fill_tables(leave_to, stay, tables)
+            _set_out(deals, first, last, under_way)
+            moving, step = last - first, STEP_STAY
+            while moving > 0:
+                key = draw_key(seed, draw, step)
+                if record:
+                    rows = _grown(rows, used, moving)
+                before = moving
+                moving = _play_round(
+                    key, keys, draw, i, moving, under_way, tables, next_stage, value, deals, amounts, period, sums,
+                    rows, used if record else -1,
+                )  # fmt: skip
+                used += before if record else 0
+                step += 1
+            first = last
+    return StayRows(
+        rows.draw[:used], rows.deal[:used], rows.stage[:used], rows.entered[:used], rows.left[:used], rows.next[:used]
+    )
