@@ -35,7 +35,7 @@ DELTA = np.array([0.0, 0.5, 1.0])
 BIAS_SD = 0.03
 """Prior sd of the lasting bias: past errors tell little about its sign, so it may not move the forecast by much."""
 TAU = np.geomspace(0.002, 1.6, 49)
-"""Unseen errors on the log scale; the ends hold under one per mille of the prior."""
+"""Unseen errors on the log scale; beyond its ends lies under one per cent of the prior."""
 TAU_MEDIAN, TAU_LOG_SD = 0.04, 1.2
 """Log-normal prior of tau: 4 % typically, 30 % now and then."""
 FLOOR = 0.01

@@ -98,7 +98,7 @@ def open_revenue(known: KnownStays, *, horizons: tuple[int, ...], seed: int) -> 
     first, second = (np.bincount(of_deal.reshape(-1), weights=amount**power, minlength=len(groups)) for power in (1, 2))
     values = []
     for place in range(len(horizons)):
-        chance = wins[:, :, place]
+        chance = np.ascontiguousarray(wins[:, :, place])
         sums, luck = chance @ first, (chance * (1.0 - chance)) @ second
         values.append(OpenValue(float(sums.mean()), float(np.sqrt(sums.var() + luck.mean()))))
     return tuple(values)

@@ -1,0 +1,314 @@
+"""Looking back: the cut of the forecast, the right probabilities, nothing of the future, errors learned as they are."""
+
+from datetime import date, timedelta
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import integrate, stats
+
+from forecasting.calibration import (
+    ALPHA,
+    ALPHA_PRIOR,
+    BIAS_SD,
+    DELTA,
+    NO_PAST,
+    TAU,
+    TAU_LOG_SD,
+    TAU_MEDIAN,
+    learn,
+    log_error,
+    own_calibration,
+    past_forecasts,
+    spacing_days,
+)
+from forecasting.deals import Deals, deals_from_frames
+from forecasting.quick_chain import amount_edges, open_revenue
+from forecasting.quick_kernels import count_exits, count_exposure, win_probabilities
+from forecasting.snapshot import cut
+from forecasting.stay_table import NEVER, day_of, known_at, stay_table
+from models.stages import StageGraph
+
+GRAPH = StageGraph(open=["Lead", "Offer"], won=["Won"], lost=["Lost", "Gone"])
+FIRST = date(2024, 1, 1)
+
+
+def made_up(seed: int, n: int = 400, *, days: int = 400, win: float = 0.5) -> Deals:
+    """Two stages with a way back, same-day moves, reopened wins, and amounts that are missing, told later or change."""
+    rng = np.random.default_rng(seed)
+    deals, entries = [], []
+    for i in range(n):
+        day, stage, amount = int(rng.integers(0, days)), 0, round(rng.lognormal(4, 1), 2)
+        deals.append((f"d{i}", FIRST + timedelta(days=day), amount if rng.random() > 0.1 else None))
+        for _ in range(30):
+            told = amount if rng.random() < 0.2 else None
+            entries.append((f"d{i}", GRAPH.stages[stage], FIRST + timedelta(days=day), told))
+            if stage >= 2 and rng.random() < 0.95:
+                break
+            amount = amount * 1.5 if rng.random() < 0.1 else amount
+            day += int(rng.geometric(0.06) - (stage < 2))  # a closed deal opens again on a later day
+            stage = (
+                int(rng.choice(5, p=[[0.05, 0.45, 0, 0.4, 0.1], [0.1, 0, win, 0.4 - win / 2, 0.5 - win / 2]][stage]))
+                if stage < 2
+                else 1
+            )
+    return deals_from_frames(
+        pd.DataFrame(deals, columns=["deal_id", "created_at", "amount"]),
+        pd.DataFrame(entries, columns=["deal_id", "stage", "entered_at", "amount"]),
+        stages=GRAPH,
+    )
+
+
+def test_the_quick_cut_follows_the_rules_of_the_full_one() -> None:
+    deals = made_up(1)
+    stays = stay_table(deals)
+    ids = deals.deals["deal_id"].to_numpy()
+    for ahead in (30, 150, 390, 600):
+        day = FIRST + timedelta(days=ahead)
+        snapshot, known = cut(deals, as_of=day), known_at(stays, day_of(day))
+        waiting = known.is_open
+        quick = pd.DataFrame(
+            {
+                "deal_id": ids[known.deal[waiting]],
+                "stage": known.stage[waiting],
+                "days_in_stage": known.as_of - known.entered[waiting],
+                "amount": known.amount[known.deal[waiting]],
+            }
+        )
+        full = snapshot.pipeline.deals[list(quick.columns)]
+        pd.testing.assert_frame_equal(
+            quick.sort_values("deal_id", ignore_index=True),
+            full.sort_values("deal_id", ignore_index=True),
+            check_dtype=False,
+        )
+        won = snapshot.won[snapshot.won["won_on"] > pd.Timestamp(FIRST)]
+        assert known.revenue(after=day_of(FIRST), until=known.as_of) == pytest.approx(won["amount"].sum())
+        assert len(known.deal) == len(snapshot.stays)
+
+
+def brute_force_win(hazard: np.ndarray, factor: np.ndarray, starts: np.ndarray, horizon: int, days: int) -> np.ndarray:
+    """P(won within the horizon) by (stage, days in stage): one deal's mass moved day by day over (stage, day)."""
+    n_open = len(hazard)
+    length = days + horizon + 1
+    of_bin = np.array([np.searchsorted(starts[s], np.arange(length), side="right") - 1 for s in range(n_open)])
+    rate = np.stack([hazard[s][:, of_bin[s]] * factor[s][:, None] for s in range(n_open)])
+    leave = -np.expm1(-rate.sum(axis=1))
+    exits = rate / rate.sum(axis=1, keepdims=True) * leave[:, None]
+    table = np.zeros((n_open, days))
+    for stage in range(n_open):
+        for age in range(days):
+            state, won = np.zeros((n_open, length)), 0.0
+            state[stage, age + 1] = 1.0
+            for _ in range(horizon):
+                moving, after = state, np.zeros_like(state)
+                while moving.sum() > 1e-17:
+                    after[:, 1:] += (moving * (1 - leave))[:, :-1]
+                    arrived = np.einsum("sd,sjd->j", moving, exits)
+                    won += arrived[n_open]
+                    moving = np.zeros_like(state)
+                    moving[:, 0] = arrived[:n_open]
+                state = after
+            table[stage, age] = won
+    return table
+
+
+def test_win_probabilities_equal_a_day_by_day_walk_with_loops_and_same_day_moves() -> None:
+    rng = np.random.default_rng(2)
+    hazard, factor = rng.gamma(1.0, 0.08, (1, 2, 5, 3)), rng.gamma(20, 0.05, (1, 2, 2, 5))
+    starts = np.array([[0, 2, 5], [0, 1, NEVER]])
+    for c in range(2):
+        expected = brute_force_win(hazard[0], factor[0, c], starts, 6, 8)
+        groups = np.array([(c, s, a) for s in range(2) for a in range(8)])
+        found = win_probabilities(hazard, factor, starts, groups, np.array([6]), 1)[0, :, 0]
+        np.testing.assert_allclose(found.reshape(2, 8), expected, atol=1e-12)
+
+
+def test_counts_add_up_and_exposure_makes_exits_the_expected_ones() -> None:
+    rng = np.random.default_rng(3)
+    n = 500
+    stage, exit_code = rng.integers(0, 2, n), rng.integers(-1, 5, n)
+    days, ago = rng.integers(0, 40, n), rng.integers(40, 200, n)
+    starts = np.array([[0, 3, 10], [0, 7, NEVER]])
+    exits, at_risk = count_exits(stage, exit_code, days, starts, 5)
+    assert exits.sum() == (exit_code >= 0).sum()
+    assert at_risk.sum() == (days + 1).sum()
+    part = rng.uniform(0.2, 0.5, (2, 3))
+    exposure, seen = count_exposure(stage, exit_code, days, ago, rng.integers(0, 3, n), starts, part, (3, 7, 5, 30))
+    np.testing.assert_allclose(exposure.sum(axis=(0, 1)), at_risk - exits.sum(axis=1) * (1 - part))
+    np.testing.assert_allclose(seen.sum(axis=(0, 1)), exits.sum(axis=2))
+
+
+def test_amount_classes_hold_enough_deals_and_like_sums() -> None:
+    amounts = np.random.default_rng(4).lognormal(8, 1.2, 5000)
+    edges = amount_edges(amounts)
+    classes = np.searchsorted(edges, amounts, side="right")
+    roots = np.bincount(classes, weights=np.sqrt(amounts))
+    assert len(edges) == 4
+    np.testing.assert_allclose(roots / roots.sum(), 0.2, atol=0.005)
+    assert np.bincount(np.searchsorted(amount_edges(amounts[:130]), amounts[:130], side="right")).min() >= 60
+    assert len(amount_edges(np.full(500, 7.0))) == 0
+
+
+@pytest.mark.parametrize("win", [0.2, 0.6])
+def test_the_quick_forecast_is_right_on_what_it_assumes(win: float) -> None:
+    scaled = []
+    for seed in range(24):
+        stays = stay_table(made_up(100 + seed, 700, win=win))
+        today = day_of(FIRST) + 300
+        value = open_revenue(known_at(stays, today), horizons=(30,), seed=1)[0]
+        actual = known_at(stays, today + 30).revenue(after=today, until=today + 30, open_deals_only=True)
+        scaled.append((actual - value.mean) / value.sd)
+    assert abs(np.mean(scaled)) < 3.5 / np.sqrt(24)
+    assert 0.55 < np.std(scaled) < 1.6
+
+
+def past_of(errors: np.ndarray, *, sd: float = 0.0, age: float = 1000.0, horizon: int = 28) -> pd.DataFrame:
+    """Closed forecasts with the given log errors."""
+    n = len(errors)
+    offset = np.log1p(0.01) - np.log1p((sd / 1.01) ** 2) / 2
+    return pd.DataFrame(
+        {
+            "as_of": pd.date_range("2024-01-01", periods=n, freq="28D"),
+            "horizon_days": float(horizon),
+            "age_days": age,
+            "days_since": 0.0,
+            "mean": 1.0,
+            "sd": sd,
+            "actual": np.exp(errors + offset) - 0.01,
+        }
+    )
+
+
+def test_without_a_past_the_prior_widens_and_says_so() -> None:
+    prior = learn(NO_PAST, horizon_days=28, age_days=100)
+    assert prior.origins == 0
+    assert "no closed forecast" in prior.in_words()
+    shift = prior.draw(200_000, seed=1).shift
+    assert prior.scale == pytest.approx(ALPHA @ ALPHA_PRIOR)
+    share = stats.norm.pdf(np.log(TAU / TAU_MEDIAN), 0, TAU_LOG_SD)
+    assert prior.sd == pytest.approx(np.sqrt(share @ TAU**2 / share.sum() + BIAS_SD**2))
+    assert np.quantile(np.abs(shift), 0.5) == pytest.approx(np.quantile(np.abs(_prior_shift(200_000)), 0.5), rel=0.03)
+
+
+def _prior_shift(n: int) -> np.ndarray:
+    rng = np.random.default_rng(9)
+    return rng.normal(0, BIAS_SD, n) + rng.lognormal(np.log(TAU_MEDIAN), TAU_LOG_SD, n) * rng.normal(size=n)
+
+
+def test_the_grid_equals_integration_over_the_bias() -> None:
+    past = past_of(np.array([0.1, -0.2, 0.05]), sd=0.1).assign(
+        age_days=[300.0, 500.0, 700.0], days_since=[60.0, 30.0, 0.0]
+    )
+    found = learn(past, horizon_days=28, age_days=800)
+    error, spread = log_error(past)
+    weight = 0.25 * 0.5 ** (past["days_since"] / (12 * 28)) * past["age_days"] / 800
+    names = [(a, t, d) for a in ALPHA for t in TAU for d in DELTA]
+    some = np.random.default_rng(1).choice(len(names), 25, replace=False)
+
+    def density(bias: float, alpha: float, tau: float, delta: float) -> float:
+        sd = np.sqrt(alpha**2 * spread**2 + tau**2 * (past["age_days"] / 800) ** (-2 * delta))
+        log_likelihood = float((weight * stats.norm.logpdf(error, bias, sd)).sum())
+        return float(np.exp(log_likelihood) * stats.norm.pdf(bias, 0, BIAS_SD))
+
+    prior = np.array(
+        [
+            ALPHA_PRIOR[list(ALPHA).index(a)] * stats.norm.pdf(np.log(t), np.log(TAU_MEDIAN), TAU_LOG_SD)
+            for a, t, _ in names
+        ]
+    )
+    mass = np.array([integrate.quad(density, -0.3, 0.3, args=names[i], points=[0.0])[0] for i in some]) * prior[some]
+    np.testing.assert_allclose(found.probability[some] / found.probability[some].sum(), mass / mass.sum(), rtol=1e-6)
+    first = integrate.quad(lambda b: b * density(b, *names[some[0]]), -0.3, 0.3)[0]
+    assert found.bias_mean[some[0]] == pytest.approx(first * prior[some[0]] / mass[0], rel=1e-6)
+
+
+def test_it_learns_the_size_of_its_errors() -> None:
+    rng = np.random.default_rng(5)
+    small, large = (learn(past_of(rng.normal(0, sd, 80)), horizon_days=28, age_days=1000) for sd in (0.03, 0.3))
+    assert small.sd < 0.06
+    assert 0.2 < large.sd < 0.45
+    assert small.origins == 80
+    sure = learn(past_of(rng.normal(0, 0.1, 80), sd=0.2), horizon_days=28, age_days=1000)
+    assert sure.scale < 0.75
+
+
+def test_a_lasting_bias_is_corrected_only_within_its_prior() -> None:
+    rng = np.random.default_rng(6)
+    found = learn(past_of(rng.normal(0.3, 0.02, 40)), horizon_days=28, age_days=1000)
+    assert 0.0 < found.bias < 0.12
+
+
+def test_old_origins_weigh_less() -> None:
+    errors = np.r_[np.full(20, 0.5), np.full(20, 0.01)] * np.tile([1, -1], 20)
+    past = past_of(errors)
+    recent_small = learn(
+        past.assign(days_since=np.r_[np.full(20, 4000.0), np.zeros(20)]), horizon_days=28, age_days=1000
+    )
+    recent_large = learn(
+        past.assign(days_since=np.r_[np.zeros(20), np.full(20, 4000.0)]), horizon_days=28, age_days=1000
+    )
+    assert recent_small.sd < 0.3 * recent_large.sd
+
+
+def test_factors_act_on_the_log_scale_and_keep_zero() -> None:
+    rng = np.random.default_rng(7)
+    learned = learn(past_of(rng.normal(0, 0.2, 60), sd=0.1), horizon_days=28, age_days=1000)
+    revenue = rng.lognormal(10, 0.1, 4000)
+    factors, errors = learned.factors(revenue, seed=3), learned.draw(4000, seed=3)
+    offset = 0.01 * revenue.mean()
+    logs = np.log(revenue + offset)
+    expected = logs.mean() + errors.scale * (logs - logs.mean()) + errors.shift
+    np.testing.assert_allclose(np.log(revenue * factors + offset), expected, rtol=1e-10)
+    assert learned.factors(np.zeros(10), seed=3).tolist() == [1.0] * 10
+    revenue[0] = 0.0
+    assert learned.factors(revenue, seed=3)[0] == 1.0
+    assert (learned.factors(revenue, seed=3) >= 0).all()
+
+
+def test_draw_i_is_draw_i_whatever_their_number() -> None:
+    learned = learn(past_of(np.array([0.1, -0.1, 0.2])), horizon_days=28, age_days=1000)
+    few, many = learned.draw(10, seed=4), learned.draw(1000, seed=4)
+    assert np.array_equal(few.shift, many.shift[:10])
+    assert np.array_equal(few.scale, many.scale[:10])
+    assert learned.draw(200_000, seed=5).shift.mean() == pytest.approx(learned.bias, abs=0.003)
+    assert np.std(learned.draw(200_000, seed=5).shift) == pytest.approx(learned.sd, rel=0.03)
+
+
+def test_past_forecasts_are_spaced_closed_and_know_nothing_later() -> None:
+    deals = made_up(8)
+    as_of = FIRST + timedelta(days=330)
+    past = past_forecasts(deals, as_of=as_of, horizon_days=28)
+    assert set(past["horizon_days"]) == {28, 14}
+    assert (past["as_of"] + pd.to_timedelta(past["horizon_days"], unit="D") <= pd.Timestamp(as_of)).all()
+    assert set(past["as_of"].drop_duplicates().diff().dropna().dt.days) == {-spacing_days(28)}
+    sooner = past_forecasts(deals, as_of=as_of - timedelta(days=70), horizon_days=28)
+    both = past.merge(sooner, on=["as_of", "horizon_days"], suffixes=("", "_then"))
+    assert len(both) > 20
+    assert both["mean"].tolist() == both["mean_then"].tolist()
+    assert both["sd"].tolist() == both["sd_then"].tolist()
+
+
+def test_calibration_reads_nothing_after_the_as_of_date() -> None:
+    deals = made_up(9)
+    as_of = FIRST + timedelta(days=250)
+    late = deals.entries["entered_on"] > pd.Timestamp(as_of)
+    rng = np.random.default_rng(10)
+    entries = deals.entries.copy()
+    entries.loc[late, "stage"] = rng.integers(0, 5, late.sum(), dtype=np.int32)
+    entries.loc[late, "amount"] = rng.lognormal(9, 1, late.sum())
+    noisy = Deals(**{**deals.__dict__, "entries": entries})
+    first, second = (own_calibration(each, as_of=as_of, horizon_days=28) for each in (deals, noisy))
+    assert first.probability.tobytes() == second.probability.tobytes()
+    assert first.bias_mean.tobytes() == second.bias_mean.tobytes()
+    assert first.origins > 20
+
+
+def test_a_history_too_short_to_look_back_learns_nothing() -> None:
+    deals = made_up(11)
+    assert own_calibration(deals, as_of=FIRST + timedelta(days=20), horizon_days=28).origins == 0
+
+
+def test_an_empty_pipeline_expects_nothing() -> None:
+    stays = stay_table(made_up(12, 50))
+    value = open_revenue(known_at(stays, day_of(FIRST) + 4000), horizons=(10, 20), seed=1)
+    assert [(one.mean, one.sd) for one in value] == [(0.0, 0.0)] * 2
