@@ -23,7 +23,7 @@ def answer(found: "Findings") -> list[str]:
 def _revenue(found: "Findings") -> str:
     currency, span = found.forecast.currency, found.span
     return (
-        f"Revenue from {day(span.start)} to {day(span.end)}: {money(found.total.p50, currency)} expected, "
+        f"Revenue from {day(span.start)} to {day(span.end)}: {money(found.total.p50, currency)} in the middle, "
         f"8 in 10 chances for {money(found.total.p10)} to {money(found.total.p90)}. "
         f"Booked so far: {money(found.booked, currency)}; open deals bring {money(found.open.p10)} to "
         f"{money(found.open.p90)}, deals not created yet {money(found.new.p10)} to {money(found.new.p90)}."

@@ -108,11 +108,9 @@ def _segment_totals(found: "Findings") -> pd.DataFrame:
 
 
 def _deals_that_matter(deals: pd.DataFrame) -> pd.DataFrame:
-    """By how much winning or losing the deal moves the chance of the target; without a target, by promised money."""
-    weight = deals["target_swing"].abs()
-    if weight.isna().all():
-        weight = deals["amount"] * deals["win_probability_by_until"]
-    return deals.loc[weight.sort_values(ascending=False, kind="stable").index[:MAX_DEALS]]
+    """Pick the deals that move the chance of the target most, larger ones first among equals."""
+    ranked = deals.sort_values(["target_swing", "amount"], ascending=False, kind="stable")
+    return ranked.head(MAX_DEALS)
 
 
 def _most_stalled(deals: pd.DataFrame) -> pd.DataFrame:

@@ -1,0 +1,114 @@
+"""Pictures show what they were given: heights, labels and lines are read back from the axes."""
+
+from collections.abc import Iterator
+from datetime import date
+
+import matplotlib
+import numpy as np
+import pytest
+from planted_findings import LOANS, planted_findings, planted_forecast, planted_hazards
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt
+from matplotlib.axes import Axes
+
+from forecasting import plots
+from forecasting.plots.style import TARGET, short_money
+from forecasting.stage_summary import stage_summary
+from forecasting.words import chance, money
+
+
+@pytest.fixture(autouse=True)
+def _no_figure_left() -> Iterator[None]:
+    yield
+    plt.close("all")
+
+
+def words(ax: Axes) -> str:
+    """All text of an axes."""
+    return "\n".join([text.get_text() for text in ax.texts] + [ax.get_title(loc="left")])
+
+
+def test_fan_ends_at_the_quantiles_of_the_draws_and_marks_the_target() -> None:
+    forecast = planted_forecast()
+    ax = plots.fan(forecast, target=9e5, since="2026-09-01")
+    total = (forecast.open_cents + forecast.new_cents).sum(axis=(1, 2)) / 100 + 60_000.0
+    median = ax.lines[0].get_ydata()
+    assert median[0] == 60_000.0  # booked in September, known for sure
+    assert median[-1] == pytest.approx(np.quantile(total, 0.5))
+    bands = [collection.get_datalim(ax.transData) for collection in ax.collections[:3]]
+    assert bands[0].ymax == pytest.approx(np.quantile(total, 0.975))
+    assert bands[1].ymax == pytest.approx(np.quantile(total, 0.9))
+    assert bands[2].ymax == pytest.approx(np.quantile(total, 0.75))
+    line = next(line for line in ax.lines if line.get_color() == TARGET)
+    assert set(line.get_ydata()) == {9e5}
+    assert f"target 900k: {chance((total >= 9e5).mean())} likely" in words(ax)
+    assert "won already 60.0k" in words(ax)
+
+
+@pytest.mark.parametrize(
+    ("scale", "until", "currency"), [(1e4, date(2026, 10, 1), None), (50.0, date(2026, 12, 31), "USD"), (4e7, date(2027, 9, 30), "JPY")]
+)
+def test_fan_and_attainment_take_any_size_and_length(scale: float, until: date, currency: str | None) -> None:
+    forecast = planted_forecast(scale=scale, until=until, currency=currency)
+    for ax in (plots.fan(forecast, target=30 * scale), plots.attainment(forecast, target=30 * scale)):
+        assert all(len(label.get_text()) < 8 for label in [*ax.get_yticklabels(), *ax.get_xticklabels()])
+        assert f"target {money(30 * scale)}" in words(ax)
+
+
+def test_they_draw_into_the_axes_they_are_given_and_return_it() -> None:
+    forecast = planted_forecast()
+    found = planted_findings(forecast)
+    _, axes = plt.subplots(2, 2)
+    assert plots.fan(forecast, ax=axes[0, 0]) is axes[0, 0]
+    assert plots.attainment(forecast, ax=axes[0, 1]) is axes[0, 1]
+    assert plots.stages(found.stages, ax=axes[1, 0]) is axes[1, 0]
+    assert plots.deals_at_stake(forecast, found.deals, ax=axes[1, 1]) is axes[1, 1]
+    assert forecast.plot().get_title(loc="left").startswith("Revenue from 1 Sep 2026 to 31 Dec 2026")
+
+
+def test_attainment_falls_from_one_to_zero_through_the_target() -> None:
+    forecast = planted_forecast()
+    ax = plots.attainment(forecast, since="2026-10-01", target=8e5)
+    amount, probability = ax.lines[0].get_data()
+    assert probability[0] == 1.0
+    assert probability[-1] == 0.0
+    assert (np.diff(probability) <= 0).all()
+    reached = forecast.attainment(target=8e5, since="2026-10-01", by="2026-12-31")
+    assert np.interp(8e5, amount, probability) == pytest.approx(reached, abs=0.03)
+    assert [list(line.get_data()) for line in ax.lines if line.get_marker() == "o"][-1] == [[8e5], [reached]]
+
+
+def test_stage_diagram_says_shares_days_and_chances() -> None:
+    summary = stage_summary(planted_hazards(LOANS), LOANS, cells=np.zeros((1, 0), dtype=np.int32))
+    ax = plots.stages(summary)
+    text = words(ax)
+    assert "1_submitted" in text
+    assert "60%" in text
+    assert "median 6 days" in text
+    assert "5_offer_returned and …" in text  # beside the bar, shortened
+    assert "5_offer_returned and waiting\nfor a signature" in text  # in its box, broken
+    boxes = [patch for patch in ax.patches if type(patch).__name__ == "FancyBboxPatch"]
+    assert len(boxes) == LOANS.n_open
+    last = summary.stages.iloc[-1]
+    assert f"{chance(last['win_probability'])} won in the end" in text
+
+
+def test_deals_are_ranked_by_what_they_promise() -> None:
+    found = planted_findings(planted_forecast())
+    ax = plots.deals_at_stake(found.forecast, found.deals)
+    promised = found.deals["amount"] * found.deals["win_probability_by_until"]
+    shown = [label.get_text() for label in ax.get_yticklabels()]
+    assert shown == found.deals.loc[promised.sort_values(ascending=False).index[:12], "deal_id"].tolist()
+    assert len(plots.deals_at_stake(found.forecast, found.deals.head(0)).patches) == 0
+
+
+def test_drawing_leaves_the_settings_of_others_alone() -> None:
+    before = dict(plt.rcParams)
+    plots.fan(planted_forecast())
+    assert dict(plt.rcParams) == before
+
+
+def test_tick_labels_are_short() -> None:
+    assert [short_money(amount) for amount in (0, 999, 1_000, 2_500, 1e6, 2.5e9)] == ["0", "999", "1k", "2.5k", "1M", "2.5bn"]
