@@ -1,0 +1,103 @@
+"""The fast posterior against quadrature and against NUTS; the PyMC model against the same log posterior."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from planted_stays import planted_history
+
+from models.history import StageHistory
+from models.laplace import LaplaceFit, laplace_fit
+from models.sampler_options import SamplerOptions
+from models.stage_data import stage_data
+from models.stage_problem import StageProblem, log_likelihood, log_posterior, piecewise_problem, smooth_problem
+from models.stages import StageGraph
+
+LEVELS = np.array([[0.5, -0.3], [-0.4, 0.2], [0.0, 0.0], [0.2, 0.4]])
+
+
+def one_rate(exits: int, open_: int) -> StageProblem:
+    """One exit, one age bin: a single unknown."""
+    graph = StageGraph(open=["Lead"], won=["Won"], lost=["Lost"])
+    rows = [(0, 0, 1, 0, exits), (0, 0, -1, 0, open_)]
+    counts = pd.DataFrame(rows, columns=["cell", "stage", "next", "days", "count"])
+    return piecewise_problem(stage_data(StageHistory(graph, counts, (), np.zeros((1, 0), dtype=np.int32)), 0), 0.1)
+
+
+def quadrature(problem: StageProblem) -> tuple[float, float]:
+    """Exact mean and sd of the single innovation."""
+    grid = np.linspace(-6.0, 6.0, 20_001)
+    log_density = np.array([log_posterior(problem, np.array([x]), np.zeros(0))[0] for x in grid])
+    mass = np.exp(log_density - log_density.max())
+    mass /= mass.sum()
+    mean = float(mass @ grid)
+    return mean, float(np.sqrt(mass @ (grid - mean) ** 2))
+
+
+@pytest.mark.parametrize(("exits", "tolerance"), [(12, 0.1), (200, 0.02)])
+def test_one_rate_has_the_exact_mean_and_spread(exits: int, tolerance: float) -> None:
+    problem = one_rate(exits, 10 * exits)
+    assert problem.size == 1
+    mean, sd = quadrature(problem)
+    innovations = laplace_fit(problem, draws=40_000, rng=np.random.default_rng(1)).innovations
+    assert abs(innovations.mean() - mean) < (tolerance + 0.02) * sd
+    assert innovations.std() / sd == pytest.approx(1.0, abs=tolerance)
+
+
+def test_mean_correction_beats_the_mode() -> None:
+    problem = one_rate(12, 120)
+    mean, sd = quadrature(problem)
+    fit = laplace_fit(problem, draws=40_000, rng=np.random.default_rng(1))
+    assert abs(fit.innovations.mean() - mean) < 0.5 * abs(fit.mode[0] - mean)
+
+
+@pytest.mark.slow
+def test_nuts_recovers_one_rate_exactly() -> None:
+    from models.stage_sampling import sample_stage
+
+    problem = one_rate(30, 300)
+    mean, sd = quadrature(problem)
+    start = laplace_fit(problem, draws=4000, rng=np.random.default_rng(1))
+    sampled = sample_stage(problem, start, draws=24_000, seed=1, options=SamplerOptions())
+    assert abs(sampled.innovations.mean() - mean) <= 0.05 * sd
+    assert 0.97 <= sampled.innovations.std() / sd <= 1.03
+    assert sampled.divergences == 0
+
+
+@pytest.mark.parametrize("family", ["piecewise", "weibull"])
+def test_pymc_model_is_the_same_log_posterior(family: str) -> None:
+    from models.stage_problem import LOG_SCALE_SD
+    from models.stage_sampling import build_stage_model
+
+    data = stage_data(planted_history(150, 1, LEVELS), 0)
+    problem = piecewise_problem(data, 0.1) if family == "piecewise" else smooth_problem(data, family, zero_mass=True)
+    model = build_stage_model(problem)
+    constant = -0.5 * (problem.size + 1) * np.log(2 * np.pi) - np.log(LOG_SCALE_SD)
+    evaluate = model.logp_dlogp_function(ravel_inputs=True, mode="FAST_COMPILE")
+    evaluate.set_extra_values({})
+    rng = np.random.default_rng(3)
+    for _ in range(5):
+        innovations, log_scales = 0.5 * rng.standard_normal(problem.size), rng.standard_normal(1) - 1.0
+        value, gradient = evaluate(np.concatenate([innovations, log_scales]))
+        ours, our_gradient = log_posterior(problem, innovations, log_scales)
+        assert value == pytest.approx(ours + constant, rel=1e-10)
+        assert gradient[:-1] == pytest.approx(our_gradient, rel=1e-9, abs=1e-9)
+        scale_gradient = log_likelihood(problem, innovations, log_scales)[2] - (log_scales - np.log(0.2)) / LOG_SCALE_SD**2
+        assert gradient[-1] == pytest.approx(scale_gradient[0], rel=1e-8)
+
+
+def moments(draws: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    return draws.mean(axis=0), draws.std(axis=0)
+
+
+def test_fast_agrees_with_nuts() -> None:
+    from models.stage_sampling import sample_stage
+
+    problem = piecewise_problem(stage_data(planted_history(800, 2, LEVELS), 1), 0.1)
+    start: LaplaceFit = laplace_fit(problem, draws=4000, rng=np.random.default_rng(1))
+    sampled = sample_stage(problem, start, draws=1200, seed=1, options=SamplerOptions(tune=200, cores=1))
+    fast_mean, fast_sd = moments(start.innovations)
+    nuts_mean, nuts_sd = moments(sampled.innovations)
+    assert sampled.divergences == 0
+    assert np.abs(fast_mean - nuts_mean).max() < 0.25 * nuts_sd.max()
+    assert np.quantile(np.abs(np.log(fast_sd / nuts_sd)), 0.9) < 0.16
+    assert abs(start.log_scales.mean() - sampled.log_scales.mean()) < 0.25 * sampled.log_scales.std()
