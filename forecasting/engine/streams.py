@@ -22,7 +22,7 @@ SEED_STRIDE = np.uint64(0x9E3779B97F4A7C15)
 STEP_STRIDE = np.uint64(0xD1B54A32D192ED03)
 """Another odd constant, so that steps and draws do not meet."""
 TO_UNIT_32 = 2.0**-32
-TO_UNIT_53 = 2.0**-53
+TO_UNIT_52 = 2.0**-52
 
 STEP_FATE = 0
 STEP_AMOUNT_SAME = 1
@@ -37,7 +37,7 @@ STEP_STAY = 16
 
 
 def deal_keys(deal_ids: NDArray[np.object_]) -> NDArray[np.uint64]:
-    """Hash text ids to 64 bits (SipHash-2-4 of the UTF-8 bytes with a fixed key).
+    """Hash text ids to 64 bits: SipHash-2-4 of the UTF-8 bytes with a fixed key, then the splitmix64 finaliser.
 
     Parameters
     ----------
@@ -88,8 +88,8 @@ def half(bits: np.uint64, draw: int) -> np.uint32:
 
 @jit_inline
 def unit(bits: np.uint64) -> float:
-    """Uniform in (0, 1) from the upper 53 bits, never exactly 0 or 1."""
-    return (float(bits >> np.uint64(11)) + 0.5) * TO_UNIT_53
+    """Uniform in (0, 1) from the upper 52 bits, never exactly 0 or 1."""
+    return (float(bits >> np.uint64(12)) + 0.5) * TO_UNIT_52
 
 
 @jit_kernel
