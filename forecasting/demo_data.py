@@ -334,7 +334,7 @@ def _with_faults(
     own = [
         (name, "Lead", f"{day}T09:00:00Z", "") for name, day in faulty[["deal_id", "created_at"]].iloc[:7].to_numpy()
     ]
-    day_before = pd.to_datetime(faulty.loc[5:6, "created_at"]) - pd.Timedelta(days=20)
+    day_before = pd.to_datetime(faulty.loc[5:6, "created_at"]) - timedelta(days=20)
     own += [
         (name, "Lost to competitor", f"{day.date()}T15:00:00Z", "")
         for name, day in zip(faulty.loc[5:6, "deal_id"], day_before, strict=True)
