@@ -81,8 +81,10 @@ class PlantedHazards:
 
     def lattice(self, draws: NDArray[np.int64], *, days: int, cells: NDArray[np.int32]) -> LatticeHazards:
         """Hazards of the given draws, see :class:`HazardSource`."""
-        index = np.minimum(np.arange(days), self.base.shape[-1] - 1)
-        base = np.ascontiguousarray(self.base[draws][..., index])
+        base = self.base[draws, :, :, :days]
+        later = days - base.shape[-1]
+        if later > 0:
+            base = np.concatenate([base, np.repeat(base[..., -1:], later, axis=-1)], axis=-1)
         if self.effect is None:
             effect = np.ones((len(draws), len(cells), *self.next_stage.shape))
         else:
