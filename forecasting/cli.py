@@ -166,6 +166,35 @@ def leads_needed(
     answer_with(as_json, run)
 
 
+@app.command(
+    epilog=examples(
+        "dealcast backtest dealcast.toml --from 2025-06-30 --to 2026-06-30 --every quarter --horizon 90d",
+        "dealcast backtest dealcast.toml --origins 2026-03-31,2026-06-30 --horizon 28d",
+    )
+)
+def backtest(
+    job: Job,
+    first: Annotated[str | None, typer.Option("--from", metavar="DATE", help="First as-of date.")] = None,
+    last: Annotated[str | None, typer.Option("--to", metavar="DATE", help="Last as-of date.")] = None,
+    every: Annotated[
+        str, typer.Option("--every", help="Step: days such as 28d, or month, quarter: last days.")
+    ] = "28d",
+    origins: Annotated[str | None, typer.Option("--origins", metavar="DATES", help="As-of dates, by commas.")] = None,
+    horizon: Annotated[str, typer.Option("--horizon", help="How far each forecast looks.")] = "28d",
+    nuts: Annotated[bool, typer.Option("--nuts", help="Refit by NUTS instead of the fast road.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Forecast past dates with what was known then, and score it."""
+
+    def run() -> Outcome:
+        from forecasting.commands.backtest import Span, run_backtest
+
+        span = Span(first, last, every, origins)
+        return run_backtest(job, span=span, horizon=horizon, nuts=nuts, as_json=as_json)
+
+    answer_with(as_json, run)
+
+
 @app.command(epilog=examples("dealcast report dealcast.toml --as-of 2026-09-30 --output forecast.html"))
 def report(
     job: Job,

@@ -39,19 +39,26 @@ def planted_hazards(graph: StageGraph, *, n_draws: int = 20) -> PlantedHazards:
 
 
 def planted_forecast(
-    *, graph: StageGraph = SALES, scale: float = 1e4, until: date = UNTIL, currency: str | None = "EUR", n_open: int = 30
+    *,
+    graph: StageGraph = SALES,
+    scale: float = 1e4,
+    until: date = UNTIL,
+    currency: str | None = "EUR",
+    n_open: int = 30,
 ) -> Forecast:
     """Forecast of two segments with draws from a fixed generator."""
     rng = np.random.default_rng(7)
     size = (400, (until - AS_OF).days, 2)
-    wins = [np.rint(rng.poisson(rate, size) * rng.gamma(2, scale / 2, size)).astype(np.int64) * 100 for rate in (0.5, 0.2)]
+    wins = [
+        np.rint(rng.poisson(rate, size) * rng.gamma(2, scale / 2, size)).astype(np.int64) * 100 for rate in (0.5, 0.2)
+    ]
     days = [pd.Timestamp(AS_OF - timedelta(days=back)) for back in (0, 3, 20, 90)]
     won = pd.DataFrame({"won_on": days, "amount": 2 * scale, "segment": "North"})
     hazards = planted_hazards(graph)
     stage = SimpleNamespace(
         lattice=hazards.lattice, n_draws=hazards.n_draws, inference="nuts", sampler="planted by a test", factors=(),
         families=dict.fromkeys(graph.open, "weibull"),
-        stages=[SimpleNamespace(shape=SimpleNamespace(family="weibull"), reason="weibull: as asked") for _ in graph.open],
+        stages=[SimpleNamespace(shape=SimpleNamespace(family="weibull"), reason="weibull: as asked")] * graph.n_open,
     )  # fmt: skip
     posterior: Any = SimpleNamespace(
         stage=stage,

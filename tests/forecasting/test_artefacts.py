@@ -1,4 +1,4 @@
-"""The files of a forecast: their keys are a promise, they appear together or not at all, and the same run gives the same bytes."""
+"""Files of a forecast: their keys are a promise, they appear together or not at all, the same run gives the same bytes."""
 
 import json
 from pathlib import Path
@@ -15,7 +15,10 @@ from forecasting.forecast_json import ForecastRecord, RevenueRecord, TargetRecor
 from models.errors import SettingsError
 
 KEYS = {
-    "": "schema_version as_of until currency seed draws inputs_sha256 model calibration diagnostics revenue target data_quality",
+    "": (
+        "schema_version as_of until currency seed draws inputs_sha256 model calibration diagnostics revenue target "
+        "data_quality"
+    ),
     "calibration": "origins bias scale sd",
     "diagnostics": "rhat_max ess_min divergences",
     "revenue": "period_start period_end source segment mean p05 p10 p25 p50 p75 p90 p95",
@@ -32,11 +35,16 @@ SCHEMA_PAGE = Path(__file__).parents[2] / "docs" / "schema.md"
 
 def test_the_keys_of_forecast_json_are_those_promised() -> None:
     schema = ForecastRecord.model_json_schema()
+    parts = schema["$defs"]
     records = {
-        "": schema, "calibration": schema["$defs"]["CalibrationRecord"], "diagnostics": schema["$defs"]["DiagnosticsRecord"],
-        "revenue": schema["$defs"]["RevenueRecord"], "target": schema["$defs"]["TargetRecord"],
-        "data_quality": schema["$defs"]["DataQualityRecord"], "data_quality.rows_rejected": schema["$defs"]["RejectionRecord"],
-    }  # fmt: skip
+        "": schema,
+        "calibration": parts["CalibrationRecord"],
+        "diagnostics": parts["DiagnosticsRecord"],
+        "revenue": parts["RevenueRecord"],
+        "target": parts["TargetRecord"],
+        "data_quality": parts["DataQualityRecord"],
+        "data_quality.rows_rejected": parts["RejectionRecord"],
+    }
     assert {name: list(record["properties"]) for name, record in records.items()} == {
         name: keys.split() for name, keys in KEYS.items()
     }
@@ -111,7 +119,6 @@ def test_a_folder_that_cannot_be_is_a_settings_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(SettingsError, match="cannot write to the output folder"):
         write_together({"a": b""}, tmp_path / "file" / "out")
-
 
 
 def test_the_schema_page_names_every_key_and_column() -> None:

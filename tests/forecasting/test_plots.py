@@ -48,7 +48,8 @@ def test_fan_ends_at_the_quantiles_of_the_draws_and_marks_the_target() -> None:
 
 
 @pytest.mark.parametrize(
-    ("scale", "until", "currency"), [(1e4, date(2026, 10, 1), None), (50.0, date(2026, 12, 31), "USD"), (4e7, date(2027, 9, 30), "JPY")]
+    ("scale", "until", "currency"),
+    [(1e4, date(2026, 10, 1), None), (50.0, date(2026, 12, 31), "USD"), (4e7, date(2027, 9, 30), "JPY")],
 )
 def test_fan_and_attainment_take_any_size_and_length(scale: float, until: date, currency: str | None) -> None:
     forecast = planted_forecast(scale=scale, until=until, currency=currency)
@@ -111,4 +112,11 @@ def test_drawing_leaves_the_settings_of_others_alone() -> None:
 
 
 def test_tick_labels_are_short() -> None:
-    assert [short_money(amount) for amount in (0, 999, 1_000, 2_500, 1e6, 2.5e9)] == ["0", "999", "1k", "2.5k", "1M", "2.5bn"]
+    assert [short_money(amount) for amount in (0, 999, 1_000, 2_500, 1e6, 2.5e9)] == [
+        "0",
+        "999",
+        "1k",
+        "2.5k",
+        "1M",
+        "2.5bn",
+    ]

@@ -1,0 +1,171 @@
+"""Bad input gives the named error or a counted rejection, never a traceback and never a silent loss."""
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from typer.testing import CliRunner, Result
+
+from forecasting.cli import app
+
+
+def run(*arguments: object) -> Result:
+    """Run the command line in this process."""
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    assert result.exception is None or isinstance(result.exception, SystemExit)
+    assert "Traceback" not in result.stderr
+    return result
+
+
+def table(folder: Path, name: str) -> pd.DataFrame:
+    """One of the input tables, everything as text."""
+    return pd.read_csv(folder / f"{name}.csv", dtype=str, keep_default_na=False)
+
+
+def spoil(folder: Path, name: str, rows: pd.DataFrame) -> None:
+    """Write a table back."""
+    rows.to_csv(folder / f"{name}.csv", index=False)
+
+
+def rejected(folder: Path) -> dict[str, int]:
+    """Rejections by reason, after checking that every row is accounted for."""
+    result = run("check", folder / "dealcast.toml", "--json")
+    assert result.exit_code == 0, result.stderr
+    quality = json.loads(result.stdout)["data_quality"]
+    rows = quality["rows_rejected"]
+    assert quality["rows_in"] == quality["rows_used"] + sum(row["count"] for row in rows)
+    assert quality["rows_in"] == len(table(folder, "deals")) + len(table(folder, "stage_history"))
+    return {row["reason"]: row["count"] for row in rows}
+
+
+def error_of(result: Result) -> dict[str, str]:
+    """The error of a failed command with --json; its message is on standard error too."""
+    assert result.exit_code == 1
+    error = json.loads(result.stdout)["error"]
+    assert isinstance(error, dict)
+    assert error["message"] in result.stderr
+    return error
+
+
+@pytest.mark.parametrize(("name", "column"), [("deals", "created_at"), ("stage_history", "stage")])
+def test_missing_column(work: Path, name: str, column: str) -> None:
+    spoil(work, name, table(work, name).drop(columns=column))
+    error = error_of(run("check", work / "dealcast.toml", "--json"))
+    assert error["type"] == "MissingColumnError"
+    assert column in error["message"]
+
+
+def test_unknown_stage(work: Path) -> None:
+    rows = table(work, "stage_history")
+    rows.loc[5, "stage"] = "Nirvana"
+    spoil(work, "stage_history", rows)
+    error = error_of(run("check", work / "dealcast.toml", "--json"))
+    assert error["type"] == "UnknownStageError"
+    assert "Nirvana" in error["message"]
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "reason"),
+    [
+        ("created_at", "soon", "date"),
+        ("amount", "-5", "negative"),
+        ("amount", "plenty", "amount"),
+        ("created_at", "2027-05-05", "created"),
+    ],
+)
+def test_one_bad_deal_is_rejected_and_counted(work: Path, column: str, value: str, reason: str) -> None:
+    before = rejected(work)
+    rows = table(work, "deals")
+    moved = table(work, "stage_history")
+    victim = rows.index[rows["deal_id"].eq(moved["deal_id"].value_counts().index[0])][0]
+    rows.loc[victim, column] = value
+    spoil(work, "deals", rows)
+    after = rejected(work)
+    grown = [name for name in after if after[name] > before.get(name, 0)]
+    assert sum(after.values()) > sum(before.values())
+    assert any(reason in name for name in grown), grown
+
+
+def test_duplicate_id_is_rejected_and_counted(work: Path) -> None:
+    before = rejected(work)
+    rows = table(work, "deals")
+    spoil(work, "deals", pd.concat([rows, rows.iloc[[3]].assign(amount="1")]))
+    after = rejected(work)
+    assert sum(after.values()) > sum(before.values())
+    assert any("id" in name for name in after if after[name] > before.get(name, 0))
+
+
+def test_close_before_create_is_rejected_and_counted(work: Path) -> None:
+    before = rejected(work)
+    rows = table(work, "stage_history")
+    closed = rows.index[rows["stage"].eq("Won")][0]
+    rows.loc[closed, "entered_at"] = "2001-01-01T09:00:00Z"
+    spoil(work, "stage_history", rows)
+    after = rejected(work)
+    assert sum(after.values()) > sum(before.values())
+
+
+@pytest.mark.parametrize("name", ["deals", "stage_history"])
+def test_empty_file(work: Path, name: str) -> None:
+    (work / f"{name}.csv").write_text("")
+    assert error_of(run("check", work / "dealcast.toml", "--json"))["type"] in {"EmptyInputError", "MissingColumnError"}
+    spoil(work, name, pd.DataFrame(columns=["deal_id", "created_at", "amount", "stage", "entered_at"]))
+    assert error_of(run("check", work / "dealcast.toml", "--json"))["type"] == "EmptyInputError"
+
+
+@pytest.mark.parametrize("command", ["check", "forecast"])
+def test_no_won_deal(work: Path, command: str) -> None:
+    rows = table(work, "stage_history")
+    spoil(work, "stage_history", rows[rows["stage"] != "Won"])
+    error = error_of(run(command, work / "dealcast.toml", "--as-of", "2026-09-30", "--json"))
+    assert error["type"] == "EmptyInputError"
+    assert "won" in error["message"]
+
+
+def test_empty_pipeline_is_said_and_forecast(fitted_work: Path) -> None:
+    rows = table(fitted_work, "stage_history")
+    closed = rows.loc[rows["stage"].isin(["Won", "Lost to competitor", "No decision"]), "deal_id"]
+    last = rows.groupby("deal_id")["entered_at"].transform("max")
+    spoil(fitted_work, "stage_history", rows[rows["deal_id"].isin(closed) & last.le("2026-09-30")])
+    result = run("forecast", fitted_work / "dealcast.toml", "--as-of", "2026-09-30")
+    assert result.exit_code in (0, 1)
+    assert "open" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ('currency = "EUR"', 'currencey = "EUR"', "currencey"),
+        ("draws = 200", 'draws = "many"', "forecast.draws"),
+        ('"deals.csv"', '"nowhere.csv"', "nowhere.csv"),
+        ("[stages]", "[stages", "TOML"),
+        ("since = 2026-10-01", "since = 2027-10-01", "target"),
+        ("seed = 4", 'seed = 4\nsegment = ["planet"]', "planet"),
+    ],
+)
+def test_a_bad_job_file_is_named_before_any_work(work: Path, old: str, new: str, said: str) -> None:
+    job = work / "dealcast.toml"
+    text = job.read_text(encoding="utf-8")
+    assert old in text
+    job.write_text(text.replace(old, new), encoding="utf-8")
+    error = error_of(run("forecast", job, "--as-of", "2026-09-30", "--json"))
+    assert error["type"] == "SettingsError"
+    assert said in error["message"]
+    assert not (work / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--as-of", "yesterday"),
+        ("--as-of", "1999-01-01"),
+        ("--as-of", "2026-09-30", "--by", "2036-01-01"),
+        ("--as-of", "2026-09-30", "--confidence", "80"),
+        ("--as-of", "2026-09-30", "--target", "-1"),
+    ],
+)
+def test_options_that_make_no_sense(fitted_work: Path, options: tuple[str, ...]) -> None:
+    result = run("forecast", fitted_work / "dealcast.toml", *options)
+    assert result.exit_code == 1
+    assert not (fitted_work / "out" / "forecast.json").exists()
