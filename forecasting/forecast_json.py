@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, JsonValue
 
+from forecasting.quality import DataQuality
 from forecasting.revenue import QUANTILES
 
 if TYPE_CHECKING:
@@ -130,7 +131,7 @@ def forecast_record(found: "Findings") -> ForecastRecord:
             leads_needed=leads.n,
             last_useful_creation_date=leads.last_useful_creation_date,
         ),
-        data_quality=DataQualityRecord.model_validate(forecast.data_quality.to_dict()),
+        data_quality=DataQualityRecord.model_validate((forecast.data_quality or DataQuality()).to_dict()),
     )
 
 

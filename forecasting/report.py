@@ -84,7 +84,7 @@ def report_html(found: "Findings", drawn: Mapping[str, bytes]) -> str:
         segments=_records(_segment_totals(found)),
         deals=_records(_deals_that_matter(found.deals)),
         stalled=_records(_most_stalled(found.deals)),
-        quality=found.forecast.data_quality.tables,
+        quality=found.forecast.data_quality.tables if found.forecast.data_quality else (),
         source_names=SOURCE_NAMES | {"total": "total"},
         model=found.forecast.posterior.stage,
         named_fits=list(zip(found.stages.graph.open, found.forecast.posterior.stage.stages, strict=True)),

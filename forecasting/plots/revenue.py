@@ -76,8 +76,8 @@ def fan(
             reached = forecast.attainment(target=target, by=span.end, since=span.start)
             _target_line(ax, target, f"target {money(target)}: {chance(reached)} likely", path)
         ax.set_xlim(path["day"].iloc[0], path["day"].iloc[-1])
-        ax.xaxis.set_major_locator(locator := AutoDateLocator(maxticks=7))
-        ax.xaxis.set_major_formatter(ConciseDateFormatter(locator))
+        ax.xaxis.set_major_locator(locator := AutoDateLocator(maxticks=7))  # type: ignore[no-untyped-call]
+        ax.xaxis.set_major_formatter(ConciseDateFormatter(locator))  # type: ignore[no-untyped-call]
         money_axis(ax.yaxis, forecast.currency)
         ax.set_title(f"Revenue from {day(span.start)} to {day(span.end)}: {_range_words(end, forecast.currency)}")
     return ax
