@@ -4,7 +4,8 @@
 
 The logs are not part of this project: they are looked for in the folder named by the environment variable
 ``DEALCAST_DATA``, then beside the project. Sources: BPI Challenge 2012,
-doi:10.4121/uuid:3926db30-f712-4394-aebc-75976070e91f, and BPI Challenge 2020, doi:10.4121/uuid:52fb97d4-4588-43c9-9d04-3604d4613b51.
+doi:10.4121/uuid:3926db30-f712-4394-aebc-75976070e91f, and BPI Challenge 2020,
+doi:10.4121/uuid:52fb97d4-4588-43c9-9d04-3604d4613b51.
 """
 
 import os
@@ -96,7 +97,7 @@ def describe(deals: Deals, as_of: date) -> str:
     return "\n".join(
         [
             deals.quality.to_text(),
-            f"{len(moves):,} moves, {same_day:.1%} of the transitions within a day, {open_at_end:,} deals open at the end",
+            f"{len(moves):,} moves, {same_day:.1%} of transitions on the same day, {open_at_end:,} open at the end",
             f"as of {as_of}: {snapshot.pipeline.n_deals:,} open, {len(snapshot.won):,} won worth "
             f"{snapshot.won['amount'].sum():,.0f}, {len(snapshot.stays):,} stays in {len(history.counts):,} counts",
         ]

@@ -19,8 +19,9 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 import numpy as np
 import pandas as pd
 
-from forecasting.quality import MAX_EXAMPLES, DataQuality, Finding, TableQuality
-from forecasting.sources import RAW_DEALS, RAW_HISTORY, TABLE_NAMES, check_columns
+from forecasting.cleaning_report import deal_quality, history_quality
+from forecasting.quality import DataQuality
+from forecasting.sources import RAW_DEALS, RAW_HISTORY, check_columns
 from models.errors import EmptyInputError, SettingsError, UnknownStageError
 from models.stages import StageGraph
 
@@ -49,14 +50,14 @@ def clean(connection: Any, graph: StageGraph, *, currency: str | None, timezone:
     attributes = [name for name in deal_types if name not in {"deal_id", "created_at", "amount"}]
     currency = _checked_currency(connection, currency, "currency" in deal_types)
     _read_deals(connection, deal_types, attributes, currency=currency, zone=zone)
+    _mark_copies(connection, attributes)
     _read_history(connection, history_types, graph, zone=zone)
     if timezone is None:
         _refuse_instants_without_zone(connection)
-    _mark_copies(connection, attributes)
     _reject_deals_by_history(connection, graph)
     deals, entries = _used_deals(connection, attributes), _used_entries(connection)
     copies = _copies(entries)
-    quality = DataQuality((_deal_quality(connection), _history_quality(connection, graph, deals, entries, copies)))
+    quality = DataQuality((deal_quality(connection), history_quality(connection, graph, deals, entries, copies)))
     if deals.empty:
         raise EmptyInputError(
             f"no usable deal is left after cleaning; correct the data and try again\n{quality.to_text()}"
@@ -100,30 +101,34 @@ def _quoted(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
-def _when(column: str, kind: str, zone: str) -> tuple[str, str, str]:
-    """Give the SQL of a point in time: business date, instant (NULL for a plain date), whether it carries a zone."""
+def _when(table: str, column: str, kind: str, zone: str) -> str:
+    """Give the SQL of a table with a point in time read: ``day``, ``instant`` (NULL for a plain date), ``aware``.
+
+    Each step is a select of its own, so that every text is matched and cast once.
+    """
     name = _quoted(column)
     if kind == "DATE":
-        day, instant, aware = name, "NULL::TIMESTAMPTZ", "false"
+        timed = f"SELECT *, {name} AS date, NULL::TIMESTAMPTZ AS instant, false AS aware FROM {table}"
     elif kind.startswith("TIMESTAMP WITH"):
-        instant, aware = f"{name}::TIMESTAMPTZ", f"{name} IS NOT NULL"
-        day = f"timezone('{zone}', {instant})::DATE"
+        timed = (
+            f"SELECT *, NULL::DATE AS date, {name}::TIMESTAMPTZ AS instant, {name} IS NOT NULL AS aware FROM {table}"
+        )
     elif kind.startswith("TIMESTAMP"):
-        day, instant, aware = f"{name}::DATE", f"timezone('{zone}', {name}::TIMESTAMP)", "false"
+        moment = f"timezone('{zone}', {name}::TIMESTAMP)"
+        timed = f"SELECT *, {name}::DATE AS date, {moment} AS instant, false AS aware FROM {table}"
     else:
-        text = _text(column)
-        aware = f"coalesce(regexp_full_match({text}, '{_STAMP}{_ZONE}'), false)"
-        naive = f"regexp_full_match({text}, '{_STAMP}')"
+        matched = f"""SELECT *, CASE WHEN regexp_full_match(written, '{_DATE}') THEN 1
+            WHEN regexp_full_match(written, '{_STAMP}{_ZONE}') THEN 2
+            WHEN regexp_full_match(written, '{_STAMP}') THEN 3 END AS form
+            FROM (SELECT *, {_text(column)} AS written FROM {table})"""
         # a text with an offset cast to plain TIMESTAMP silently loses the offset: cast to TIMESTAMPTZ
-        instant = (
-            f"CASE WHEN {aware} THEN try_cast({text} AS TIMESTAMPTZ) "
-            f"WHEN {naive} THEN timezone('{zone}', try_cast({text} AS TIMESTAMP)) END"
-        )
-        day = (
-            f"CASE WHEN regexp_full_match({text}, '{_DATE}') THEN try_cast({text} AS DATE) "
-            f"WHEN {naive} THEN try_cast({text} AS TIMESTAMP)::DATE ELSE timezone('{zone}', {instant})::DATE END"
-        )
-    return f"CASE WHEN year({day}) BETWEEN {_FIRST_YEAR} AND {_LAST_YEAR} THEN {day} END", instant, aware
+        timed = f"""SELECT *, form = 2 AS aware, CASE WHEN form = 1 THEN try_cast(written AS DATE)
+                WHEN form = 3 THEN try_cast(written AS TIMESTAMP)::DATE END AS date,
+            CASE WHEN form = 2 THEN try_cast(written AS TIMESTAMPTZ)
+                WHEN form = 3 THEN timezone('{zone}', try_cast(written AS TIMESTAMP)) END AS instant FROM ({matched})"""
+    dated = f"SELECT *, coalesce(date, timezone('{zone}', instant)::DATE) AS any_day FROM ({timed})"
+    return f"""SELECT *, {_text(column)} AS time_text,
+        CASE WHEN year(any_day) BETWEEN {_FIRST_YEAR} AND {_LAST_YEAR} THEN any_day END AS day FROM ({dated})"""
 
 
 def _amount(kind: str | None) -> tuple[str, str]:
@@ -141,28 +146,27 @@ def _read_deals(
     connection: Any, types: dict[str, str], attributes: Sequence[str], *, currency: str | None, zone: str
 ) -> None:
     """Make ``deals_in``: the typed columns, attributes as a0, a1, ..., and the row's own fault."""
-    day, _, aware = _when("created_at", types["created_at"], zone)
-    amount, written = _amount(types["amount"])
-    attribute_sql = "".join(f", {_attribute(name, types[name])} AS a{k}" for k, name in enumerate(attributes))
+    amount, amount_text = _amount(types["amount"])
     foreign = "false"
     if currency is not None and "currency" in types:
         code = currency.strip().upper().replace("'", "''")
         foreign = f"upper({_text('currency')}) <> '{code}'"
+    # our own names only from here on: the columns of an export may be called anything
+    named = "".join(f", {_attribute(name, types[name])} AS a{k}" for k, name in enumerate(attributes))
+    plain = f"""SELECT CASE WHEN trim(deal_id::VARCHAR) <> '' THEN deal_id::VARCHAR END AS deal_id, created_at,
+        {amount} AS amount, {amount_text} AS amount_text, {foreign} AS is_foreign{named} FROM {RAW_DEALS}"""
+    listed = "".join(f", a{k}" for k in range(len(attributes)))
     connection.execute(f"""
         CREATE TEMP TABLE deals_in AS
-        SELECT *, CASE
+        SELECT deal_id, day AS created_on, aware, time_text, amount, amount_text{listed}, CASE
             WHEN deal_id IS NULL THEN 'deal_id is missing'
-            WHEN created_text IS NULL THEN 'created_at is missing'
-            WHEN created_on IS NULL THEN 'created_at is not a date'
+            WHEN time_text IS NULL THEN 'created_at is missing'
+            WHEN day IS NULL THEN 'created_at is not a date'
             WHEN amount_text IS NOT NULL AND amount IS NULL THEN 'amount is not a number'
             WHEN amount < 0 THEN 'amount is negative'
             WHEN is_foreign THEN 'currency is not the one forecast'
             END AS fault
-        FROM (
-            SELECT CASE WHEN trim(deal_id::VARCHAR) <> '' THEN deal_id::VARCHAR END AS deal_id,
-                {day} AS created_on, {aware} AS aware, {_text("created_at")} AS created_text,
-                {amount} AS amount, {written} AS amount_text, {foreign} AS is_foreign{attribute_sql}
-            FROM {RAW_DEALS})""")
+        FROM ({_when(f"({plain})", "created_at", types["created_at"], zone)})""")
 
 
 def _attribute(name: str, kind: str) -> str:
@@ -176,23 +180,23 @@ def _read_history(connection: Any, types: dict[str, str], graph: StageGraph, *, 
     """Make ``history_in``: the typed columns and the row's own fault; raises where a stage is unknown."""
     codes = pd.DataFrame({"name": list(graph.stages), "code": np.arange(len(graph.stages), dtype=np.int32)})
     connection.register("stage_codes", codes)
-    day, instant, aware = _when("entered_at", types["entered_at"], zone)
-    amount, written = _amount(types.get("amount"))
+    amount, amount_text = _amount(types.get("amount"))
+    plain = f"""SELECT CASE WHEN trim(deal_id::VARCHAR) <> '' THEN deal_id::VARCHAR END AS deal_id, entered_at,
+        CASE WHEN trim(stage::VARCHAR) <> '' THEN stage::VARCHAR END AS stage,
+        {amount} AS amount, {amount_text} AS amount_text FROM {RAW_HISTORY}"""
+    # the one join by id: all that follows goes by number
     connection.execute(f"""
         CREATE TEMP TABLE history_in AS
-        SELECT h.*, s.code, CASE
-            WHEN deal_id IS NULL THEN 'deal_id is missing'
-            WHEN stage IS NULL THEN 'stage is missing'
-            WHEN entered_text IS NULL THEN 'entered_at is missing'
-            WHEN entered_on IS NULL THEN 'entered_at is not a date'
+        SELECT h.deal_id, h.stage, h.amount, h.amount_text, h.time_text, h.aware, h.day AS entered_on,
+            epoch_us(h.instant) AS clock, s.code, d.deal, d.created_on, CASE
+            WHEN h.deal_id IS NULL THEN 'deal_id is missing'
+            WHEN h.stage IS NULL THEN 'stage is missing'
+            WHEN h.time_text IS NULL THEN 'entered_at is missing'
+            WHEN h.day IS NULL THEN 'entered_at is not a date'
             END AS fault
-        FROM (
-            SELECT CASE WHEN trim(deal_id::VARCHAR) <> '' THEN deal_id::VARCHAR END AS deal_id,
-                CASE WHEN trim(stage::VARCHAR) <> '' THEN stage::VARCHAR END AS stage,
-                {day} AS entered_on, epoch_us({instant}) AS instant, {aware} AS aware,
-                {_text("entered_at")} AS entered_text, {amount} AS amount, {written} AS amount_text
-            FROM {RAW_HISTORY}) AS h
-        LEFT JOIN stage_codes AS s ON s.name = h.stage""")
+        FROM ({_when(f"({plain})", "entered_at", types["entered_at"], zone)}) AS h
+        LEFT JOIN stage_codes AS s ON s.name = h.stage
+        LEFT JOIN deals_first AS d ON d.deal_id = h.deal_id""")
     unknown = connection.execute(
         "SELECT stage, count(*), min(deal_id) FROM history_in WHERE stage IS NOT NULL AND code IS NULL "
         "GROUP BY stage ORDER BY stage"
@@ -206,63 +210,64 @@ def _read_history(connection: Any, types: dict[str, str], graph: StageGraph, *, 
 
 
 def _refuse_instants_without_zone(connection: Any) -> None:
-    for table, column in (("deals_in", "created_text"), ("history_in", "entered_text")):
-        row = connection.execute(f"SELECT min({column}) FROM {table} WHERE aware").fetchone()
+    for table, column in (("deals_in", "created_at"), ("history_in", "entered_at")):
+        row = connection.execute(f"SELECT min(time_text) FROM {table} WHERE aware").fetchone()
         if row[0] is not None:
             raise SettingsError(
-                f"{column.removesuffix('_text')}_at carries a time with an offset ({row[0]}), so the business date "
+                f"{column} carries a time with an offset ({row[0]}), so the business date "
                 "depends on where the business is: name its timezone, such as timezone = 'Europe/Amsterdam' (or 'UTC')"
             )
 
 
 def _mark_copies(connection: Any, attributes: Sequence[str]) -> None:
-    """Make ``deals_first`` (one sound row per id: the first created, then by its text) and ``deals_copies``."""
-    columns = ["created_on", "created_text", "amount_text", *(f"a{k}" for k in range(len(attributes)))]
-    whole = f"row({', '.join(columns)})"
+    """Make ``deals_first`` (one sound row per id: created first, then by its text; numbered) and ``deals_copies``."""
+    columns = ", ".join(["created_on", "time_text", "amount_text", *(f"a{k}" for k in range(len(attributes)))])
+    connection.execute("""
+        CREATE TEMP TABLE repeated AS
+        SELECT deal_id FROM deals_in WHERE fault IS NULL GROUP BY deal_id HAVING count(*) > 1""")
     connection.execute(f"""
+        CREATE TEMP TABLE ranked AS
+        SELECT *, row_number() OVER w AS place, whole IS NOT DISTINCT FROM first_value(whole) OVER w AS same
+        FROM (SELECT *, row({columns}) AS whole FROM deals_in SEMI JOIN repeated USING (deal_id) WHERE fault IS NULL)
+        WINDOW w AS (PARTITION BY deal_id ORDER BY {columns})""")
+    connection.execute("""
         CREATE TEMP TABLE deals_copies AS
-        SELECT deal_id, rank, CASE WHEN same THEN 'deal_id came before: the same row delivered again'
-            ELSE 'deal_id came before with other values: the row created first is used' END AS fault, detail
-        FROM (
-            SELECT deal_id, row_number() OVER w AS rank, {whole} = first_value({whole}) OVER w AS same,
-                concat('created_at = ', created_text, ', amount = ', coalesce(amount_text, '')) AS detail
-            FROM deals_in WHERE fault IS NULL AND deal_id IN
-                (SELECT deal_id FROM deals_in WHERE fault IS NULL GROUP BY deal_id HAVING count(*) > 1)
-            WINDOW w AS (PARTITION BY deal_id ORDER BY {", ".join(columns)}))
-        WHERE rank > 1""")
-    connection.execute(f"""
+        SELECT deal_id, CASE WHEN same THEN 'deal_id came before: the same row delivered again'
+            ELSE 'deal_id came before with other values: the row created first is used' END AS fault,
+            concat('created_at = ', time_text, ', amount = ', coalesce(amount_text, '')) AS detail
+        FROM ranked WHERE place > 1""")
+    connection.execute("""
         CREATE TEMP TABLE deals_first AS
-        SELECT * FROM deals_in WHERE fault IS NULL
-        QUALIFY row_number() OVER (PARTITION BY deal_id ORDER BY {", ".join(columns)}) = 1""")
+        SELECT *, row_number() OVER (ORDER BY deal_id) AS deal FROM (
+            SELECT * FROM deals_in ANTI JOIN repeated USING (deal_id) WHERE fault IS NULL
+            UNION ALL SELECT * EXCLUDE (place, same, whole) FROM ranked WHERE place = 1)""")
 
 
 def _reject_deals_by_history(connection: Any, graph: StageGraph) -> None:
     """Make ``deals_broken`` (sound by themselves, contradicted by their stage rows) and ``deals_used``."""
     connection.execute(f"""
         CREATE TEMP TABLE deals_broken AS
-        SELECT deal_id, max(fault) AS fault, min(detail) AS detail FROM (
-            SELECT h.deal_id, 'closed at an unknown date' AS fault,
-                concat(h.stage, ' at ', coalesce(h.entered_text, '(missing)')) AS detail
-            FROM history_in AS h SEMI JOIN deals_first AS d ON d.deal_id = h.deal_id
-            WHERE h.entered_on IS NULL AND h.code >= {graph.n_open}
+        SELECT deal, min(deal_id) AS deal_id, max(reason) AS fault, min(detail) AS detail FROM (
+            SELECT deal, deal_id, 'closed at an unknown date' AS reason,
+                concat(stage, ' at ', coalesce(time_text, '(missing)')) AS detail
+            FROM history_in WHERE entered_on IS NULL AND code >= {graph.n_open} AND deal IS NOT NULL
             UNION ALL
-            SELECT h.deal_id, CASE WHEN h.code >= {graph.n_open} THEN 'closed before it was created'
+            SELECT deal, deal_id, CASE WHEN code >= {graph.n_open} THEN 'closed before it was created'
                 ELSE 'entered a stage before it was created' END,
-                concat('created ', d.created_on, ', ', h.stage, ' at ', h.entered_on)
-            FROM history_in AS h JOIN deals_first AS d ON d.deal_id = h.deal_id
-            WHERE h.fault IS NULL AND h.entered_on < d.created_on)
-        GROUP BY deal_id""")
+                concat('created ', created_on, ', ', stage, ' at ', entered_on)
+            FROM history_in WHERE fault IS NULL AND entered_on < created_on)
+        GROUP BY deal""")
     connection.execute("""
         CREATE TEMP TABLE deals_used AS
-        SELECT *, (row_number() OVER (ORDER BY deal_id) - 1)::INTEGER AS deal
-        FROM deals_first AS d ANTI JOIN deals_broken AS b ON b.deal_id = d.deal_id
-        SEMI JOIN (SELECT DISTINCT deal_id FROM history_in WHERE fault IS NULL) AS h ON h.deal_id = d.deal_id""")
+        SELECT deal FROM (SELECT DISTINCT deal FROM history_in WHERE fault IS NULL AND deal IS NOT NULL)
+        ANTI JOIN deals_broken USING (deal)""")
 
 
 def _used_deals(connection: Any, attributes: Sequence[str]) -> pd.DataFrame:
     listed = "".join(f", a{k}" for k in range(len(attributes)))
     frame = connection.execute(
-        f"SELECT deal_id, created_on::TIMESTAMP_NS AS created_on, amount{listed} FROM deals_used ORDER BY deal"
+        f"SELECT deal_id, created_on::TIMESTAMP_NS AS created_on, amount{listed} "
+        "FROM deals_first SEMI JOIN deals_used USING (deal) ORDER BY deal"
     ).df()
     frame.columns = pd.Index(["deal_id", "created_on", "amount", *attributes])
     frame["amount"] = frame["amount"].astype(np.float64)
@@ -272,21 +277,18 @@ def _used_deals(connection: Any, attributes: Sequence[str]) -> pd.DataFrame:
 
 def _used_entries(connection: Any) -> pd.DataFrame:
     """Stage rows of the used deals in the order in which they happened, copies included."""
-    mixed = connection.execute(
-        "SELECT count(instant) NOT IN (0, count(*)) FROM history_in WHERE fault IS NULL"
-    ).fetchone()[0]
+    timed, rows = connection.execute("SELECT count(clock), count(*) FROM history_in WHERE fault IS NULL").fetchone()
     # where one entry of a day has no time, the clock cannot order that day: stages do
-    clock = (
-        "CASE WHEN bool_or(instant IS NULL) OVER (PARTITION BY u.deal, entered_on) THEN NULL ELSE instant END"
-        if mixed
-        else "instant"
-    )
+    same_day = "OVER (PARTITION BY deal, entered_on)"
+    mixed = f"CASE WHEN count(clock) {same_day} = count(*) {same_day} THEN clock END"
+    by_clock = "clock" if timed in (0, rows) else mixed
     frame = connection.execute(f"""
-        SELECT u.deal, h.code AS stage, h.entered_on::TIMESTAMP_NS AS entered_on, instant,
-            CASE WHEN h.amount >= 0 THEN h.amount END AS amount, {clock} AS clock
-        FROM history_in AS h JOIN deals_used AS u ON u.deal_id = h.deal_id
-        WHERE h.fault IS NULL
-        ORDER BY u.deal, h.entered_on, clock NULLS FIRST, stage, instant NULLS FIRST, amount NULLS FIRST""").df()
+        SELECT deal, code AS stage, entered_on::TIMESTAMP_NS AS entered_on, clock,
+            CASE WHEN amount >= 0 THEN amount END AS amount, {by_clock} AS by_clock
+        FROM history_in SEMI JOIN deals_used USING (deal) WHERE fault IS NULL
+        ORDER BY deal, entered_on, by_clock NULLS FIRST, code, clock NULLS FIRST, amount NULLS FIRST""").df()
+    # numbers of the used deals without the gaps of the rejected ones: rows of the deals table
+    frame["deal"] = np.cumsum(np.diff(frame["deal"].to_numpy(), prepend=-1) != 0) - 1
     types = {"deal": np.int32, "stage": np.int32, "entered_on": "datetime64[ns]", "amount": np.float64}
     typed: pd.DataFrame = frame.astype(types)
     return typed
@@ -297,7 +299,7 @@ def _copies(entries: pd.DataFrame) -> Any:
     same = np.zeros(len(entries), dtype=bool)
     if len(entries):
         same[1:] = True
-    for name in ("deal", "stage", "entered_on", "instant", "amount"):
+    for name in ("deal", "stage", "entered_on", "clock", "amount"):
         values = entries[name].to_numpy()
         if values.dtype == object:
             values = entries[name].astype("float64").to_numpy()
@@ -327,77 +329,3 @@ def _numbered(entries: pd.DataFrame) -> pd.DataFrame:
             "amount": entries["amount"].to_numpy(),
         }
     )
-
-
-def _findings(connection: Any, query: str) -> tuple[Finding, ...]:
-    """Run a query giving (reason, example) per row; most frequent reason first."""
-    rows = connection.execute(
-        f"SELECT reason, count(*) AS n, min(example, {MAX_EXAMPLES}) FROM ({query}) "
-        "GROUP BY reason ORDER BY n DESC, reason"
-    ).fetchall()
-    return tuple(Finding(reason, count, tuple(examples)) for reason, count, examples in rows)
-
-
-def _deal_quality(connection: Any) -> TableQuality:
-    written = "concat('created_at = ', coalesce(created_text, ''), ', amount = ', coalesce(amount_text, ''))"
-    rejections = _findings(
-        connection,
-        f"""
-        SELECT fault AS reason, concat(coalesce(deal_id, '(no id)'), ': ', {written}) AS example FROM deals_in
-            WHERE fault IS NOT NULL
-        UNION ALL SELECT fault, concat(deal_id, ': ', detail) FROM deals_copies
-        UNION ALL SELECT fault, concat(deal_id, ': ', detail) FROM deals_broken
-        UNION ALL SELECT 'no usable stage entry', deal_id FROM deals_first AS d
-            ANTI JOIN deals_broken AS b ON b.deal_id = d.deal_id ANTI JOIN deals_used AS u ON u.deal_id = d.deal_id""",
-    )
-    counts = connection.execute("SELECT (SELECT count(*) FROM deals_in), (SELECT count(*) FROM deals_used)").fetchone()
-    notes = _findings(
-        connection,
-        """SELECT 'amount is missing: it is drawn from the amounts of similar deals' AS reason, deal_id AS example
-        FROM deals_used WHERE amount IS NULL
-        UNION ALL SELECT 'amount is zero: taken as it is, though zero often means unknown', deal_id
-        FROM deals_used WHERE amount = 0""",
-    )
-    return TableQuality(TABLE_NAMES[RAW_DEALS], counts[0], counts[1], rejections, notes)
-
-
-def _entries_found(reason: str, rows: pd.DataFrame, deals: pd.DataFrame, graph: StageGraph) -> tuple[Finding, ...]:
-    if rows.empty:
-        return ()
-    few = rows.head(MAX_EXAMPLES)
-    ids = deals["deal_id"].to_numpy(dtype=object)[few["deal"].to_numpy()]
-    stages = [graph.stages[code] for code in few["stage"].to_numpy()]
-    days = few["entered_on"].dt.strftime("%Y-%m-%d")
-    shown = tuple(f"{name}: {stage} on {day}" for name, stage, day in zip(ids, stages, days, strict=True))
-    return (Finding(reason, len(rows), shown),)
-
-
-def _history_quality(
-    connection: Any, graph: StageGraph, deals: pd.DataFrame, entries: pd.DataFrame, copies: Any
-) -> TableQuality:
-    rejections = _findings(
-        connection,
-        """
-        SELECT fault AS reason, concat(coalesce(deal_id, '(no id)'), ': ', coalesce(stage, '(no stage)'), ' at ',
-            coalesce(entered_text, '(missing)')) AS example FROM history_in WHERE fault IS NOT NULL
-        UNION ALL SELECT 'deal is not in the deals table', concat(h.deal_id, ': ', stage)
-            FROM history_in AS h ANTI JOIN deals_in AS d ON d.deal_id = h.deal_id WHERE h.fault IS NULL
-        UNION ALL SELECT 'its deal was rejected', concat(h.deal_id, ': ', stage)
-            FROM history_in AS h SEMI JOIN deals_in AS d ON d.deal_id = h.deal_id
-            ANTI JOIN deals_used AS u ON u.deal_id = h.deal_id WHERE h.fault IS NULL""",
-    )
-    used = entries[~copies]
-    again = (used["deal"] == used["deal"].shift()) & (used["stage"] == used["stage"].shift())
-    repeated = _entries_found("the same entry delivered again", entries[copies], deals, graph)
-    stayed = "the stage was entered while already in it: one stay, the later amount counts"
-    notes = _entries_found(stayed, used[again], deals, graph)
-    notes += _findings(
-        connection,
-        """SELECT 'amount cannot be read or is negative: the move counts, the amount as missing' AS reason,
-            concat(h.deal_id, ': ', stage, ', amount = ', h.amount_text) AS example
-        FROM history_in AS h SEMI JOIN deals_used AS u ON u.deal_id = h.deal_id
-        WHERE h.fault IS NULL AND h.amount_text IS NOT NULL AND (h.amount IS NULL OR h.amount < 0)""",
-    )
-    rows_in = connection.execute("SELECT count(*) FROM history_in").fetchone()[0]
-    rejections = tuple(sorted(rejections + repeated, key=lambda f: (-f.count, f.reason)))
-    return TableQuality(TABLE_NAMES[RAW_HISTORY], rows_in, len(used), rejections, notes)

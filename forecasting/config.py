@@ -44,9 +44,7 @@ def _horizon(value: str) -> str:
     text = value.strip().lower()
     match = _HORIZON.fullmatch(text)
     if match is None or int(match[1]) == 0:
-        raise PydanticCustomError(
-            "horizon", "must be a length such as '90d', '8 weeks', '3 months', '2 quarters' or '1 year'"
-        )
+        raise PydanticCustomError("horizon", "expected a length such as '90d', '8 weeks', '3 months' or '2 quarters'")
     return text
 
 
@@ -338,7 +336,7 @@ def _complaint(detail: ErrorDetails) -> str:
     if kind == "missing":
         return f"{key}: this key is missing and has no default"
     if kind in {"horizon", "target", "data"}:
-        return f"{key}: {detail['msg']}"
+        return f"{key}: {detail['msg']}" + (f", got {detail['input']!r}" if isinstance(detail["input"], str) else "")
     expected = detail["msg"].removeprefix("Input should be ").replace("a valid tuple", "a list")
     return f"{key}: expected {expected[:1].lower()}{expected[1:]}, got {detail['input']!r}"
 

@@ -328,7 +328,7 @@ amounts = st.sampled_from(["1", "2.5", "", "-1", "x", None])
 stages = st.sampled_from([*GRAPH.stages, "", None])
 deal_rows = st.lists(st.tuples(ids, dates, amounts), min_size=0, max_size=8)
 history_rows = st.lists(st.tuples(ids, stages, dates, amounts), min_size=0, max_size=14)
-lawful = settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+lawful = settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 @lawful

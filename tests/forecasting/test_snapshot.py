@@ -186,7 +186,7 @@ def by_hand(
 moves = st.tuples(
     st.sampled_from("ABC"), st.sampled_from(GRAPH.stages), st.integers(0, 12), st.sampled_from([None, 1.0, 2.0, 3.0])
 )
-lawful = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+lawful = settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 @lawful
