@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import cho_factor, cho_solve, solve_triangular
+from scipy.linalg import cho_solve, solve_triangular
 
 from models.stage_problem import LOG_SCALE_MEAN, LOG_SCALE_SD, StageProblem, log_posterior, precision
 
@@ -21,8 +21,14 @@ SCALE_GRID = LOG_SCALE_MEAN + LOG_SCALE_SD * np.linspace(-2.25, 2.75, 11)
 NEGLIGIBLE_WEIGHT = 0.01
 """Grid points with less posterior mass are left out."""
 MAX_STEPS = 60
-GRADIENT_SMALL = 1e-6
+GAIN_SMALL = 1e-6
 """Newton stops when the predicted gain in log posterior falls below it."""
+LONGEST_STEP = 2.0
+"""Longest Newton step in any innovation, in prior standard deviations: keeps smooth families out of absurd corners."""
+FIRST_DAMPING, LARGEST_DAMPING = 1e-2, 1e12
+"""Ridge added to the precision when a step fails, and where the search gives up."""
+VALUE_NOISE = 1e-13
+"""Relative rounding error of the log posterior: a step that loses no more is no failure."""
 SKEW_LIMIT = 1.0
 """Longest mean correction in posterior standard deviations: beyond, the third-order expansion says nothing."""
 
@@ -61,28 +67,34 @@ def find_mode(problem: StageProblem, log_scales: Floats, start: Floats) -> tuple
     at = start
     value, gradient = log_posterior(problem, at, log_scales)
     damping = 0.0
-    root = np.eye(len(at))
     for _ in range(MAX_STEPS):
         matrix = precision(problem, at, log_scales)
-        while True:
-            try:
-                root = cho_factor(matrix + damping * np.eye(len(at)), lower=True, check_finite=False)[0]
-                step = cho_solve((root, True), gradient, check_finite=False)
-            except np.linalg.LinAlgError:
-                damping = max(4.0 * damping, 1e-2)
-                continue
-            new_value, new_gradient = log_posterior(problem, at + step, log_scales)
+        gain, accepted = 0.0, False
+        while not accepted and damping < LARGEST_DAMPING:
+            root = positive_root(matrix, damping)
+            step = cho_solve((root, True), gradient, check_finite=False)
+            step *= min(1.0, LONGEST_STEP / max(float(np.abs(step).max()), LONGEST_STEP))
             gain = 0.5 * float(gradient @ step)
-            if new_value >= value - 1e-9 or gain < GRADIENT_SMALL or damping > 1e12:
-                break
-            damping = max(4.0 * damping, 1e-2)
-        if new_value >= value - 1e-9:
-            at, value, gradient = at + step, new_value, new_gradient
-        damping = 0.0 if damping < 1e-2 else damping / 8.0
-        if gain < GRADIENT_SMALL:
+            new_value, new_gradient = log_posterior(problem, at + step, log_scales)
+            accepted = bool(new_value >= value - VALUE_NOISE * max(1.0, abs(value)))
+            damping = damping / 8.0 if accepted else max(4.0 * damping, FIRST_DAMPING)
+        if not accepted:
             break
-    root = np.tril(cho_factor(precision(problem, at, log_scales), lower=True, check_finite=False)[0])
+        at, value, gradient = at + step, new_value, new_gradient
+        damping = damping if damping > FIRST_DAMPING else 0.0
+        if gain < GAIN_SMALL:
+            break
+    root = positive_root(precision(problem, at, log_scales), 0.0)
     return at, root, value - float(np.log(np.diag(root)).sum())
+
+
+def positive_root(matrix: Floats, damping: float) -> Floats:
+    """Lower Cholesky root of a precision, the least ridge added that makes it positive definite."""
+    while True:
+        try:
+            return np.linalg.cholesky(matrix + damping * np.eye(len(matrix)))
+        except np.linalg.LinAlgError:
+            damping = max(4.0 * damping, FIRST_DAMPING)
 
 
 def mean_shift(problem: StageProblem, mode: Floats, root: Floats, log_scales: Floats) -> Floats:
@@ -114,15 +126,15 @@ def laplace_fit(problem: StageProblem, *, draws: int, rng: np.random.Generator) 
     weights, best, log_evidence = _scale_posterior(problem)
     grid_index = np.stack([_systematic(weight, draws, rng) for weight in weights], axis=1) if weights else None
     mode, root, at_best = find_mode(problem, best, np.zeros(problem.size))
+    shift = mean_shift(problem, mode, root, best)
     log_scales = np.zeros((draws, 0)) if grid_index is None else SCALE_GRID[grid_index]
     normals = rng.standard_normal((draws, problem.size))
     innovations = np.empty_like(normals)
     for scales in np.unique(log_scales, axis=0) if problem.n_factors else [best]:
         chosen = (log_scales == scales).all(axis=1)
         centre, spread, _ = find_mode(problem, scales, mode)
-        centre = centre + mean_shift(problem, centre, spread, scales)
         noise = solve_triangular(spread, normals[chosen].T, lower=True, trans="T", check_finite=False)
-        innovations[chosen] = centre + noise.T
+        innovations[chosen] = centre + shift + noise.T
     log_evidence = at_best if problem.n_factors == 0 else log_evidence
     return LaplaceFit(innovations, log_scales, log_evidence, mode, root, best)
 

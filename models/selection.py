@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import logsumexp
 
 from models.base_lattice import BaseShape, base_by_day
 from models.baselines import PIECEWISE, PiecewiseBaseline, SmoothBaseline
@@ -70,10 +71,9 @@ def elpd_of_stays(log_likelihood: Floats) -> Floats:
     """PSIS-LOO expected log predictive density of each distinct stay, from (draw, stay) log-likelihoods."""
     from arviz_stats.base.array import array_stats
 
-    log_weights = array_stats.psislw(-log_likelihood.T, r_eff=1.0)[0]  # type: ignore[no-untyped-call]
-    weighted = log_weights + log_likelihood.T
-    top = weighted.max(axis=-1, keepdims=True)
-    return np.asarray(top[:, 0] + np.log(np.exp(weighted - top).sum(axis=-1)))
+    terms = log_likelihood.T
+    log_weights = array_stats.psislw(terms, r_eff=1.0)[0]  # type: ignore[no-untyped-call]
+    return np.asarray(logsumexp(log_weights + terms, axis=-1) - logsumexp(log_weights, axis=-1))
 
 
 def weighted_total(elpd: Floats, count: NDArray[np.int64]) -> tuple[float, float]:

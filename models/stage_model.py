@@ -9,6 +9,7 @@ from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from models.base_lattice import base_by_day
 from models.baselines import PIECEWISE
@@ -89,6 +90,21 @@ def fit_stages(
         raise EmptyInputError(
             "the stage history holds no stay: nothing can be learned from it; check stages and as-of date"
         )
+    with threadpool_limits(1, user_api="blas"):
+        return _fit(history, wanted, inference=inference, draws=draws, seed=seed, progress=progress, options=options)
+
+
+def _fit(
+    history: StageHistory,
+    wanted: Mapping[str, str],
+    *,
+    inference: Inference,
+    draws: int,
+    seed: int,
+    progress: Progress | None,
+    options: SamplerOptions | None,
+) -> StagePosterior:
+    """Fit, with one BLAS thread: on small matrices, threads that wait for each other cost more than they save."""
     choices = choose_problems(history, wanted, seed=seed)
     if inference == "nuts":
         from models.stage_chains import fit_by_nuts

@@ -124,6 +124,7 @@ def sample_stage(
             tune=options.tune,
             chains=options.chains,
             cores=1,
+            blas_cores=1,
             step=step,
             initvals=[{name: drawn[chain] for name, drawn in values.items()} for chain in range(options.chains)],
             random_seed=seed,

@@ -11,6 +11,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from threadpoolctl import threadpool_limits
+
 from models.errors import DealcastError
 from models.sampler_options import SamplerOptions
 from models.selection import Choice
@@ -47,9 +49,10 @@ def main() -> None:
     """Read one task, sample, write the draws."""
     choices, draws, seed, options = pickle.loads(sys.stdin.buffer.read())
     answer, sys.stdout = sys.stdout, sys.stderr
-    sampled = {
-        stage: sample_choice(choice, stage, draws=draws, seed=seed, options=options) for stage, choice in choices
-    }
+    with threadpool_limits(1, user_api="blas"):
+        sampled = {
+            stage: sample_choice(choice, stage, draws=draws, seed=seed, options=options) for stage, choice in choices
+        }
     answer.buffer.write(pickle.dumps(sampled))
 
 

@@ -45,7 +45,7 @@ def test_one_rate_has_the_exact_mean_and_spread(exits: int, tolerance: float) ->
 
 def test_mean_correction_beats_the_mode() -> None:
     problem = one_rate(12, 120)
-    mean, sd = quadrature(problem)
+    mean, _ = quadrature(problem)
     fit = laplace_fit(problem, draws=40_000, rng=np.random.default_rng(1))
     assert abs(fit.innovations.mean() - mean) < 0.5 * abs(fit.mode[0] - mean)
 
@@ -81,7 +81,9 @@ def test_pymc_model_is_the_same_log_posterior(family: str) -> None:
         ours, our_gradient = log_posterior(problem, innovations, log_scales)
         assert value == pytest.approx(ours + constant, rel=1e-10)
         assert gradient[:-1] == pytest.approx(our_gradient, rel=1e-9, abs=1e-9)
-        scale_gradient = log_likelihood(problem, innovations, log_scales)[2] - (log_scales - np.log(0.2)) / LOG_SCALE_SD**2
+        scale_gradient = (
+            log_likelihood(problem, innovations, log_scales)[2] - (log_scales - np.log(0.2)) / LOG_SCALE_SD**2
+        )
         assert gradient[-1] == pytest.approx(scale_gradient[0], rel=1e-8)
 
 

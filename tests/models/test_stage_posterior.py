@@ -29,7 +29,9 @@ def test_lattice_equals_direct_evaluation(posterior: StagePosterior) -> None:
             shape = fit.shape
             for j in range(len(fit.exits)):
                 for day in (0, 1, 2, 9, 10, 49):
-                    assert lattice.base[row, stage, j, day] == pytest.approx(direct(shape, fit.base[draw], j, day), rel=1e-9)
+                    assert lattice.base[row, stage, j, day] == pytest.approx(
+                        direct(shape, fit.base[draw], j, day), rel=1e-9
+                    )
                 for cell, (level,) in enumerate(cells):
                     expected = np.exp(fit.factors[0].effect[draw, level, j])
                     assert lattice.effect[row, cell, stage, j] == pytest.approx(expected, rel=1e-12)
@@ -73,7 +75,11 @@ def test_save_and_load(posterior: StagePosterior, tmp_path: Path) -> None:
     assert np.array_equal(ours.base, theirs.base)
     assert np.array_equal(ours.effect, theirs.effect)
     assert np.array_equal(ours.next_stage, theirs.next_stage)
-    assert (again.graph, again.factors, again.diagnostics) == (posterior.graph, posterior.factors, posterior.diagnostics)
+    assert (again.graph, again.factors, again.diagnostics) == (
+        posterior.graph,
+        posterior.factors,
+        posterior.diagnostics,
+    )
     assert [fit.reason for fit in again.stages] == [fit.reason for fit in posterior.stages]
 
 

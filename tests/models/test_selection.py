@@ -1,0 +1,62 @@
+"""The choice of a family: compressed equals uncompressed, and the truth is found."""
+
+import arviz as az
+import numpy as np
+import pandas as pd
+import pytest
+from planted_stays import GRAPH, planted_history
+from scipy import stats
+
+from models.history import StageHistory, count_stays
+from models.selection import choose_family, elpd_of_stays, needs_zero_mass, pooled, weighted_total
+from models.stage_data import StageData, stage_data
+
+
+def weibull_history(n: int, seed: int, *, same_day: float = 0.0, timer: bool = False) -> StageData:
+    """Stays with whole days of a Weibull, optionally many on day 0 or a timer at day 30."""
+    rng = np.random.default_rng(seed)
+    days = np.floor(stats.weibull_min.rvs(1.6, scale=20.0, size=n, random_state=rng)).astype(int)
+    days = np.where(rng.random(n) < same_day, 0, days)
+    if timer:
+        days = np.where(rng.random(n) < 0.4, 30, days)
+    stays = pd.DataFrame({"cell": 0, "stage": 0, "next": 1 + 2 * (rng.random(n) < 0.5), "days": days})
+    return stage_data(StageHistory(GRAPH, count_stays(stays), (), np.zeros((1, 0), dtype=np.int32)), 0)
+
+
+def test_loo_with_multiplicities_equals_loo_of_single_stays() -> None:
+    rng = np.random.default_rng(1)
+    distinct = rng.normal(-2.0, 0.3, size=(400, 30)) + rng.normal(-1.0, 1.0, size=30)
+    count = rng.integers(1, 9, 30)
+    single = np.repeat(distinct, count, axis=1)
+    elpd, se = weighted_total(elpd_of_stays(distinct), count)
+    tree = az.from_dict({"posterior": {"x": np.zeros((1, 400))}, "log_likelihood": {"y": single[None]}})
+    loo = az.loo(tree, pointwise=True, reff=1.0)
+    assert elpd == pytest.approx(loo.elpd, rel=1e-10)
+    assert se == pytest.approx(loo.se, rel=1e-10)
+
+
+def test_mass_at_day_zero_only_where_the_data_ask() -> None:
+    rng = np.random.default_rng(1)
+    assert needs_zero_mass(pooled(weibull_history(800, 1, same_day=0.4)), "weibull", rng)
+    assert not needs_zero_mass(pooled(weibull_history(800, 1)), "weibull", rng)
+
+
+def test_a_timer_needs_the_piecewise_family() -> None:
+    choice = choose_family(weibull_history(600, 2, timer=True), 0.1, np.random.default_rng(1))
+    assert choice.comparison[0]["family"] == "piecewise"
+    assert choice.reason.startswith("piecewise: predicts left-out stays better than")
+
+
+def test_smooth_stays_choose_a_smooth_family_and_say_by_how_much() -> None:
+    choice = choose_family(weibull_history(600, 3), 0.1, np.random.default_rng(1))
+    rows = {row["family"]: row for row in choice.comparison}
+    assert choice.comparison[0]["family"] != "piecewise"
+    assert rows["weibull"]["elpd_diff"] > -3.0
+    assert rows["lognormal"]["elpd_diff"] < -2.0
+    assert len(rows) == 6
+
+
+def test_too_few_stays_are_not_compared() -> None:
+    choice = choose_family(stage_data(planted_history(6, 1), 0), 0.1, np.random.default_rng(1))
+    assert "too few to compare" in choice.reason
+    assert choice.comparison == ()
