@@ -95,13 +95,13 @@ def simulate_open(
         raise SettingsError("speed moves period ends, which only the fate sampler can: use sampler='fate' or 'auto'")
     shape = draws, len(days), len(run.deals.segments)
     cents, count = np.zeros(shape, dtype=np.int64), np.zeros(shape, dtype=np.int32)
-    sums = np.zeros((len(days), len(run.deals.arrays.group_cell)), dtype=np.int64) if sampler == "fate" else None
+    sums = np.zeros((len(run.deals.arrays.group_cell), len(days)), dtype=np.int64) if sampler == "fate" else None
     tasks = _open_tasks(run, days, amounts, seed=seed, draws=draws, options=options)
     if sums is not None:
         for fate in run_blocks(run_fate_task, tasks, options, draws=draws):
             cents[fate.draws] += fate.cents
             count[fate.draws] += fate.count
-            sums[:, fate.groups] += fate.win_sum
+            sums[fate.groups] += fate.win_sum
     else:
         for path in run_blocks(run_path_task, tasks, options, draws=draws):
             cents[path.draws] += path.totals.cents

@@ -31,7 +31,7 @@ class GroupChances:
         Last forecast day of each period.
     draws : int
     options : EngineOptions
-    sums : ndarray of int64, shape (period, group), or None
+    sums : ndarray of int64, shape (group, period), or None
         Win probabilities added up over draws in units of 1 / MEAN_UNIT, where the simulation left them.
     """
 
@@ -58,16 +58,16 @@ class GroupChances:
         """Probability to be won by the end of each period, mean over all draws, shape (group, period)."""
         sums = self.sums
         if sums is None:
-            sums = np.zeros((len(self.edges), len(self.deals.group_cell)), dtype=np.int64)
+            sums = np.zeros((len(self.deals.group_cell), len(self.edges)), dtype=np.int64)
             blocks = cut_draws(self.draws, self.options.draws_per_block(self.situation.bytes_per_draw))
             for part in run_blocks(self._win_sums, blocks, self._local):
                 sums += part
-        return np.ascontiguousarray(sums.T) / (MEAN_UNIT * self.draws)
+        return sums / (MEAN_UNIT * self.draws)
 
     def _win_sums(self, block: tuple[int, int]) -> NDArray[np.int64]:
         draws = np.arange(*block)
         hazards, clock = self.situation.hazards(draws), self.situation.clock(self.edges, draws)
-        sums = np.zeros((len(self.edges), len(self.deals.group_cell)), dtype=np.int64)
+        sums = np.zeros((len(self.deals.group_cell), len(self.edges)), dtype=np.int64)
         value = self.situation.win_value()
         add_win_sums(hazards.base, hazards.effect, hazards.next_stage, value, self.deals, clock, sums)
         return sums

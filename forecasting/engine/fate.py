@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from forecasting.engine.amounts import AmountDraws, DealArrays, amount_keys, win_cents
-from forecasting.engine.compiled import jit_kernel
+from forecasting.engine.compiled import jit_inline, jit_kernel
 from forecasting.engine.renewal import aged_values, entry_values, exit_probabilities
 from forecasting.engine.streams import STEP_FATE, mix, pair_key
 
@@ -20,6 +20,8 @@ TO_BITS = 2.0**32
 MAX_BITS = 2**32 - 1
 MEAN_UNIT = 2.0**40
 """Probabilities are added over draws as integers of this fineness: sums then do not depend on how draws were cut."""
+FEW_PERIODS = 16
+"""So many thresholds are compared one by one, without a branch to guess."""
 TILE = 2048
 """Deals whose random numbers are made at a time; their buffers stay in the first cache."""
 
@@ -72,6 +74,22 @@ def win_probabilities(
         start = stop
 
 
+@jit_inline
+def _period_won(thresholds: NDArray[np.uint32], uniform: np.uint32, n_periods: int) -> int:
+    """First period whose threshold is above the uniform; the last one is known to be."""
+    low, high = 0, n_periods - 1
+    while high - low > FEW_PERIODS:
+        middle = (low + high) >> 1
+        if uniform < thresholds[middle]:
+            high = middle
+        else:
+            low = middle + 1
+    passed = 0
+    for m in range(low, high):
+        passed += 1 if uniform >= thresholds[m] else 0
+    return low + passed
+
+
 @jit_kernel
 def _add_fates(
     seed: int,
@@ -80,6 +98,7 @@ def _add_fates(
     first: int,
     uniforms: NDArray[np.uint32],
     thresholds: NDArray[np.uint32],
+    final: NDArray[np.uint32],
     deals: DealArrays,
     amounts: AmountDraws,
     winners: NDArray[np.int32],
@@ -87,8 +106,7 @@ def _add_fates(
     count: NDArray[np.int32],
 ) -> None:
     """Compare one tile's uniforms with the thresholds and add the wins to ``cents[period, segment]`` and ``count``."""
-    n_periods = thresholds.shape[0]
-    final = thresholds[n_periods - 1]
+    n_periods = thresholds.shape[1]
     n_winners = 0
     for i in range(len(uniforms)):
         winners[n_winners] = i
@@ -98,15 +116,9 @@ def _add_fates(
         i = winners[w]
         deal = first + i
         group = deals.group[deal]
-        low, high = 0, n_periods - 1
-        while low < high:
-            middle = (low + high) >> 1
-            if uniforms[i] < thresholds[middle, group]:
-                high = middle
-            else:
-                low = middle + 1
-        cents[low, deals.segment[deal]] += win_cents(deals, amounts, row, keys, deal)
-        count[low, deals.segment[deal]] += 1
+        period = _period_won(thresholds[group], uniforms[i], n_periods)
+        cents[period, deals.segment[deal]] += win_cents(deals, amounts, row, keys, deal)
+        count[period, deals.segment[deal]] += 1
 
 
 @jit_kernel
@@ -126,13 +138,14 @@ def fate_block(
 ) -> None:
     """Simulate draws ``first_draw, first_draw + 1, ...`` (``first_draw`` even) of the given deals.
 
-    Adds to ``cents[draw, period, segment]``, ``count`` alike and ``win_sum[period, group]`` (in units of 1 /
+    Adds to ``cents[draw, period, segment]``, ``count`` alike and ``win_sum[group, period]`` (in units of 1 /
     MEAN_UNIT).
     """
     n_draws, n_groups, n_deals = base.shape[0], len(deals.group_cell), len(deals.key)
     n_periods = clock.day.shape[1]
     table = np.empty((n_groups, n_periods))
-    thresholds = np.empty((2, n_periods, n_groups), dtype=np.uint32)
+    thresholds = np.empty((2, n_groups, n_periods), dtype=np.uint32)
+    final = np.empty((2, n_groups), dtype=np.uint32)
     halves = np.empty((2, TILE), dtype=np.uint32)
     winners = np.empty(TILE + 1, dtype=np.int32)
     for pair in range(0, n_draws, 2):
@@ -142,11 +155,12 @@ def fate_block(
             win_probabilities(
                 base[row], effect[row], next_stage, value, deals, clock.day[row], clock.fraction[row], table
             )
-            for m in range(n_periods):
-                for g in range(n_groups):
+            for g in range(n_groups):
+                for m in range(n_periods):
                     p = table[g, m]
-                    thresholds[side, m, g] = np.uint32(min(p * TO_BITS, MAX_BITS))
-                    win_sum[m, g] += np.int64(p * MEAN_UNIT)
+                    thresholds[side, g, m] = np.uint32(min(p * TO_BITS, MAX_BITS))
+                    win_sum[g, m] += np.int64(p * MEAN_UNIT)
+                final[side, g] = thresholds[side, g, n_periods - 1]
         key = pair_key(seed, first_draw + pair, STEP_FATE)
         for first in range(0, n_deals, TILE):
             size = min(TILE, n_deals - first)
@@ -163,6 +177,7 @@ def fate_block(
                     first,
                     halves[side, :size],
                     thresholds[side],
+                    final[side],
                     deals,
                     amounts,
                     winners,
@@ -181,11 +196,11 @@ def add_win_sums(
     clock: Clock,
     win_sum: NDArray[np.int64],
 ) -> None:
-    """Add the win probabilities of some draws to ``win_sum[period, group]``, in units of 1 / MEAN_UNIT."""
+    """Add the win probabilities of some draws to ``win_sum[group, period]``, in units of 1 / MEAN_UNIT."""
     n_groups, n_periods = len(deals.group_cell), clock.day.shape[1]
     table = np.empty((n_groups, n_periods))
     for i in range(base.shape[0]):
         win_probabilities(base[i], effect[i], next_stage, value, deals, clock.day[i], clock.fraction[i], table)
-        for m in range(n_periods):
-            for g in range(n_groups):
-                win_sum[m, g] += np.int64(table[g, m] * MEAN_UNIT)
+        for g in range(n_groups):
+            for m in range(n_periods):
+                win_sum[g, m] += np.int64(table[g, m] * MEAN_UNIT)

@@ -124,10 +124,11 @@ def entry_values(
     for start in range(0, horizon, PUSHED_DAYS):
         stop = min(start + PUSHED_DAYS, horizon)
         for t in range(start, stop):
-            solved[:, t - start] = 0.0
             for k in range(n_stages):
+                today = 0.0
                 for j in range(n_stages):
-                    solved[k, t - start] += solver[k, j] * out[j, t]
+                    today += solver[k, j] * out[j, t]
+                solved[k, t - start] = today
             for k in range(n_stages):
                 out[k, t] = solved[k, t - start]
                 for s in range(next_stage.shape[1]):
@@ -139,7 +140,7 @@ def entry_values(
             for s in range(next_stage.shape[1]):
                 j = next_stage[k, s]
                 if 0 <= j < n_stages:
-                    _push(out[k, stop:], mass[k, s], solved[j])
+                    _push(out, k, stop, mass, s, solved, j)
 
 
 @jit_kernel
@@ -165,17 +166,25 @@ def _enter(
             out[k, d] = direct + value[k] * survival
 
 
-@jit_kernel
-def _push(later: NDArray[np.float64], moved: NDArray[np.float64], solved: NDArray[np.float64]) -> None:
+@jit_inline
+def _push(
+    out: NDArray[np.float64],
+    k: int,
+    stop: int,
+    mass: NDArray[np.float64],
+    s: int,
+    solved: NDArray[np.float64],
+    j: int,
+) -> None:
     """Add to later days what ``PUSHED_DAYS`` solved days send there; eight at once keeps the sums in registers."""
-    m1, m2, m3, m4 = moved[1:], moved[2:], moved[3:], moved[4:]
-    m5, m6, m7, m8 = moved[5:], moved[6:], moved[7:], moved[8:]
-    g0, g1, g2, g3, g4, g5, g6, g7 = (
-        solved[0], solved[1], solved[2], solved[3], solved[4], solved[5], solved[6], solved[7]
-    )  # fmt: skip
-    for c in range(len(later)):
-        early = later[c] + m8[c] * g0 + m7[c] * g1 + m6[c] * g2 + m5[c] * g3
-        later[c] = early + m4[c] * g4 + m3[c] * g5 + m2[c] * g6 + m1[c] * g7
+    g0, g1, g2, g3 = solved[j, 0], solved[j, 1], solved[j, 2], solved[j, 3]
+    g4, g5, g6, g7 = solved[j, 4], solved[j, 5], solved[j, 6], solved[j, 7]
+    for c in range(out.shape[1] - stop):
+        d = np.uintp(c)
+        early = out[k, np.uintp(stop) + d] + mass[k, s, d + np.uintp(8)] * g0 + mass[k, s, d + np.uintp(7)] * g1
+        early = early + mass[k, s, d + np.uintp(6)] * g2 + mass[k, s, d + np.uintp(5)] * g3
+        early = early + mass[k, s, d + np.uintp(4)] * g4 + mass[k, s, d + np.uintp(3)] * g5
+        out[k, np.uintp(stop) + d] = early + mass[k, s, d + np.uintp(2)] * g6 + mass[k, s, d + np.uintp(1)] * g7
 
 
 @jit_kernel
@@ -213,8 +222,9 @@ def aged_values(
     """
     horizon = entry.shape[1]
     reach = ages[-1] + horizon + 2
-    survival, rescale = np.empty(reach), np.empty(reach)
+    survival, rescale, direct = np.empty(reach), np.empty(reach), np.empty(reach)
     survival_by_day(stay[stage], survival, rescale)
+    _weigh_direct(leave_to, next_stage, value, stage, survival, direct)
     high = len(ages) - 1
     while high >= 0:
         low = high
@@ -223,58 +233,72 @@ def aged_values(
         row = high
         origin, last = ages[low], ages[high] + horizon
         for age in range(last - 1, origin - 1, -1):
-            weighted = work[age + 1 - origin : min(age + 1 + horizon, last + 1) - origin]
+            at, length = age + 1 - origin, min(horizon, last - age)
             if rescale[age + 2] >= 0.0:
-                weighted *= rescale[age + 2]
-            weighted[0] = value[stage] * survival[age + 1] * stay[stage, age + 1]
-            _add_moves(leave_to[stage, :, age + 1], next_stage[stage], value, survival[age + 1], entry, weighted)
+                work[at : at + length] *= rescale[age + 2]
+            work[at] = value[stage] * survival[age + 1] * stay[stage, age + 1]
+            if direct[age + 1] > 0.0:
+                _add_constant(work, at, length, direct[age + 1])
+            for s in range(next_stage.shape[1]):
+                j = next_stage[stage, s]
+                if 0 <= j < entry.shape[0]:
+                    _add_row(work, at, length, survival[age + 1] * leave_to[stage, s, age + 1], entry, j)
             if row >= low and ages[row] == age:
-                _read_row(weighted, 1.0 / survival[age + 1], edges, fractions, out[row])
+                _read_row(work, at, 1.0 / survival[age + 1], edges, fractions, out, row)
                 row -= 1
         high = low - 1
 
 
 @jit_inline
-def _add_moves(
+def _weigh_direct(
     leave_to: NDArray[np.float64],
     next_stage: NDArray[np.int16],
     value: NDArray[np.float64],
-    survival: float,
-    entry: NDArray[np.float64],
-    weighted: NDArray[np.float64],
+    stage: int,
+    survival: NDArray[np.float64],
+    direct: NDArray[np.float64],
 ) -> None:
-    """Add what the moves of one day of the stay bring, ``weighted[T - 1]`` being what is reached T days on."""
-    n_stages = entry.shape[0]
-    direct = 0.0
-    for s in range(len(next_stage)):
-        if next_stage[s] >= n_stages:
-            direct += leave_to[s] * value[next_stage[s]]
-    direct *= survival
-    if direct > 0.0:
-        for c in range(len(weighted)):
-            weighted[c] += direct
-    for s in range(len(next_stage)):
-        j = next_stage[s]
-        if 0 <= j < n_stages:
-            move, after = survival * leave_to[s], entry[j]
-            for c in range(len(weighted)):
-                weighted[c] += move * after[c]
+    """Fill ``direct[day]`` with what the moves of a day to terminal stages bring, in units of the survival."""
+    direct[:] = 0.0
+    for s in range(next_stage.shape[1]):
+        j = next_stage[stage, s]
+        if j >= len(next_stage) and value[j] != 0.0:
+            for d in range(len(direct) - 1):
+                direct[d] += survival[d] * leave_to[stage, s, d] * value[j]
+
+
+@jit_inline
+def _add_constant(work: NDArray[np.float64], at: int, length: int, amount: float) -> None:
+    start = np.uintp(at)  # unsigned: the compiler then knows that no index counts from the end, and vectorises
+    for c in range(length):
+        work[start + np.uintp(c)] += amount
+
+
+@jit_inline
+def _add_row(
+    work: NDArray[np.float64], at: int, length: int, factor: float, rows: NDArray[np.float64], row: int
+) -> None:
+    start = np.uintp(at)
+    for c in range(length):
+        work[start + np.uintp(c)] += factor * rows[row, np.uintp(c)]
 
 
 @jit_inline
 def _read_row(
-    weighted: NDArray[np.float64],
+    work: NDArray[np.float64],
+    at: int,
     unit: float,
     edges: NDArray[np.int64],
     fractions: NDArray[np.float64],
     out: NDArray[np.float64],
+    row: int,
 ) -> None:
     for m in range(len(edges)):
-        at = edges[m] - 1
-        reached = weighted[at]
+        place = at + edges[m] - 1
+        reached = work[place]
         if fractions[m] > 0.0:
-            reached += fractions[m] * (weighted[at + 1] - reached)
-        out[m] = reached * unit
+            reached += fractions[m] * (work[place + 1] - reached)
+        out[row, m] = reached * unit
 
 
 @dataclass(frozen=True)
