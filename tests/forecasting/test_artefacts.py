@@ -1,4 +1,4 @@
-"""Files of a forecast: their keys are a promise, they appear together or not at all, and a run repeated repeats them."""
+"""Files of a forecast: their keys are a promise, they come together or not at all, and a run repeated repeats them."""
 
 import json
 from pathlib import Path
