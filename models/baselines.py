@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 
 from models.duration_kernels import cumulative_hazard_grid
@@ -21,6 +22,12 @@ PIECEWISE = "piecewise"
 """Name of the family with one hazard per age bin."""
 DIFFERENCE_STEP = 1e-5
 """Step of central gradient differences, near the cube root of double precision: error about 1e-10 relative."""
+
+
+LARGEST_LOG_HAZARD = 300.0
+"""Log hazards are cut here: every stay has then ended, and nothing overflows."""
+TINY_HAZARD = 1e-300
+"""Hazards below are taken as this in logarithms and quotients."""
 
 
 @dataclass(frozen=True)
@@ -171,36 +178,71 @@ class SmoothBaseline:
     def _terms(self, parameters: Floats, effect: Floats) -> tuple[float, Floats, Floats, Floats]:
         """Log-likelihood, gradients, and curvature in the effects."""
         family = FAMILIES[self.family]
-        n_exits, width = self.n_exits, len(family.priors)
+        n_exits, width = self.n_exits, len(family.parameters)
         theta = parameters[: n_exits * width].reshape(n_exits, width)
-        start = np.searchsorted(self.times, 1.0) if self.zero_mass else 0
-        at_day = np.searchsorted(self.times, self.days)
-        after_day = np.searchsorted(self.times, self.days + 1.0)
-        cumulative = np.empty((len(self.times), n_exits))
-        slopes = np.empty((n_exits, len(self.times), width))
-        for j in range(n_exits):
-            values = np.empty(len(self.times))
-            cumulative_hazard_grid(family.code, self.times, theta[j], values, slopes[j])
-            cumulative[:, j] = values
-        if self.zero_mass:
-            first = np.exp(parameters[n_exits * width :])
-            cumulative = np.where(self.times[:, None] >= 1.0, cumulative - cumulative[start] + first, 0.0)
-        hazard = cumulative[after_day] - cumulative[at_day]
-        d_hazard, d_cumulative = np.empty_like(hazard), np.empty_like(cumulative)
-        d_effect, curvature = np.empty_like(effect), np.empty((*effect.shape, n_exits))
-        value = stays_terms(
-            hazard, cumulative, effect, self.exits, self.survived, d_hazard, d_cumulative, d_effect, curvature
+        log_first = parameters[n_exits * width :]
+        gradient, d_effect = np.empty_like(parameters), np.empty_like(effect)
+        curvature = np.empty((*effect.shape, n_exits))
+        value = smooth_terms(
+            family.code,
+            theta,
+            np.exp(np.minimum(log_first, LARGEST_LOG_HAZARD)),
+            effect,
+            (self.days, self.times, self.exits, self.survived),
+            (gradient, d_effect, curvature),
         )
-        d_hazard /= np.maximum(hazard, 1e-300)
-        np.add.at(d_cumulative, after_day, d_hazard)
-        np.add.at(d_cumulative, at_day, -d_hazard)
-        if not self.zero_mass:
-            return value, np.einsum("tj,jtp->jp", d_cumulative, slopes).reshape(-1), d_effect, curvature
-        d_cumulative[:start] = 0.0
-        total = d_cumulative.sum(axis=0)
-        d_cumulative[start] -= total
-        d_theta = np.einsum("tj,jtp->jp", d_cumulative, slopes).reshape(-1)
-        return value, np.concatenate([d_theta, total * first]), d_effect, curvature
+        return value, gradient, d_effect, curvature
+
+
+@njit(cache=True)
+def smooth_terms(  # noqa: C901 - one pass over the counts
+    code: int,
+    theta: Floats,
+    first: Floats,
+    effect: Floats,
+    counts: tuple[Floats, Floats, Floats, Floats],
+    out: tuple[Floats, Floats, Floats],
+) -> float:
+    """Log-likelihood of a smooth family, from parameters to value; overwrites the three outputs.
+
+    ``first`` holds the hazards of day 0, or nothing when the family rules there too; ``counts`` are days, times, exits
+    and survivors as in :class:`SmoothBaseline`; ``out`` the gradients in parameters and effects, and the curvature in
+    the effects.
+    """
+    days, times, exits, survived = counts
+    gradient, d_effect, curvature = out
+    n_exits, width = theta.shape
+    n_days, n_times = len(days), len(times)
+    start = np.searchsorted(times, 1.0) if len(first) else 0
+    at_day, after_day = np.searchsorted(times, days), np.searchsorted(times, days + 1.0)
+    values, slopes = np.empty(n_times), np.empty((n_exits, n_times, width))
+    cumulative, hazard = np.empty((n_times, n_exits)), np.empty((n_days, n_exits))
+    for j in range(n_exits):
+        cumulative_hazard_grid(code, times, theta[j], values, slopes[j])
+        for t in range(n_times):
+            cumulative[t, j] = values[t]
+            if len(first):
+                cumulative[t, j] = values[t] - values[start] + first[j] if t >= start else 0.0
+        for d in range(n_days):
+            hazard[d, j] = cumulative[after_day[d], j] - cumulative[at_day[d], j]
+    d_hazard, d_cumulative = np.empty_like(hazard), np.empty_like(cumulative)
+    value: float = stays_terms(hazard, cumulative, effect, exits, survived, d_hazard, d_cumulative, d_effect, curvature)
+    gradient[:] = 0.0
+    for j in range(n_exits):
+        for d in range(n_days):
+            slope = d_hazard[d, j] / max(hazard[d, j], TINY_HAZARD)
+            d_cumulative[after_day[d], j] += slope
+            d_cumulative[at_day[d], j] -= slope
+        total = 0.0
+        for t in range(start, n_times):
+            total += d_cumulative[t, j]
+            for k in range(width):
+                gradient[j * width + k] += d_cumulative[t, j] * slopes[j, t, k]
+        if len(first):
+            for k in range(width):
+                gradient[j * width + k] -= total * slopes[j, start, k]
+            gradient[n_exits * width + j] = total * first[j]
+    return value
 
 
 def smooth_baseline(data: StageData, family: str, *, zero_mass: bool) -> SmoothBaseline:
