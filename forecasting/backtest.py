@@ -56,6 +56,8 @@ class BacktestOptions:
         Use only stays, wins and arrivals begun within so many days before the origin; None takes all of the past.
     new_business : bool
         Whether deals created after the origin count.
+    levels : bool
+        Whether calibration counts the levels of the moment, see :mod:`forecasting.levels`.
     """
 
     segment: tuple[str, ...] = ()
@@ -65,6 +67,7 @@ class BacktestOptions:
     draws: int = 2000
     window_days: int | None = None
     new_business: bool = True
+    levels: bool = True
 
 
 @dataclass(frozen=True)
@@ -211,7 +214,9 @@ def forecast_origin(
     snapshot = cut(deals, as_of=as_of, segment=options.segment, covariates=options.covariates)
     made = _forecast(snapshot, until, options, of_origin)
     raw_open, raw_total = _draws(made)
-    learned = own_calibration(stays, as_of=as_of, horizon_days=horizon_days, seed=seed) if calibrate else None
+    learned = None
+    if calibrate:
+        learned = own_calibration(stays, as_of=as_of, horizon_days=horizon_days, seed=seed, levels=options.levels)
     published = made if learned is None else with_calibration(made, learned, seed=of_origin)
     open_draws, total_draws = _draws(published)
     wins = cut(deals, as_of=until).won

@@ -11,7 +11,7 @@ that drift, luck that a period's deals share), and errors shrink with the age of
 errors then act on the next forecast, one per draw: periods, segments and sources of a draw keep adding up.
 """
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import date, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +20,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.special import logsumexp
 
-from forecasting.quick_chain import open_revenue
+from forecasting.quick_chain import OpenValue, open_revenue
 from forecasting.stay_table import StayTable, day_of, known_at, stay_table
 
 if TYPE_CHECKING:
@@ -48,7 +48,11 @@ LONG_HORIZON = 45
 """Up to this many days ahead a past forecast is made every week, beyond that every H / 14 weeks."""
 MOST_ORIGINS = 60
 """Past dates looked at, the latest ones: older ones weigh little and the look back stays within seconds."""
-COLUMNS = ("as_of", "horizon_days", "age_days", "days_since", "mean", "sd", "actual")
+COLUMNS = (
+    "as_of", "horizon_days", "age_days", "days_since", "mean", "sd", "tracked_mean", "tracked_sd", "actual"
+)  # fmt: skip
+LEVEL_WEIGHT_MEAN, LEVEL_WEIGHT_SD = 0.5, 0.5
+"""Prior of the weight of the tracked forecast beside the static one: half, and anything from none to all."""
 NO_PAST = pd.DataFrame({name: pd.Series(dtype="datetime64[ns]" if name == "as_of" else float) for name in COLUMNS})
 """Table of past forecasts without a row: of a history too short to look back."""
 
@@ -85,6 +89,8 @@ class Calibration:
         Root mean square of what past errors add, on the log scale; about the relative error it stands for.
     alpha, tau, bias_mean, bias_sd, probability : ndarray of float64, shape (point,)
         The posterior: a mixture over grid points, the bias normal in each.
+    level_shift, level_stretch : float
+        What the levels of the moment (:mod:`forecasting.levels`) add to mean log revenue, and the factor on its spread.
     """
 
     origins: int
@@ -96,6 +102,8 @@ class Calibration:
     bias_mean: Floats
     bias_sd: Floats
     probability: Floats
+    level_shift: float = 0.0
+    level_stretch: float = 1.0
 
     def draw(self, n: int, *, seed: int) -> ErrorDraws:
         """Draw errors for ``n`` forecast draws; draw i is the same for any larger n."""
@@ -109,8 +117,8 @@ class Calibration:
     def factors(self, revenue: Floats, *, seed: int) -> Floats:
         """Factor on all revenue of each draw, from the uncalibrated total of each draw, shape (draw,).
 
-        log(y + c) = m + scale (log(x + c) - m) + shift, with m the mean of log(x + c) and c one per cent of the mean
-        of x; the factor is y / x, one where x is zero and never negative.
+        log(y + c) = m + level_shift + level_stretch scale (log(x + c) - m) + shift, with m the mean of log(x + c) and c
+        one per cent of the mean of x; the factor is y / x, one where x is zero and never negative.
 
         Examples
         --------
@@ -125,7 +133,8 @@ class Calibration:
         if offset <= 0.0:
             return np.ones_like(total)
         logs = np.log(total + offset)
-        moved = np.exp(logs.mean() + errors.scale * (logs - logs.mean()) + errors.shift) - offset
+        spread = self.level_stretch * errors.scale * (logs - logs.mean())
+        moved = np.exp(logs.mean() + self.level_shift + spread + errors.shift) - offset
         factors = np.ones_like(total)
         np.divide(np.maximum(moved, 0.0), total, out=factors, where=total > 0.0)
         return factors
@@ -182,7 +191,8 @@ def past_forecasts(
     -------
     DataFrame
         One row per closed forecast, latest first: ``as_of``, ``horizon_days``, ``age_days`` (days of history then),
-        ``days_since`` (days between its close and ``as_of``), ``mean``, ``sd`` and ``actual`` in currency units.
+        ``days_since`` (days between its close and ``as_of``); ``mean`` and ``sd`` with hazards of the whole history,
+        ``tracked_mean`` and ``tracked_sd`` at the levels of the moment, and ``actual``, in currency units.
     """
     stays = deals if isinstance(deals, StayTable) else stay_table(deals)
     today = day_of(as_of)
@@ -200,12 +210,15 @@ def past_forecasts(
         for days, value in zip(ahead, open_revenue(known, horizons=ahead, seed=seed), strict=True):
             actual = now.revenue(after=then, until=then + days, open_deals_only=True)
             when = as_of - timedelta(days=spacing * back)
-            rows.append((when, days, known.age_days, today - then - days, value.mean, value.sd, actual))
+            forecast = (value.mean, value.sd, value.tracked_mean, value.tracked_sd)
+            rows.append((when, days, known.age_days, today - then - days, *forecast, actual))
     past = pd.DataFrame(rows, columns=list(COLUMNS))
     return past.assign(as_of=pd.to_datetime(past["as_of"])) if rows else NO_PAST
 
 
-def learn(past: pd.DataFrame, *, horizon_days: int, age_days: float) -> Calibration:
+def learn(
+    past: pd.DataFrame, *, horizon_days: int, age_days: float, levels_now: OpenValue | None = None
+) -> Calibration:
     """Learn the forecaster's errors from its closed forecasts.
 
     Parameters
@@ -216,6 +229,9 @@ def learn(past: pd.DataFrame, *, horizon_days: int, age_days: float) -> Calibrat
         Of the forecast to be calibrated.
     age_days : float
         Days of history behind the forecast to be calibrated.
+    levels_now : OpenValue, optional
+        The quick forecast of the same horizon at the date of the forecast to be calibrated: then past and coming
+        forecasts are log averages of the static one and the one at the levels of the moment.
 
     Returns
     -------
@@ -223,9 +239,16 @@ def learn(past: pd.DataFrame, *, horizon_days: int, age_days: float) -> Calibrat
         With an empty table the prior: ``origins`` is 0 and the forecast is widened.
     """
     usable = past[(past["mean"] > 0.0) & (past["age_days"] > 0.0)]
-    error, spread = log_error(usable)
     age = usable["age_days"].to_numpy(dtype=float) / max(age_days, 1.0)
     weight = _weights(usable, horizon_days, age)
+    error, spread = log_error(usable)
+    level_shift, level_stretch = 0.0, 1.0
+    if levels_now is not None and levels_now.mean > 0.0:
+        shift, stretch = level_change(usable)
+        share = level_weight(error, shift, weight)
+        error, spread = error - share * shift, spread * (1.0 + share * (stretch - 1.0))
+        now_shift, now_stretch = level_change(pd.DataFrame([asdict(levels_now)]))
+        level_shift, level_stretch = share * float(now_shift[0]), 1.0 + share * (float(now_stretch[0]) - 1.0)
     alpha, tau, delta = (axis.ravel() for axis in np.meshgrid(ALPHA, TAU, DELTA, indexing="ij"))
     prior = np.log(ALPHA_PRIOR)[:, None, None] - 0.5 * (np.log(TAU / TAU_MEDIAN) / TAU_LOG_SD)[None, :, None] ** 2
     variance = alpha[:, None] ** 2 * spread**2 + tau[:, None] ** 2 * age ** (-2.0 * delta[:, None])
@@ -251,10 +274,14 @@ def learn(past: pd.DataFrame, *, horizon_days: int, age_days: float) -> Calibrat
         bias_mean=bias_mean,
         bias_sd=1.0 / np.sqrt(precision),
         probability=probability,
+        level_shift=level_shift,
+        level_stretch=level_stretch,
     )
 
 
-def own_calibration(deals: "Deals | StayTable", *, as_of: date, horizon_days: int, seed: int = 0) -> Calibration:
+def own_calibration(
+    deals: "Deals | StayTable", *, as_of: date, horizon_days: int, seed: int = 0, levels: bool = True
+) -> Calibration:
     """Learn the forecaster's errors from its own past on the given deals: :func:`past_forecasts`, then :func:`learn`.
 
     Parameters
@@ -264,6 +291,8 @@ def own_calibration(deals: "Deals | StayTable", *, as_of: date, horizon_days: in
         Of the forecast to be calibrated; what came later is not looked at.
     horizon_days : int
     seed : int
+    levels : bool
+        Whether the levels of the moment count.
 
     Returns
     -------
@@ -271,7 +300,37 @@ def own_calibration(deals: "Deals | StayTable", *, as_of: date, horizon_days: in
     """
     stays = deals if isinstance(deals, StayTable) else stay_table(deals)
     past = past_forecasts(stays, as_of=as_of, horizon_days=horizon_days, seed=seed)
-    return learn(past, horizon_days=horizon_days, age_days=known_at(stays, day_of(as_of)).age_days)
+    known = known_at(stays, day_of(as_of))
+    now = open_revenue(known, horizons=(horizon_days,), seed=seed)[0] if levels else None
+    return learn(past, horizon_days=horizon_days, age_days=known.age_days, levels_now=now)
+
+
+def level_change(past: pd.DataFrame) -> tuple[Floats, Floats]:
+    """Shift of mean log revenue and factor on its sd from the static forecasts to those at the levels of the moment."""
+    offset = FLOOR * past["mean"].to_numpy(dtype=float)
+    moments = []
+    for mean, sd in (("mean", "sd"), ("tracked_mean", "tracked_sd")):
+        level = past[mean].to_numpy(dtype=float) + offset
+        variance = np.log1p((past[sd].to_numpy(dtype=float) / level) ** 2)
+        moments.append((np.log(level) - variance / 2.0, np.sqrt(np.maximum(variance, 1e-12))))
+    (static, static_sd), (tracked, tracked_sd) = moments
+    return tracked - static, tracked_sd / static_sd
+
+
+def level_weight(error: Floats, shift: Floats, weight: Floats) -> float:
+    """Weight of the tracked forecast: regression of the static error on what tracking would have changed.
+
+    Examples
+    --------
+    >>> shift = np.array([0.2, -0.3, 0.4] * 20)
+    >>> good, useless = (level_weight(part * shift + 0.01, shift, np.ones(60)) for part in (1.0, 0.0))
+    >>> round(good, 2), round(useless, 2), level_weight(np.zeros(0), np.zeros(0), np.zeros(0))
+    (1.0, 0.02, 0.5)
+    """
+    prior = 1.0 / LEVEL_WEIGHT_SD**2
+    noise = float((weight * (error - LEVEL_WEIGHT_MEAN * shift) ** 2).sum() / max(weight.sum(), 1e-9)) + 1e-6
+    pull = prior * LEVEL_WEIGHT_MEAN + float((weight * shift * error).sum()) / noise
+    return float(np.clip(pull / (prior + float((weight * shift**2).sum()) / noise), 0.0, 1.0))
 
 
 def log_error(past: pd.DataFrame) -> tuple[Floats, Floats]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 
-from forecasting.calibration import learn, past_forecasts
+from forecasting.calibration import own_calibration
 from forecasting.config import Job, JobConfig, horizon_end, job_template
 from forecasting.findings import Findings, Goal, findings
 from forecasting.fitting import fit
@@ -13,7 +13,6 @@ from forecasting.forecast import Forecast, forecast, with_calibration
 from forecasting.periods import as_date
 from forecasting.quality import DataQuality
 from forecasting.snapshot import cut
-from forecasting.stay_table import day_of, known_at, stay_table
 from models.errors import DiagnosticsError, EmptyInputError, InputError, SettingsError
 from models.posterior import Posterior, load_posterior, save_posterior
 
@@ -207,10 +206,7 @@ def forecast_job(job: Job, *, as_of: str | date, refit: bool = False, progress: 
     )
     if not config.forecast.calibrate:
         return made
-    stays = stay_table(job.deals)
-    past = past_forecasts(stays, as_of=day, horizon_days=made.horizon_days, seed=config.model.seed)
-    age_days = known_at(stays, day_of(day)).age_days
-    learned = learn(past, horizon_days=made.horizon_days, age_days=age_days)
+    learned = own_calibration(job.deals, as_of=day, horizon_days=made.horizon_days, seed=config.model.seed)
     return with_calibration(made, learned, seed=config.model.seed)
 
 

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import gammaln
 
+from forecasting.levels import draw_levels, filter_level, period_days
 from forecasting.quick_kernels import count_exits, count_exposure, win_probabilities
 from forecasting.stay_table import NEVER, KnownStays
 
@@ -32,16 +33,28 @@ AMOUNT_CLASSES = 5
 """Classes of deal size, with equal sums of the square root of the amount."""
 MIN_CLASS_DEALS = 60
 """Deals in a class at least; fewer deals make fewer classes."""
+LEVEL_SHRINK = 12.0
+"""Exits that an amount factor of one counts for when levels are filtered: there only its mean matters."""
 HAZARD_DRAWS = 48
 """Posterior draws of the hazards: their spread is a small part of the total, and known then to about a tenth."""
 
 
 @dataclass(frozen=True)
 class OpenValue:
-    """Revenue that open deals will bring within a number of days: expected value and sd, in currency units."""
+    """Revenue that open deals will bring within a number of days: expected value and sd, in currency units.
+
+    Parameters
+    ----------
+    mean, sd : float
+        With hazards as in the whole history.
+    tracked_mean, tracked_sd : float
+        With hazards at the levels of :mod:`forecasting.levels`.
+    """
 
     mean: float
     sd: float
+    tracked_mean: float
+    tracked_sd: float
 
 
 @dataclass(frozen=True)
@@ -65,6 +78,7 @@ class _Chain:
     rate: Floats  # (stage, 1, bin)
     exits: Floats  # (class, stage, code)
     expected: Floats  # (class, stage, code)
+    part_of_day: Floats  # (stage, bin)
 
 
 def open_revenue(known: KnownStays, *, horizons: tuple[int, ...], seed: int) -> tuple[OpenValue, ...]:
@@ -86,22 +100,32 @@ def open_revenue(known: KnownStays, *, horizons: tuple[int, ...], seed: int) -> 
     """
     waiting = known.is_open
     if not waiting.any():
-        return tuple(OpenValue(0.0, 0.0) for _ in horizons)
+        return tuple(OpenValue(0.0, 0.0, 0.0, 0.0) for _ in horizons)
     counted = _counted(known)
     chain = _fit(counted, known.n_open, known.n_stages)
-    hazards, factors = _draw(chain, np.random.default_rng([seed, known.as_of]))
+    rng = np.random.default_rng([seed, known.as_of])
+    hazards, factors = _draw(chain, rng)
+    levels = _level_draws(counted, chain, known.n_open + known.n_won, max(horizons), rng)
     keys = np.column_stack([counted.amount_class[waiting], counted.stage[waiting], counted.days[waiting]])
     groups, of_deal = np.unique(keys, axis=0, return_inverse=True)
-    ahead = np.array(horizons, dtype=np.int64)
-    wins = win_probabilities(hazards, factors, chain.starts, groups, ahead, known.n_won)
     amount = known.filled_amount[known.deal[waiting]]
-    first, second = (np.bincount(of_deal.reshape(-1), weights=amount**power, minlength=len(groups)) for power in (1, 2))
-    values = []
-    for place in range(len(horizons)):
-        chance = np.ascontiguousarray(wins[:, :, place])
-        sums, luck = chance @ first, (chance * (1.0 - chance)) @ second
-        values.append(OpenValue(float(sums.mean()), float(np.sqrt(sums.var() + luck.mean()))))
-    return tuple(values)
+    sums = [np.bincount(of_deal.reshape(-1), weights=amount**power, minlength=len(groups)) for power in (1, 2)]
+    ahead = np.array(horizons, dtype=np.int64)
+    static, tracked = (
+        win_probabilities(hazards, scaled, chain.starts, groups, ahead, known.n_won)
+        for scaled in (factors, factors * levels[:, None])
+    )
+    return tuple(
+        OpenValue(*_moments(static[:, :, place], *sums), *_moments(tracked[:, :, place], *sums))
+        for place in range(len(horizons))
+    )
+
+
+def _moments(chance: Floats, amount: Floats, squared: Floats) -> tuple[float, float]:
+    """Mean and sd of revenue from win probabilities (draw, group): spread between draws and luck within them."""
+    chance = np.ascontiguousarray(chance)
+    sums, luck = chance @ amount, (chance * (1.0 - chance)) @ squared
+    return float(sums.mean()), float(np.sqrt(sums.var() + luck.mean()))
 
 
 def amount_edges(amounts: Floats) -> Floats:
@@ -155,10 +179,7 @@ def _fit(known: _Counted, n_open: int, n_stages: int) -> _Chain:
     total = -np.log1p(-share)
     part_of_day = 1.0 / total - (1.0 - share) / share
     exposure = at_risk - ended + ended * part_of_day
-    by_class, seen = count_exposure(
-        known.stage, known.exit_code, known.days, known.days_ago, known.amount_class, starts, part_of_day,
-        (known.n_classes, int(known.days_ago.max()) // PERIOD_DAYS + 1, n_stages, PERIOD_DAYS),
-    )  # fmt: skip
+    by_class, seen = _exposure(known, starts, part_of_day, n_stages, PERIOD_DAYS)
     hazard = exits / np.maximum(exposure, 1e-9)[:, None, :]
     expected = np.einsum("cpsb,sjb->cpsj", by_class, hazard)
     level = seen.sum(axis=0) / np.maximum(expected.sum(axis=0), 1e-9)
@@ -171,7 +192,48 @@ def _fit(known: _Counted, n_open: int, n_stages: int) -> _Chain:
         rate=(exposure + PRIOR_EXITS / pilot)[:, None, :],
         exits=seen.sum(axis=1),
         expected=(expected * level).sum(axis=1),
+        part_of_day=part_of_day,
     )
+
+
+def _exposure(known: _Counted, starts: Ints, part_of_day: Floats, n_stages: int, width: int) -> tuple[Floats, Floats]:
+    """Exposure (class, period, stage, bin) and exits (class, period, stage, code); period 0 is the latest."""
+    periods = int(known.days_ago.max()) // width + 1
+    exposure, exits = count_exposure(
+        known.stage, known.exit_code, known.days, known.days_ago, known.amount_class, starts, part_of_day,
+        (known.n_classes, periods, n_stages, width),
+    )  # fmt: skip
+    return exposure, exits
+
+
+def _level_draws(
+    known: _Counted, chain: _Chain, first_lost: int, horizon_days: int, rng: np.random.Generator
+) -> Floats:
+    """Factor on the hazards over the horizon by direction of the exit, shape (draw, stage, code)."""
+    n_open, n_stages = chain.shape.shape[:2]
+    width = period_days(horizon_days)
+    exposure, seen = _exposure(known, chain.starts, chain.part_of_day, n_stages, width)
+    factor = (chain.exits + LEVEL_SHRINK) / (chain.expected + LEVEL_SHRINK)
+    expected = np.einsum("cpsb,sjb,csj->psj", exposure, chain.shape / chain.rate, factor)
+    forward = _forward(chain.exits.sum(axis=0), first_lost)
+    draws = np.ones((HAZARD_DRAWS, n_open, n_stages))
+    for direction in (forward, ~forward):
+        series = [values[:, direction].sum(axis=1)[::-1] for values in (seen.sum(axis=0), expected)]
+        state = filter_level(*series, days=width)
+        ahead = -(-horizon_days // width)
+        draws[:, direction] = draw_levels(state, periods=ahead, draws=HAZARD_DRAWS, rng=rng)[:, None]
+    return draws
+
+
+def _forward(exits: Floats, first_lost: int) -> NDArray[np.bool_]:
+    """Whether an exit leads to a win or to a stage from which more deals are won, shape (stage, code)."""
+    n_open, n_stages = exits.shape
+    share = exits / np.maximum(exits.sum(axis=1, keepdims=True), 1.0)
+    stays = np.eye(n_open) - share[:, :n_open] * (1.0 - 1e-9)
+    value = np.zeros(n_stages)
+    value[n_open:first_lost] = 1.0
+    value[:n_open] = np.linalg.solve(stays, share[:, n_open:first_lost].sum(axis=1))
+    return np.asarray(value[None, :] > value[:n_open, None])
 
 
 def _age_bins(known: _Counted, stage: int) -> Ints:

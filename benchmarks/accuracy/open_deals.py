@@ -5,9 +5,9 @@
     python -m benchmarks.accuracy.open_deals --toy      # the sample data, for the tests
 
 One setting for all pipelines. Per pipeline a row for the chain alone, with the amount effect, and with what the
-forecaster's own past errors add; then the simple rules. CRPS/actual is over the mean actual revenue; the coverage columns
-count the hits of the 50, 80 and 95 % ranges, with the 95 % band of hits that a right range would give; width is that of the
-80 % range over the mean actual revenue.
+levels of the moment and the forecaster's own past errors add; then the simple rules. CRPS/actual is over the mean
+actual revenue; the coverage columns count the hits of the 50, 80 and 95 % ranges, with the 95 % band of hits that a
+right range would give; width is that of the 80 % range over the mean actual revenue.
 """
 
 import argparse
@@ -90,7 +90,7 @@ def rows(name: str, results: dict[str, BacktestResult]) -> list[dict[str, Any]]:
     found = [
         _row(name, "chain", chain["open"]),
         _row(name, "+ amount effect", raw["open"]),
-        _row(name, "+ own past errors", full["open"]),
+        _row(name, "+ levels and own past errors", full["open"]),
         *_baseline_rows(name, results["amount"], prefix="open_", actual="actual_open"),
         _row(name, "all revenue: before calibration", raw),
         _row(name, "all revenue: published", full),

@@ -69,8 +69,8 @@ def test_noise_after_the_origin_changes_no_byte_of_the_forecast(seed: int) -> No
 
 
 def test_a_planted_leak_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
-    def peeking(deals: Deals, *, as_of: date, horizon_days: int, seed: int) -> object:
-        return real(deals, as_of=as_of + timedelta(days=14), horizon_days=horizon_days, seed=seed)
+    def peeking(deals: Deals, *, as_of: date, horizon_days: int, seed: int, levels: bool) -> object:
+        return real(deals, as_of=as_of + timedelta(days=14), horizon_days=horizon_days, seed=seed, levels=levels)
 
     real = module.own_calibration
     monkeypatch.setattr(module, "own_calibration", peeking)
