@@ -54,6 +54,8 @@ def _leads(leads: "LeadsNeeded") -> str:
 
 
 def _stalled(found: "Findings") -> str:
+    if not len(found.deals):
+        return "No deal is open: all coming revenue is new business."
     count = int(found.stalled["deals"].sum())
     if not count:
         return (

@@ -129,8 +129,11 @@ def test_empty_pipeline_is_said_and_forecast(fitted_work: Path) -> None:
     last = rows.groupby("deal_id")["entered_at"].transform("max")
     spoil(fitted_work, "stage_history", rows[rows["deal_id"].isin(closed) & last.le("2026-09-30")])
     result = run("forecast", fitted_work / "dealcast.toml", "--as-of", "2026-09-30")
-    assert result.exit_code in (0, 1)
-    assert "open" in result.stderr
+    assert result.exit_code == 0
+    assert "no deal is open" in result.stderr
+    assert "No deal is open" in result.stdout
+    rows = json.loads((fitted_work / "out" / "forecast.json").read_text(encoding="utf-8"))["revenue"]
+    assert {row["p95"] for row in rows if row["source"] == "open"} == {0.0}
 
 
 @pytest.mark.parametrize(
