@@ -144,7 +144,7 @@ def backtest(
     >>> from forecasting.deals import deals_from_frames
     >>> from forecasting.demo_data import demo_history
     >>> demo = demo_history(seed=1, n_deals=300)
-    >>> past = deals_from_frames(demo.deals, demo.stage_history, stages=demo.graph)
+    >>> past = deals_from_frames(demo.deals, demo.stage_history, stages=demo.graph, timezone="UTC")
     >>> fast = BacktestOptions(durations="piecewise", draws=200)
     >>> result = backtest(past, origins=[demo.as_of - timedelta(days=60)], horizon="28d", options=fast, seed=1)
     >>> result.summary()["n"]

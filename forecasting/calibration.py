@@ -155,7 +155,7 @@ class Calibration:
             return "no closed forecast to learn from yet: the range is widened by what such forecasts usually miss"
         return (
             f"learned from our own forecasts of {self.origins} past dates: they add {self.sd:.0%} to the range "
-            f"and move the middle by {np.expm1(self.bias):+.1%}"
+            f"and move the middle by {np.expm1(self.bias + self.level_shift):+.1%}"
         )
 
 
