@@ -8,8 +8,9 @@ from numpy.typing import NDArray
 
 from forecasting.engine.amounts import DealArrays
 from forecasting.engine.compiled import jit_kernel
+from forecasting.engine.eventual import eventual_aged_values, eventual_entry_values
+from forecasting.engine.exits import exit_probabilities
 from forecasting.engine.fate import Clock, win_probabilities
-from forecasting.engine.renewal import eventual_aged_values, eventual_entry_values, exit_probabilities
 from models.hazards import LatticeHazards
 
 

@@ -11,9 +11,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from forecasting.engine.amounts import AmountDraws, DealArrays, amount_keys, win_cents
+from forecasting.engine.amounts import AmountDraws, DealArrays, amount_keys, to_cents, win_cents
 from forecasting.engine.compiled import jit_inline, jit_kernel
-from forecasting.engine.renewal import aged_values, entry_values, exit_probabilities
+from forecasting.engine.exits import exit_probabilities
+from forecasting.engine.renewal import aged_values, entry_values
 from forecasting.engine.streams import STEP_FATE, mix, pair_key
 
 TO_BITS = 2.0**32
@@ -75,18 +76,18 @@ def win_probabilities(
 
 
 @jit_inline
-def _period_won(thresholds: NDArray[np.uint32], uniform: np.uint32, n_periods: int) -> int:
+def _period_won(thresholds: NDArray[np.uint32], group: int, uniform: np.uint32) -> int:
     """First period whose threshold is above the uniform; the last one is known to be."""
-    low, high = 0, n_periods - 1
+    low, high = 0, thresholds.shape[1] - 1
     while high - low > FEW_PERIODS:
         middle = (low + high) >> 1
-        if uniform < thresholds[middle]:
+        if uniform < thresholds[group, middle]:
             high = middle
         else:
             low = middle + 1
     passed = 0
     for m in range(low, high):
-        passed += 1 if uniform >= thresholds[m] else 0
+        passed += 1 if uniform >= thresholds[np.uintp(group), np.uintp(m)] else 0
     return low + passed
 
 
@@ -106,19 +107,21 @@ def _add_fates(
     count: NDArray[np.int32],
 ) -> None:
     """Compare one tile's uniforms with the thresholds and add the wins to ``cents[period, segment]`` and ``count``."""
-    n_periods = thresholds.shape[1]
     n_winners = 0
     for i in range(len(uniforms)):
-        winners[n_winners] = i
-        n_winners += 1 if uniforms[i] < final[deals.group[first + i]] else 0
+        winners[np.uintp(n_winners)] = i
+        n_winners += 1 if uniforms[i] < final[np.uintp(deals.group[np.uintp(first + i)])] else 0
     keys = amount_keys(seed, draw)
     for w in range(n_winners):
         i = winners[w]
         deal = first + i
         group = deals.group[deal]
-        period = _period_won(thresholds[group], uniforms[i], n_periods)
-        cents[period, deals.segment[deal]] += win_cents(deals, amounts, row, keys, deal)
-        count[period, deals.segment[deal]] += 1
+        period, segment = _period_won(thresholds, group, uniforms[i]), deals.segment[deal]
+        if deals.pool_group[deal] < 0 and amounts.same[row, deals.group_stage[group]] >= 1.0:
+            cents[period, segment] += to_cents(deals.amount[deal])
+        else:
+            cents[period, segment] += win_cents(deals, amounts, row, keys, deal)
+        count[period, segment] += 1
 
 
 @jit_kernel
@@ -165,7 +168,7 @@ def fate_block(
         for first in range(0, n_deals, TILE):
             size = min(TILE, n_deals - first)
             for i in range(size):
-                bits = mix(key + deals.key[first + i])
+                bits = mix(key + deals.key[np.uintp(first + i)])
                 halves[0, i] = np.uint32(bits & np.uint64(0xFFFFFFFF))
                 halves[1, i] = np.uint32(bits >> np.uint64(32))
             for side in range(both):

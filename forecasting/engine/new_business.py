@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 
 from forecasting.engine.amounts import pooled_cents
 from forecasting.engine.compiled import jit_inline, jit_kernel
-from forecasting.engine.renewal import entry_values, exit_probabilities
+from forecasting.engine.exits import exit_probabilities
+from forecasting.engine.renewal import entry_values
 from forecasting.engine.streams import (
     SEED_STRIDE,
     STEP_NOT_WON,

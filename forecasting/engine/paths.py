@@ -10,9 +10,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from forecasting.engine.amounts import AmountDraws, DealArrays, amount_keys, win_cents
+from forecasting.engine.amounts import AmountDraws, DealArrays, amount_keys, to_cents, win_cents
 from forecasting.engine.compiled import jit_inline, jit_kernel
-from forecasting.engine.renewal import exit_probabilities, survival_by_day
+from forecasting.engine.exits import exit_probabilities, survival_by_day
 from forecasting.engine.streams import STEP_STAY, TO_UNIT_32, draw_key, mix
 
 GUIDES = 256
@@ -51,17 +51,16 @@ class StayRows(NamedTuple):
 
 
 class StageTables(NamedTuple):
-    """Of one draw and cell: survival by (stage, day) with its units, where to start looking in it, cumulative shares.
+    """Of one draw and cell: survival by (stage, day), its units, whether they ever change, where to start looking.
 
-    ``survival`` and ``rescale`` as in :func:`forecasting.engine.renewal.survival_by_day`, ``unit[stage, day]`` numbers
-    the units, ``guide[stage, GUIDES]``, ``share[stage, day, slot]``.
+    ``survival`` and ``rescale`` as in :func:`forecasting.engine.exits.survival_by_day`, ``plain[stage]``,
+    ``guide[stage, GUIDES]``.
     """
 
     survival: NDArray[np.float64]
     rescale: NDArray[np.float64]
-    unit: NDArray[np.int32]
+    plain: NDArray[np.bool_]
     guide: NDArray[np.int32]
-    share: NDArray[np.float32]
 
 
 class Travellers(NamedTuple):
@@ -74,73 +73,88 @@ class Travellers(NamedTuple):
     seen: NDArray[np.uint64]
 
 
+class Leavers(NamedTuple):
+    """Deals whose stay ends before the horizon: place among those under way, level of survival at the end, random bits.
+
+    Where units change, the level is minus one minus the day of the stay.
+    """
+
+    at: NDArray[np.int32]
+    target: NDArray[np.float64]
+    bits: NDArray[np.uint64]
+
+
 @jit_kernel
-def empty_tables(n_stages: int, n_slots: int, n_days: int) -> StageTables:
+def empty_tables(n_stages: int, n_days: int) -> StageTables:
     """Room for the tables."""
     return StageTables(
         np.empty((n_stages, n_days + 1)),
         np.empty((n_stages, n_days + 1)),
-        np.empty((n_stages, n_days + 1), dtype=np.int32),
+        np.empty(n_stages, dtype=np.bool_),
         np.empty((n_stages, GUIDES), dtype=np.int32),
-        np.empty((n_stages, n_days, n_slots), dtype=np.float32),
     )
 
 
 @jit_kernel
-def fill_tables(leave_to: NDArray[np.float64], stay: NDArray[np.float64], tables: StageTables) -> None:
-    """Fill the tables from the exit probabilities of one draw and cell."""
-    n_stages, n_slots, n_days = leave_to.shape
+def fill_tables(stay: NDArray[np.float64], tables: StageTables) -> None:
+    """Fill the tables from the probabilities to stay of one draw and cell."""
+    n_stages, n_days = stay.shape
     for k in range(n_stages):
-        survival, rescale, unit = tables.survival[k], tables.rescale[k], tables.unit[k]
-        survival_by_day(stay[k], survival, rescale)
-        unit[0] = 0
-        for d in range(n_days):
-            unit[d + 1] = unit[d] + (1 if rescale[d + 1] >= 0.0 else 0)
+        survival = tables.survival[k]
+        tables.plain[k] = not survival_by_day(stay[k], survival, tables.rescale[k])
         day = 0
         for entry in range(GUIDES - 1, -1, -1):  # the curve falls: high values come first
-            while day < n_days - 1 and unit[day + 1] == 0 and survival[day + 1] * GUIDES > entry + 1:
+            while tables.plain[k] and day < n_days - 1 and survival[day + 1] * GUIDES > entry + 1:
                 day += 1
             tables.guide[k, entry] = day
-        for d in range(n_days):
-            leave, running, last = 1.0 - stay[k, d], 0.0, 0
-            for s in range(n_slots):
-                running += leave_to[k, s, d]
-                tables.share[k, d, s] = running / leave if leave > 0.0 else 0.0
-                last = s if leave_to[k, s, d] > 0.0 else last
-            tables.share[k, d, last] = 2.0  # whatever rounding left over goes to the last exit there is
 
 
 @jit_inline
-def _exit_day(tables: StageTables, stage: int, start: int, stop: int, uniform: float) -> int:
-    """Day of the stay on which a deal leaves that is there at the start of day ``start``; ``stop`` if not before it."""
-    survival, unit = tables.survival[stage], tables.unit[stage]
-    target = uniform * survival[start]
+def _exit_day(tables: StageTables, stage: int, start: int, stop: int, target: float) -> int:
+    """Day of the stay on which survival falls to ``target``, known to be before ``stop``, where units never change."""
     day = start
-    if unit[start] != unit[stop]:
-        while day < stop:
-            if unit[day + 1] != unit[day]:
-                if tables.rescale[stage, day + 1] <= target:
-                    break
-                target /= tables.rescale[stage, day + 1]
-            elif survival[day + 1] <= target:
-                break
-            day += 1
-        return day
-    if survival[stop] > target:
-        return stop
-    if unit[start] == 0 and target * GUIDES >= 1.0:
+    if target * GUIDES >= 1.0:
         day = max(start, int(tables.guide[stage, int(target * GUIDES)]))
-        while survival[day + 1] > target:
+        while tables.survival[stage, day + 1] > target:
             day += 1
         return day
     high = stop - 1
     while day < high:
         middle = (day + high) >> 1
-        if survival[middle + 1] > target:
+        if tables.survival[stage, middle + 1] > target:
             day = middle + 1
         else:
             high = middle
     return day
+
+
+@jit_kernel
+def _exit_day_across_units(
+    survival: NDArray[np.float64], rescale: NDArray[np.float64], start: int, stop: int, uniform: float
+) -> int:
+    """Day of the stay on which a deal leaves that is there at the start of day ``start``; ``stop`` if not before it."""
+    target = uniform * survival[start]
+    for day in range(start, stop):
+        if rescale[day + 1] >= 0.0:
+            if rescale[day + 1] <= target:
+                return day
+            target /= rescale[day + 1]
+        elif survival[day + 1] <= target:
+            return day
+    return stop
+
+
+@jit_inline
+def _exit_slot(leave_to: NDArray[np.float64], stage: int, day: int, leave: float, pick: float) -> int:
+    """Exit slot, drawn with the shares of the day's hazards."""
+    target, chosen = pick * leave, 0
+    for s in range(leave_to.shape[1]):
+        if leave_to[stage, s, day] > 0.0:
+            chosen = s
+            target -= leave_to[stage, s, day]
+            if target < 0.0:
+                break
+    return chosen
 
 
 @jit_kernel
@@ -189,13 +203,48 @@ def _grown(rows: StayRows, used: int, needed: int) -> StayRows:
 
 
 @jit_kernel
-def _play_round(
+def _find_leavers(
     key: np.uint64,
+    draw: int,
+    moving: int,
+    horizon: int,
+    under_way: Travellers,
+    tables: StageTables,
+    deals: DealArrays,
+    leavers: Leavers,
+    rows: StayRows,
+    used: int,
+) -> int:
+    """Which of the deals under way leave their stage within the horizon; the others' stays are recorded, if at all."""
+    leaving = 0
+    for i in range(moving):
+        k, start = under_way.stage[i], under_way.start[i]
+        stop = horizon - under_way.entered[i] + 1
+        bits = mix(key + deals.key[under_way.deal[i]])
+        uniform = (float(bits & np.uint64(0xFFFFFFFF)) + 0.5) * TO_UNIT_32
+        target = uniform * tables.survival[k, start]
+        if tables.plain[k]:
+            leaves = tables.survival[k, stop] <= target
+        else:
+            day = _exit_day_across_units(tables.survival[k], tables.rescale[k], start, stop, uniform)
+            leaves, target = day < stop, -1.0 - day
+        leavers.at[leaving], leavers.target[leaving], leavers.bits[leaving] = i, target, bits
+        leaving += 1 if leaves else 0
+        if used >= 0 and not leaves:
+            _record(rows, used + i, draw, under_way.deal[i], k, under_way.entered[i], horizon + 1, STILL_HERE)
+    return leaving
+
+
+@jit_kernel
+def _move_on(
     keys: tuple[np.uint64, np.uint64, np.uint64],
     draw: int,
     row: int,
-    moving: int,
+    leaving: int,
     under_way: Travellers,
+    leavers: Leavers,
+    leave_to: NDArray[np.float64],
+    stay: NDArray[np.float64],
     tables: StageTables,
     next_stage: NDArray[np.int16],
     value: NDArray[np.float64],
@@ -206,23 +255,18 @@ def _play_round(
     rows: StayRows,
     used: int,
 ) -> int:
-    """One stay of every deal under way; those that enter another open stage are kept, closed up to the front."""
-    n_stages = next_stage.shape[0]
-    horizon = len(period) - 1
+    """End the stays of all who leave; those who enter another open stage are kept, closed up to the front."""
+    n_stages, horizon = next_stage.shape[0], len(period) - 1
     kept = 0
-    for i in range(moving):
+    for place in range(leaving):
+        i, target = leavers.at[place], leavers.target[place]
         deal, k, entered = under_way.deal[i], under_way.stage[i], under_way.entered[i]
-        bits = mix(key + deals.key[deal])
-        stop = horizon - entered + 1
-        uniform = (float(bits & np.uint64(0xFFFFFFFF)) + 0.5) * TO_UNIT_32
-        day = _exit_day(tables, k, under_way.start[i], stop, uniform)
-        if day == stop:
-            if used >= 0:
-                _record(rows, used + i, draw, deal, k, entered, horizon + 1, STILL_HERE)
-            continue
-        slot, pick = 0, np.float32(float(bits >> np.uint64(32)) * TO_UNIT_32)
-        while tables.share[k, day, slot] <= pick:
-            slot += 1
+        if target < 0.0:
+            day = int(-1.0 - target)
+        else:
+            day = _exit_day(tables, k, under_way.start[i], horizon - entered + 1, target)
+        pick = float(leavers.bits[place] >> np.uint64(32)) * TO_UNIT_32
+        slot = _exit_slot(leave_to, k, day, 1.0 - stay[k, day], pick)
         after, today = next_stage[k, slot], entered + day
         if used >= 0:
             _record(rows, used + i, draw, deal, k, entered, today, after)
@@ -231,7 +275,10 @@ def _play_round(
         if after >= n_stages:
             if value[after] > 0.0:
                 segment = deals.segment[deal]
-                totals.cents[period[today], segment] += win_cents(deals, amounts, row, keys, deal)
+                if deals.pool_group[deal] < 0 and amounts.same[row, deals.group_stage[deals.group[deal]]] >= 1.0:
+                    totals.cents[period[today], segment] += to_cents(deals.amount[deal])
+                else:
+                    totals.cents[period[today], segment] += win_cents(deals, amounts, row, keys, deal)
                 totals.wins[period[today], segment] += 1
             continue
         flag = np.uint64(1) << np.uint64(after)
@@ -262,15 +309,18 @@ def path_block(
     Adds to ``totals``, whose arrays have a leading axis of draws, and returns the stays if they are to be recorded.
     """
     n_draws, n_stages, n_slots, n_days = base.shape
-    n_deals, n_groups = len(deals.key), len(deals.group_cell)
+    n_deals, n_groups, horizon = len(deals.key), len(deals.group_cell), len(period) - 1
     leave_to, stay = np.empty((n_stages, n_slots, n_days)), np.empty((n_stages, n_days))
-    tables = empty_tables(n_stages, n_slots, n_days)
+    tables = empty_tables(n_stages, n_days)
     under_way = Travellers(
         np.empty(n_deals, dtype=np.int32),
         np.empty(n_deals, dtype=np.int16),
         np.empty(n_deals, dtype=np.int32),
         np.empty(n_deals, dtype=np.int32),
         np.empty(n_deals, dtype=np.uint64),
+    )
+    leavers = Leavers(
+        np.empty(n_deals + 1, dtype=np.int32), np.empty(n_deals + 1), np.empty(n_deals + 1, dtype=np.uint64)
     )
     rows, used = empty_rows(0), 0
     for i in range(n_draws):
@@ -283,19 +333,20 @@ def path_block(
                 continue
             last = int(np.searchsorted(deals.group, g))
             exit_probabilities(base[i], effect[i, deals.group_cell[g - 1]], leave_to, stay)
-            fill_tables(leave_to, stay, tables)
+            fill_tables(stay, tables)
             _set_out(deals, first, last, under_way)
             moving, step = last - first, STEP_STAY
             while moving > 0:
                 key = draw_key(seed, draw, step)
                 if record:
                     rows = _grown(rows, used, moving)
-                before = moving
-                moving = _play_round(
-                    key, keys, draw, i, moving, under_way, tables, next_stage, value, deals, amounts, period, sums,
-                    rows, used if record else -1,
+                at = used if record else -1
+                leaving = _find_leavers(key, draw, moving, horizon, under_way, tables, deals, leavers, rows, at)
+                used += moving if record else 0
+                moving = _move_on(
+                    keys, draw, i, leaving, under_way, leavers, leave_to, stay, tables, next_stage, value, deals,
+                    amounts, period, sums, rows, at,
                 )  # fmt: skip
-                used += before if record else 0
                 step += 1
             first = last
     return StayRows(

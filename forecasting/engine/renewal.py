@@ -9,16 +9,16 @@ entering k on day 0 solves
     S[k, d] = q[k, 0] ... q[k, d - 1],
 
 with G = v for terminal j. The terms with d = 0, moves on the day of entry, loops included, make a linear system with
-the matrix I - A0, A0[k, j] = p[k, j, 0], solved day by day. A deal in k for a days at the as-of date then has
+the matrix I - A0, A0[k, j] = p[k, j, 0], solved day by day. A deal in k for a days then has
 
     W[k, a, 0] = v[k],
     W[k, a, T] = sum over j of p[k, j, a + 1] G[j, T - 1] + q[k, a + 1] W[k, a + 1, T - 1].
 
 Summed up, W is S[k, a + 1 + u] p[k, j, a + 1 + u] G[j, T - 1 - u] over u and j, divided by S[k, a + 1]: a sum of
 positive terms of the size of what divides it, never a difference of survivals. As S is counted in units that change
-before it underflows, a deal whose chance of lasting that long was 1e-12, or 1e-300, is as right as a new one. Age -1 is a
-deal that enters the stage on forecast day 1. Source: Howard (1971), Dynamic Probabilistic Systems, volume 2, chapter
-10 (discrete-time semi-Markov processes); the values v and the recursion in age are ours.
+before it underflows, a deal whose chance of lasting that long was 1e-12, or 1e-300, is as right as a new one.
+Age -1 is a deal that enters the stage on forecast day 1. Source: Howard (1971), Dynamic Probabilistic Systems, volume
+2, chapter 10 (discrete-time semi-Markov processes); the values v and the sums over age are ours.
 """
 
 from collections.abc import Sequence
@@ -28,70 +28,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from forecasting.engine.compiled import jit_inline, jit_kernel
+from forecasting.engine.eventual import eventual_outcomes as eventual_outcomes
+from forecasting.engine.exits import exit_probabilities as exit_probabilities
+from forecasting.engine.exits import survival_by_day
 from models.errors import SettingsError
 from models.hazards import LatticeHazards
 
-TINY = 1e-300
-"""Guards divisions by a hazard that may be zero."""
-MAX_DAY_HAZARD = 40.0
-"""Integrated hazards of one day beyond this leave nobody: 1 - exp(-40) is 1 in float64."""
 PUSHED_DAYS = 8
 """Days solved before what they send to later days is added up in one pass."""
-SMALLEST = 2.0**-256
-"""Survival below this is counted in a new unit."""
-HALVINGS = 8
-"""``1 - exp(-L)`` is summed as a series at ``L / 2 ** HALVINGS``, then doubled back: fast in vector registers."""
-
-
-@jit_inline
-def leave_probability(hazard: float) -> float:
-    """``1 - exp(-hazard)`` to full relative precision, as straight-line code that compilers turn into vector code.
-
-    With m(x) = 1 - exp(-x): a Taylor series at ``x = hazard / 256``, then m(2 x) = m(x) (2 - m(x)), whose relative
-    condition number is below one.
-    """
-    x = min(hazard, MAX_DAY_HAZARD) * (1.0 / 2**HALVINGS)
-    series = 1.0 - x * (1.0 / 10.0) * (1.0 - x * (1.0 / 11.0))
-    series = 1.0 - x * (1.0 / 9.0) * series
-    series = 1.0 - x * (1.0 / 8.0) * series
-    series = 1.0 - x * (1.0 / 7.0) * series
-    series = 1.0 - x * (1.0 / 6.0) * series
-    series = 1.0 - x * (1.0 / 5.0) * series
-    series = 1.0 - x * (1.0 / 4.0) * series
-    series = 1.0 - x * (1.0 / 3.0) * series
-    series = 1.0 - x * (1.0 / 2.0) * series
-    m: float = x * series
-    for _ in range(HALVINGS):
-        m = m * (2.0 - m)
-    return m
-
-
-@jit_kernel
-def exit_probabilities(
-    base: NDArray[np.float64],
-    effect: NDArray[np.float64],
-    leave_to: NDArray[np.float64],
-    stay: NDArray[np.float64],
-) -> None:
-    """Fill ``leave_to[stage, slot, day]`` and ``stay[stage, day]`` from the hazards of one draw and cell."""
-    n_stages, n_slots, n_days = leave_to.shape
-    for k in range(n_stages):
-        total = stay[k]
-        total[:] = 0.0
-        for s in range(n_slots):
-            factor = effect[k, s]
-            for d in range(n_days):
-                total[d] += base[k, s, d] * factor
-        first = leave_to[k, 0]
-        for d in range(n_days):
-            hazard = total[d]
-            leave = leave_probability(hazard)
-            total[d] = 1.0 - leave
-            first[d] = leave / max(hazard, TINY)
-        for s in range(n_slots - 1, -1, -1):
-            factor = effect[k, s]
-            for d in range(n_days):
-                leave_to[k, s, d] = base[k, s, d] * factor * first[d]
 
 
 @jit_kernel
@@ -123,24 +67,39 @@ def entry_values(
     solved = np.zeros((n_stages, PUSHED_DAYS))
     for start in range(0, horizon, PUSHED_DAYS):
         stop = min(start + PUSHED_DAYS, horizon)
-        for t in range(start, stop):
-            for k in range(n_stages):
-                today = 0.0
-                for j in range(n_stages):
-                    today += solver[k, j] * out[j, t]
-                solved[k, t - start] = today
-            for k in range(n_stages):
-                out[k, t] = solved[k, t - start]
-                for s in range(next_stage.shape[1]):
-                    j = next_stage[k, s]
-                    if 0 <= j < n_stages:
-                        for later in range(t + 1, stop):
-                            out[k, later] += mass[k, s, later - t] * solved[j, t - start]
+        _solve_days(start, stop, solver, next_stage, mass, solved, out)
         for k in range(n_stages):
             for s in range(next_stage.shape[1]):
                 j = next_stage[k, s]
                 if 0 <= j < n_stages:
                     _push(out, k, stop, mass, s, solved, j)
+
+
+@jit_inline
+def _solve_days(
+    start: int,
+    stop: int,
+    solver: NDArray[np.float64],
+    next_stage: NDArray[np.int16],
+    mass: NDArray[np.float64],
+    solved: NDArray[np.float64],
+    out: NDArray[np.float64],
+) -> None:
+    """Settle the moves within each of some days, and what these days send to one another."""
+    n_stages = out.shape[0]
+    for t in range(start, stop):
+        for k in range(n_stages):
+            today = 0.0
+            for j in range(n_stages):
+                today += solver[k, j] * out[j, t]
+            solved[k, t - start] = today
+        for k in range(n_stages):
+            out[k, t] = solved[k, t - start]
+            for s in range(next_stage.shape[1]):
+                j = next_stage[k, s]
+                if 0 <= j < n_stages:
+                    for later in range(t + 1, stop):
+                        out[k, later] += mass[k, s, later - t] * solved[j, t - start]
 
 
 @jit_kernel
@@ -185,21 +144,6 @@ def _push(
         early = early + mass[k, s, d + np.uintp(6)] * g2 + mass[k, s, d + np.uintp(5)] * g3
         early = early + mass[k, s, d + np.uintp(4)] * g4 + mass[k, s, d + np.uintp(3)] * g5
         out[k, np.uintp(stop) + d] = early + mass[k, s, d + np.uintp(2)] * g6 + mass[k, s, d + np.uintp(1)] * g7
-
-
-@jit_kernel
-def survival_by_day(stay: NDArray[np.float64], survival: NDArray[np.float64], rescale: NDArray[np.float64]) -> None:
-    """Fill ``survival[d]``, the probability to stay through days 0 .. d - 1, in units that never underflow.
-
-    Whenever it falls below ``SMALLEST`` the unit changes: ``survival[d]`` is one again and ``rescale[d]`` holds the
-    new unit in the old one; elsewhere ``rescale[d]`` is -1.
-    """
-    survival[0], rescale[0] = 1.0, -1.0
-    for d in range(len(survival) - 1):
-        left = survival[d] * stay[d]
-        small = left < SMALLEST
-        survival[d + 1] = 1.0 if small else left
-        rescale[d + 1] = left if small else -1.0
 
 
 @jit_kernel
@@ -399,114 +343,3 @@ def _fill_outcomes(
                 for k in range(n_stages):
                     aged_values(leave_to, stay, next_stage, value, k, entry, ages, work, rows, edges, sharp)
                     out[i, cell, k, :, :, code] = rows
-
-
-def eventual_outcomes(hazards: LatticeHazards, *, n_codes: int, ages: Sequence[int]) -> NDArray[np.float64]:
-    """Probability of each terminal outcome ever, the hazard of the last lattice day held for all later days.
-
-    With ``pi[k, j, a]`` the probability that the next move of a deal a days in stage k leads to j, the absorption
-    probabilities B of deals entering a stage solve B = pi_open B + pi_terminal (an absorbing Markov chain, Kemeny and
-    Snell 1960, theorem 3.3.7).
-
-    Parameters
-    ----------
-    hazards : LatticeHazards
-        Reaching well beyond the ages, since the last day is held.
-    n_codes : int
-        Number of stage codes.
-    ages : sequence of int
-        Days in stage, ascending; -1 for a deal about to enter.
-
-    Returns
-    -------
-    ndarray of float64, shape (draw, cell, stage, age, code)
-        Open codes are zero. Rows add up to one unless the hazards end in zero: what is missing stays open for ever.
-
-    Examples
-    --------
-    >>> hazards = LatticeHazards(np.array([[1, 2]], dtype=np.int16), np.full((1, 1, 2, 9), 0.1), np.ones((1, 1, 1, 2)))
-    >>> eventual_outcomes(hazards, n_codes=3, ages=[5])[0, 0, 0, 0].round(6).tolist()
-    [0.0, 0.5, 0.5]
-    """
-    n_draws, n_cells, n_stages, _ = hazards.effect.shape
-    rows = np.asarray(ages, dtype=np.int64)
-    next_stage = np.ascontiguousarray(hazards.next_stage, dtype=np.int16)
-    out = np.zeros((n_draws, n_cells, n_stages, len(rows), n_codes))
-    for code in range(n_stages, n_codes):
-        value = np.zeros(n_codes)
-        value[code] = 1.0
-        _fill_eventual(np.ascontiguousarray(hazards.base), hazards.effect, next_stage, value, rows, out[..., code])
-    return out
-
-
-@jit_kernel
-def _fill_eventual(
-    base: NDArray[np.float64],
-    effect: NDArray[np.float64],
-    next_stage: NDArray[np.int16],
-    value: NDArray[np.float64],
-    ages: NDArray[np.int64],
-    out: NDArray[np.float64],
-) -> None:
-    n_draws, n_cells, n_stages, n_slots = effect.shape
-    n_days = base.shape[3]
-    leave_to, stay = np.empty((n_stages, n_slots, n_days)), np.empty((n_stages, n_days))
-    for i in range(n_draws):
-        for cell in range(n_cells):
-            exit_probabilities(base[i], effect[i, cell], leave_to, stay)
-            entry = eventual_entry_values(leave_to, stay, next_stage, value)
-            for k in range(n_stages):
-                eventual_aged_values(leave_to[k], stay[k], next_stage[k], entry, ages, out[i, cell, k])
-
-
-@jit_kernel
-def eventual_entry_values(
-    leave_to: NDArray[np.float64], stay: NDArray[np.float64], next_stage: NDArray[np.int16], value: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """Expected final ``value`` by stage code of a deal entering it: terminal codes keep their own value."""
-    n_stages, n_slots, n_days = leave_to.shape
-    system, direct = np.eye(n_stages), np.zeros(n_stages)
-    for k in range(n_stages):
-        for s in range(n_slots):
-            j = next_stage[k, s]
-            if j >= 0:
-                leaves = 1.0 - stay[k, n_days - 1]
-                share = leave_to[k, s, n_days - 1] / leaves if leaves > 0.0 else 0.0
-                for d in range(n_days - 2, -1, -1):
-                    share = leave_to[k, s, d] + stay[k, d] * share
-                if j < n_stages:
-                    system[k, j] -= share
-                else:
-                    direct[k] += share * value[j]
-    entry = value.copy()
-    entry[:n_stages] = np.linalg.solve(system, direct)
-    return entry
-
-
-@jit_kernel
-def eventual_aged_values(
-    leave_to: NDArray[np.float64],
-    stay: NDArray[np.float64],
-    next_stage: NDArray[np.int16],
-    entry: NDArray[np.float64],
-    ages: NDArray[np.int64],
-    out: NDArray[np.float64],
-) -> None:
-    """Fill ``out[age]`` with the expected final value in one stage, ages ascending."""
-    n_days = stay.shape[0]
-    leaves, after = 1.0 - stay[n_days - 1], 0.0
-    for s in range(len(next_stage)):
-        if next_stage[s] >= 0 and leaves > 0.0:
-            after += leave_to[s, n_days - 1] / leaves * entry[next_stage[s]]
-    row = len(ages) - 1
-    for age in range(n_days - 2, -2, -1):
-        while row >= 0 and ages[row] > age:
-            out[row] = after
-            row -= 1
-        after *= stay[age + 1]
-        for s in range(len(next_stage)):
-            if next_stage[s] >= 0:
-                after += leave_to[s, age + 1] * entry[next_stage[s]]
-    while row >= 0:
-        out[row] = after
-        row -= 1

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from engine_cases import LOOP_GRAPH, day_by_day, loop_hazards, row_graph, row_hazards
 
-from forecasting.engine.renewal import eventual_outcomes, leave_probability, outcome_table
+from forecasting.engine.exits import leave_probability
+from forecasting.engine.renewal import eventual_outcomes, outcome_table
 from models.errors import SettingsError
 from models.hazards import LatticeHazards
 
