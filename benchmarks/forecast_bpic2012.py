@@ -48,9 +48,12 @@ def write_job(folder: Path, *, data: Path) -> str:
     import duckdb
 
     source = data / "bpic2012"
+    cases, entries = source / "cases.csv.gz", source / "stage_entries.csv.gz"
     queries = {
-        "deals.csv": f"SELECT case_id AS deal_id, REG_DATE AS created_at, AMOUNT_REQ AS amount FROM read_csv('{source}/cases.csv.gz', all_varchar=true)",
-        "stage_history.csv": f"SELECT case_id AS deal_id, stage, entered_at FROM read_csv('{source}/stage_entries.csv.gz', all_varchar=true)",
+        "deals.csv": "SELECT case_id AS deal_id, REG_DATE AS created_at, AMOUNT_REQ AS amount "
+        f"FROM read_csv('{cases}', all_varchar=true)",
+        "stage_history.csv": "SELECT case_id AS deal_id, stage, entered_at "
+        f"FROM read_csv('{entries}', all_varchar=true)",
     }
     for name, query in queries.items():
         duckdb.sql(f"COPY ({query}) TO '{folder / name}' (HEADER)")
@@ -60,17 +63,28 @@ def write_job(folder: Path, *, data: Path) -> str:
 
 def write_toy_job(folder: Path) -> str:
     """Write the sample data with a job file that asks for the fast inference; returns the as-of date."""
-    from forecasting.demo_data import write_demo
+    from forecasting.data.sample import write_demo
 
     demo = write_demo(folder, seed=7)
     job = folder / "dealcast.toml"
-    job.write_text(job.read_text(encoding="utf-8").replace('inference = "nuts"', 'inference = "fast"'), encoding="utf-8")
+    job.write_text(
+        job.read_text(encoding="utf-8").replace('inference = "nuts"', 'inference = "fast"'), encoding="utf-8"
+    )
     return str(demo.as_of)
 
 
 def run(folder: Path, as_of: str) -> tuple[float, int, dict[str, object]]:
     """Run ``dealcast forecast`` as a user does; returns wall seconds, exit code and the parsed result."""
-    command = [sys.executable, "-m", "forecasting.cli", "forecast", str(folder / "dealcast.toml"), "--as-of", as_of, "--json"]
+    command = [
+        sys.executable,
+        "-m",
+        "forecasting.cli",
+        "forecast",
+        str(folder / "dealcast.toml"),
+        "--as-of",
+        as_of,
+        "--json",
+    ]
     began = time.perf_counter()
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     seconds = time.perf_counter() - began
@@ -102,7 +116,9 @@ def main(argv: list[str] | None = None) -> int:
     totals = [row for row in result.get("revenue", []) if row["source"] == "total" and row["segment"] is None]  # type: ignore[attr-defined]
     print(f"as of {as_of}: exit code {code}, {seconds:.1f} s wall, diagnostics {diagnostics}")
     for row in totals:
-        print(f"  {row['period_start']} to {row['period_end']}: median {row['p50']:,.0f}, 80 % range {row['p10']:,.0f} to {row['p90']:,.0f}")
+        print(
+            f"  {row['period_start']} to {row['period_end']}: median {row['p50']:,.0f}, 80 % range {row['p10']:,.0f} to {row['p90']:,.0f}"
+        )
     if options.toy:
         return code
     good = diagnostics and diagnostics["rhat_max"] <= MAX_RHAT and diagnostics["ess_min"] >= MIN_ESS

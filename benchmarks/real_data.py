@@ -15,8 +15,8 @@ from pathlib import Path
 import duckdb
 import pandas as pd
 
-from forecasting.deals import Deals, deals_from_frames
-from forecasting.snapshot import cut, stage_history
+from forecasting.data.deals import Deals, deals_from_frames
+from forecasting.data.snapshot import cut, stage_history
 from models.stages import StageGraph
 
 TIMEZONE = "Europe/Amsterdam"

@@ -25,10 +25,14 @@ import scoringrules
 from numpy.typing import NDArray
 
 from forecasting.engine.renewal import eventual_outcomes, outcome_table
-from models.durations import FAMILIES
-from models.hazards import LatticeHazards
-from models.history import STILL_OPEN
-from models.multistate import (
+from models.continuous.estimators import (
+    LatentFit,
+    aalen_johansen,
+    fit_latent_time,
+    fit_mixture,
+    mixture_log_likelihood,
+)
+from models.continuous.exact import (
     LatentTime,
     exit_mean,
     exit_probability,
@@ -38,13 +42,9 @@ from models.multistate import (
     passage,
     total_hazard,
 )
-from models.multistate_estimators import (
-    LatentFit,
-    aalen_johansen,
-    fit_latent_time,
-    fit_mixture,
-    mixture_log_likelihood,
-)
+from models.durations.families import FAMILIES
+from models.hazards import LatticeHazards
+from models.history import STILL_OPEN
 
 EXACT, PUBLISHED, AALEN_JOHANSEN, REFINED = 1e-8, 1e-4, 1e-6, 1e-6
 STOPPED_SHORT = 1e-2

@@ -1,9 +1,12 @@
 """What the belief about deals means for revenue: reading, forecasting, answering, showing.
 
-    import forecasting as fc
-    deals = fc.read_deals("deals.csv", "stage_history.csv", stages=stages)
-    posterior = fc.fit(deals, as_of="2026-09-30", seed=1)
-    forecast = fc.forecast(deals, posterior, as_of="2026-09-30", until="2026-12-31", seed=1)
+>>> import forecasting as fc
+>>> demo = fc.demo_history(seed=1, n_deals=300)
+>>> deals = fc.deals_from_frames(demo.deals, demo.stage_history, stages=demo.graph)
+>>> posterior = fc.fit(deals, as_of=demo.as_of, inference="fast", draws=200, seed=1)
+>>> forecast = fc.forecast(deals, posterior, as_of=demo.as_of, until="2026-12-31", seed=1)
+>>> forecast.attainment(target=1.0, by="2026-12-31")
+1.0
 """
 
 from importlib import import_module
@@ -11,29 +14,59 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from forecasting import plots as plots
-    from forecasting.deals import Deals as Deals
-    from forecasting.deals import deals_from_frames as deals_from_frames
-    from forecasting.deals import read_deals as read_deals
+    from forecasting.answers.forecasts import Forecast as Forecast
+    from forecasting.answers.forecasts import forecast as forecast
+    from forecasting.answers.leads import leads_needed as leads_needed
+    from forecasting.data.deals import Deals as Deals
+    from forecasting.data.deals import deals_from_frames as deals_from_frames
+    from forecasting.data.deals import read_deals as read_deals
+    from forecasting.data.snapshot import cut as cut
     from forecasting.fitting import fit as fit
-    from forecasting.forecast import Forecast as Forecast
+    from forecasting.proof.backtesting import backtest as backtest
     from models.posterior import Posterior as Posterior
     from models.stages import StageGraph as StageGraph
 
 _EXPORTS = {
-    "Deals": "forecasting.deals",
-    "Forecast": "forecasting.forecast",
+    "BacktestOptions": "forecasting.proof.backtesting",
+    "BacktestResult": "forecasting.proof.backtest_result",
+    "Calibration": "forecasting.proof.calibration",
+    "DataQuality": "forecasting.data.quality",
+    "Deals": "forecasting.data.deals",
+    "Forecast": "forecasting.answers.forecasts",
+    "Goal": "forecasting.output.findings",
+    "Job": "forecasting.config",
+    "JobConfig": "forecasting.config",
+    "LeadsNeeded": "forecasting.answers.leads",
+    "OpenPipeline": "forecasting.data.open_pipeline",
     "Posterior": "models.posterior",
-    "Snapshot": "forecasting.snapshot",
+    "Snapshot": "forecasting.data.snapshot",
     "StageGraph": "models.stages",
-    "cut": "forecasting.snapshot",
-    "deals_from_frames": "forecasting.deals",
+    "backtest": "forecasting.proof.backtesting",
+    "check": "forecasting.jobs",
+    "cut": "forecasting.data.snapshot",
+    "deals_from_frames": "forecasting.data.deals",
+    "demo": "forecasting.commands.journey",
+    "demo_history": "forecasting.data.sample",
+    "findings": "forecasting.output.findings",
     "fit": "forecasting.fitting",
+    "forecast": "forecasting.answers.forecasts",
+    "forecast_job": "forecasting.jobs",
+    "forecast_snapshot": "forecasting.answers.forecasts",
+    "init": "forecasting.jobs",
+    "leads_needed": "forecasting.answers.leads",
     "load_posterior": "models.posterior",
+    "origin_dates": "forecasting.proof.backtesting",
+    "own_calibration": "forecasting.proof.calibration",
     "read_config": "forecasting.config",
-    "read_deals": "forecasting.deals",
+    "read_deals": "forecasting.data.deals",
     "read_job": "forecasting.config",
+    "report": "forecasting.output.page",
     "save_posterior": "models.posterior",
-    "stage_history": "forecasting.snapshot",
+    "stage_history": "forecasting.data.snapshot",
+    "stage_summary": "forecasting.answers.stage_summary",
+    "with_calibration": "forecasting.answers.forecasts",
+    "write_artefacts": "forecasting.output.artefacts",
+    "write_demo": "forecasting.data.sample",
 }
 """Public name to the module that defines it: imported when first used, so that looking at the help stays quick."""
 _MODULES = ("plots",)

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from forecasting.terminal import Outcome, answer_with, examples
+from forecasting.commands.terminal import Outcome, answer_with, examples
 
 app = typer.Typer(
     name="dealcast",

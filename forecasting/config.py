@@ -19,7 +19,7 @@ from models.errors import SettingsError
 from models.stages import StageGraph
 
 if TYPE_CHECKING:
-    from forecasting.deals import Deals
+    from forecasting.data.deals import Deals
 
 FORMATS = ("dealcast",)
 """Forms of input that can be read."""
@@ -201,10 +201,10 @@ def read_job(path: str | Path) -> Job:
     SettingsError
         As in :func:`read_config`; or a segment or covariate is not a column of the deals.
     InputError
-        As in :func:`forecasting.deals.read_deals`.
+        As in :func:`forecasting.data.deals.read_deals`.
     """
-    from forecasting.deals import deals_from_database, read_deals
-    from forecasting.snapshot import check_columns
+    from forecasting.data.deals import deals_from_database, read_deals
+    from forecasting.data.snapshot import check_columns
 
     config = read_config(path)
     data = config.data

@@ -3,12 +3,12 @@
 from collections.abc import Callable, Sequence
 from datetime import date
 
-from forecasting.deals import Deals
-from forecasting.snapshot import Snapshot, cut, stage_history
-from models.amount_model import fit_amounts
-from models.arrival_model import fit_arrivals
+from forecasting.data.deals import Deals
+from forecasting.data.snapshot import Snapshot, cut, stage_history
+from models.amounts import fit_amounts
+from models.arrivals.model import fit_arrivals
 from models.posterior import ModelSpec, Posterior
-from models.stage_model import Inference, fit_stages
+from models.stage_model.fit import Inference, fit_stages
 
 Progress = Callable[[str, int, int], None]
 """Called with the name of the stage that is done, how many are done, and how many there are."""
@@ -62,8 +62,8 @@ def fit(
 
     Examples
     --------
-    >>> from forecasting.demo_data import demo_history
-    >>> from forecasting.deals import deals_from_frames
+    >>> from forecasting.data.sample import demo_history
+    >>> from forecasting.data.deals import deals_from_frames
     >>> demo = demo_history(seed=1, n_deals=300)
     >>> deals = deals_from_frames(demo.deals, demo.stage_history, stages=demo.graph)
     >>> posterior = fit(deals, as_of=demo.as_of, inference="fast", draws=200, seed=1)
@@ -103,4 +103,3 @@ def fit_snapshot(
 
 def _inference(spec: ModelSpec) -> Inference:
     return "nuts" if spec.inference == "nuts" else "fast"
-

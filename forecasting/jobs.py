@@ -5,14 +5,14 @@ from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 
-from forecasting.calibration import own_calibration
+from forecasting.answers.forecasts import Forecast, forecast, with_calibration
 from forecasting.config import Job, JobConfig, horizon_end, job_template
-from forecasting.findings import Findings, Goal, findings
+from forecasting.data.quality import DataQuality
+from forecasting.data.snapshot import cut
 from forecasting.fitting import fit
-from forecasting.forecast import Forecast, forecast, with_calibration
+from forecasting.output.findings import Findings, Goal, findings
 from forecasting.periods import as_date
-from forecasting.quality import DataQuality
-from forecasting.snapshot import cut
+from forecasting.proof.calibration import own_calibration
 from models.errors import DiagnosticsError, EmptyInputError, InputError, SettingsError
 from models.posterior import Posterior, load_posterior, save_posterior
 

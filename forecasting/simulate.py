@@ -34,9 +34,9 @@ from models.errors import SettingsError
 from models.hazards import HazardSource
 
 if TYPE_CHECKING:
-    from forecasting.pipeline import OpenPipeline
-    from models.amount_model import AmountPosterior
-    from models.arrival_model import ArrivalPosterior
+    from forecasting.data.open_pipeline import OpenPipeline
+    from models.amounts import AmountPosterior
+    from models.arrivals.model import ArrivalPosterior
     from models.stages import StageGraph
 
 BYTES_PER_GROUP_AND_PERIOD = 24

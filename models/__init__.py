@@ -8,23 +8,31 @@ if TYPE_CHECKING:
     from models.stages import StageGraph as StageGraph
 
 _EXPORTS = {
-    "AmountPosterior": "amount_model",
-    "ArrivalPosterior": "arrival_model",
+    "FAMILIES": "durations.families",
+    "AmountPosterior": "amounts",
+    "ArrivalPosterior": "arrivals.model",
     "DealcastError": "errors",
-    "FAMILIES": "durations",
+    "DurationPrior": "durations.priors",
+    "Factor": "history",
+    "Family": "durations.families",
     "LatticeHazards": "hazards",
     "ModelSpec": "posterior",
     "PlantedHazards": "hazards",
     "Posterior": "posterior",
+    "SamplerOptions": "stage_model.options",
     "StageGraph": "stages",
     "StageHistory": "history",
-    "StagePosterior": "stage_posterior",
+    "StagePosterior": "stage_model.posterior",
     "count_stays": "history",
-    "fit_amounts": "amount_model",
-    "fit_arrivals": "arrival_model",
-    "fit_stages": "stage_model",
+    "cumulative_incidence": "stage_model.checks",
+    "fit_amounts": "amounts",
+    "fit_arrivals": "arrivals.model",
+    "fit_stages": "stage_model.fit",
     "load_posterior": "posterior",
+    "load_stage_posterior": "stage_model.posterior",
+    "residual_spikes": "stage_model.checks",
     "save_posterior": "posterior",
+    "transition_log_score": "stage_model.checks",
 }
 """Public name to the module that defines it: imported when first used, so that looking at the help stays quick."""
 

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
-from models.amount_model import AmountPosterior
-from models.arrival_model import ArrivalPosterior
+from models.amounts import AmountPosterior
+from models.arrivals.model import ArrivalPosterior
 from models.errors import InputError, SettingsError
-from models.stage_posterior import StagePosterior, load_stage_posterior
+from models.stage_model.posterior import StagePosterior, load_stage_posterior
 
 SCHEMA_VERSION = 1
 META_FILE, STAGE_FILE, AMOUNTS_FILE, ARRIVALS_FILE = "posterior.json", "stages.npz", "amounts.npz", "arrivals.npz"
@@ -76,7 +76,9 @@ class Posterior:
     def __post_init__(self) -> None:
         counts = {self.stage.n_draws, self.amounts.n_draws, self.arrivals.n_draws}
         if len(counts) > 1:
-            raise SettingsError(f"stage, amount and arrival posteriors must have equally many draws, got {sorted(counts)}")
+            raise SettingsError(
+                f"stage, amount and arrival posteriors must have equally many draws, got {sorted(counts)}"
+            )
 
 
 def save_posterior(posterior: Posterior, folder: str | Path) -> Path:
@@ -124,7 +126,9 @@ def load_posterior(folder: str | Path) -> Posterior:
     try:
         meta = json.loads((folder / META_FILE).read_text(encoding="utf-8"))
     except (OSError, json.JSONDecodeError) as error:
-        raise InputError(f"no saved posterior in {folder}: expected {META_FILE} there ({error}); run the fit again") from None
+        raise InputError(
+            f"no saved posterior in {folder}: expected {META_FILE} there ({error}); run the fit again"
+        ) from None
     if meta.get("schema_version") != SCHEMA_VERSION:
         raise InputError(
             f"the posterior in {folder} has schema version {meta.get('schema_version')}, this release reads "

@@ -42,4 +42,6 @@ def test_parameters(path: Path) -> None:
         arguments = function.args
         count = len(arguments.posonlyargs) + len(arguments.args) + len(arguments.kwonlyargs)
         assert is_kernel(function) or count <= MAX_PARAMETERS, f"{function.name} takes {count} parameters"
-        assert arguments.kwarg is None, f"{function.name} passes **{arguments.kwarg.arg} through" if arguments.kwarg else ""
+        assert arguments.kwarg is None, (
+            f"{function.name} passes **{arguments.kwarg.arg} through" if arguments.kwarg else ""
+        )

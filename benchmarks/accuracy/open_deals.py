@@ -25,10 +25,10 @@ from typing import Any
 import pandas as pd
 
 from benchmarks import real_data
-from forecasting.backtest import BacktestOptions, backtest, origin_dates
-from forecasting.backtest_result import BacktestResult
-from forecasting.deals import Deals, deals_from_frames
-from forecasting.scores import coverage
+from forecasting.data.deals import Deals, deals_from_frames
+from forecasting.proof.backtest_result import BacktestResult
+from forecasting.proof.backtesting import BacktestOptions, backtest, origin_dates
+from forecasting.proof.scores import coverage
 
 OPTIONS = BacktestOptions(durations="piecewise", draws=2000)
 """One setting for every pipeline; piecewise hazards spare the many fits of ``auto``."""
@@ -65,7 +65,7 @@ def toy_pipeline() -> Pipeline:
 
 def sample_deals() -> Deals:
     """Make up a small history."""
-    from forecasting.demo_data import demo_history
+    from forecasting.data.sample import demo_history
 
     demo = demo_history(seed=7, n_deals=300, months=18, faulty_rows=False)
     return deals_from_frames(demo.deals, demo.stage_history, stages=demo.graph, timezone="UTC")

@@ -20,10 +20,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from forecasting.calibration import FLOOR, learn, past_forecasts
-from forecasting.quick_chain import open_revenue
-from forecasting.scores import central_range, crps
-from forecasting.stay_table import NEVER, StayTable, day_of, known_at
+from forecasting.proof.calibration import FLOOR, learn, past_forecasts
+from forecasting.proof.quick_chain import open_revenue
+from forecasting.proof.scores import central_range, crps
+from forecasting.proof.stay_table import NEVER, StayTable, day_of, known_at
 
 Floats = NDArray[np.float64]
 

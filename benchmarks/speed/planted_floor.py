@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from forecasting.data.open_pipeline import OpenPipeline
 from forecasting.engine.renewal import outcome_table
-from forecasting.pipeline import OpenPipeline
 from models.hazards import PlantedHazards
 from models.stages import StageGraph
 

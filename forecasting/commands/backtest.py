@@ -4,12 +4,12 @@ from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 
-from forecasting.backtest import BacktestOptions, backtest, origin_dates
-from forecasting.backtest_result import BacktestResult
+from forecasting.commands.progress import shown_progress
+from forecasting.commands.terminal import Outcome
 from forecasting.config import read_job
-from forecasting.progress import shown_progress
-from forecasting.terminal import Outcome
-from forecasting.words import day, money
+from forecasting.output.words import day, money
+from forecasting.proof.backtest_result import BacktestResult
+from forecasting.proof.backtesting import BacktestOptions, backtest, origin_dates
 from models.errors import SettingsError
 
 

@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
+from forecasting.commands.terminal import Outcome
 from forecasting.config import read_job
 from forecasting.jobs import Check, check, init
-from forecasting.terminal import Outcome
-from forecasting.words import day, plural
+from forecasting.output.words import day, plural
 
 
 def run_init(path: Path) -> Outcome:

@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-from forecasting.answer import answer
-from forecasting.demo import JOB_FILE, demo
-from forecasting.forecast_json import forecast_record
-from forecasting.progress import shown_progress
-from forecasting.terminal import Outcome
+from forecasting.commands.journey import JOB_FILE, demo
+from forecasting.commands.progress import shown_progress
+from forecasting.commands.terminal import Outcome
+from forecasting.output.answer import answer
+from forecasting.output.forecast_json import forecast_record
 
 
 def run_demo(folder: Path, *, seed: int, as_of: str | None, as_json: bool) -> Outcome:

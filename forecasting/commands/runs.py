@@ -4,16 +4,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from forecasting.answer import answer, leads_answer
-from forecasting.artefacts import write_artefacts
+from forecasting.commands.progress import shown_progress
+from forecasting.commands.terminal import ALERT, Outcome
 from forecasting.config import Job, JobConfig, read_job
-from forecasting.findings import Findings, Goal
-from forecasting.forecast_json import forecast_record
 from forecasting.jobs import POSTERIOR_FOLDER, fitted, forecast_job, job_findings, job_goal
-from forecasting.progress import shown_progress
-from forecasting.report import report
-from forecasting.terminal import ALERT, Outcome
-from forecasting.words import chance, day
+from forecasting.output.answer import answer, leads_answer
+from forecasting.output.artefacts import write_artefacts
+from forecasting.output.findings import Findings, Goal
+from forecasting.output.forecast_json import forecast_record
+from forecasting.output.page import report
+from forecasting.output.words import chance, day
 from models.errors import SettingsError
 from models.posterior import Posterior
 

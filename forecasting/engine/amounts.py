@@ -38,6 +38,7 @@ class AmountDraws(NamedTuple):
     pool: NDArray[np.float64]
     pool_start: NDArray[np.int64]
     scale: NDArray[np.float64]
+    unchanged: bool = False
 
 
 class DealArrays(NamedTuple):
@@ -54,6 +55,7 @@ class DealArrays(NamedTuple):
     group: NDArray[np.int32]
     key: NDArray[np.uint64]
     amount: NDArray[np.float64]
+    cents: NDArray[np.int64]
     segment: NDArray[np.int32]
     pool_group: NDArray[np.int32]
 
@@ -102,7 +104,7 @@ def win_cents(
         return pooled_cents(amounts.pool, begin, end, math.exp(amounts.scale[row, pool]), mix(keys[2] + key))
     same = amounts.same[row, stage]
     if same >= 1.0:
-        return to_cents(deals.amount[deal])
+        return deals.cents[deal]
     bits = mix(keys[0] + key), mix(keys[1] + key)
     return changed_cents(
         deals.amount[deal], same, amounts.shift[row, stage], amounts.spread[row, stage], bits[0], bits[1]

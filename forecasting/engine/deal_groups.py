@@ -7,12 +7,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from forecasting.engine.amounts import AmountDraws, DealArrays
+from forecasting.engine.amounts import CENTS, AmountDraws, DealArrays
 from forecasting.engine.streams import deal_keys
 
 if TYPE_CHECKING:
-    from forecasting.pipeline import OpenPipeline
-    from models.amount_model import AmountPosterior
+    from forecasting.data.open_pipeline import OpenPipeline
+    from models.amounts import AmountPosterior
 
 
 @dataclass(frozen=True)
@@ -58,13 +58,15 @@ def group_deals(pipeline: "OpenPipeline", amounts: "AmountPosterior | None") -> 
     segment, segments = pd.factorize(deals["segment"], sort=True)
     first = order[starts]
     amount = deals["amount"].to_numpy(dtype=np.float64)
+    known = np.nan_to_num(amount)[order]
     arrays = DealArrays(
         group_cell=cell[first],
         group_stage=stage[first],
         group_age=age[first],
         group=group,
         key=deal_keys(deals["deal_id"].to_numpy(dtype=object))[order],
-        amount=np.nan_to_num(amount)[order],
+        amount=known,
+        cents=np.floor(known * CENTS + 0.5).astype(np.int64),
         segment=segment.astype(np.int32)[order],
         pool_group=_pool_groups(amount, segment, stage, tuple(segments), amounts)[order],
     )
@@ -95,7 +97,7 @@ def amount_draws(amounts: "AmountPosterior | None", draws: NDArray[np.int64], n_
     """The amount model's arrays for some draws; without a model amounts stay as they are."""
     if amounts is None:
         flat = np.ones((len(draws), n_stages))
-        return AmountDraws(flat, flat, flat, np.zeros(1), np.array([0, 1]), np.zeros((len(draws), 1)))
+        return AmountDraws(flat, flat, flat, np.zeros(1), np.array([0, 1]), np.zeros((len(draws), 1)), True)
     return AmountDraws(
         np.ascontiguousarray(amounts.same_probability[draws]),
         np.ascontiguousarray(amounts.log_ratio_mean[draws]),
@@ -118,6 +120,7 @@ def slice_groups(deals: DealArrays, first: int, last: int) -> DealArrays:
         deals.group[start:stop] - np.int32(first),
         deals.key[start:stop],
         deals.amount[start:stop],
+        deals.cents[start:stop],
         deals.segment[start:stop],
         deals.pool_group[start:stop],
     )

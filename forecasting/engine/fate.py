@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from forecasting.engine.amounts import AmountDraws, DealArrays, amount_keys, to_cents, win_cents
+from forecasting.engine.amounts import AmountDraws, DealArrays, amount_keys, win_cents
 from forecasting.engine.compiled import jit_inline, jit_kernel
 from forecasting.engine.exits import exit_probabilities
 from forecasting.engine.renewal import aged_values, entry_values
@@ -21,8 +21,8 @@ TO_BITS = 2.0**32
 MAX_BITS = 2**32 - 1
 MEAN_UNIT = 2.0**40
 """Probabilities are added over draws as integers of this fineness: sums then do not depend on how draws were cut."""
-FEW_PERIODS = 16
-"""So many thresholds are compared one by one, without a branch to guess."""
+PADDING = 16
+"""So many thresholds are compared at once, in vector registers; rows are filled up by as many that no uniform passes."""
 TILE = 2048
 """Deals whose random numbers are made at a time; their buffers stay in the first cache."""
 
@@ -78,17 +78,18 @@ def win_probabilities(
 @jit_inline
 def _period_won(thresholds: NDArray[np.uint32], group: int, uniform: np.uint32) -> int:
     """First period whose threshold is above the uniform; the last one is known to be."""
-    low, high = 0, thresholds.shape[1] - 1
-    while high - low > FEW_PERIODS:
+    last = thresholds.shape[1] - PADDING - 1
+    low, high = 0, last
+    while high - low > PADDING:
         middle = (low + high) >> 1
         if uniform < thresholds[group, middle]:
             high = middle
         else:
             low = middle + 1
     passed = 0
-    for m in range(low, high):
-        passed += 1 if uniform >= thresholds[np.uintp(group), np.uintp(m)] else 0
-    return low + passed
+    for m in range(PADDING):  # thresholds rise: those beyond the sought one are not passed either
+        passed += 1 if uniform >= thresholds[np.uintp(group), np.uintp(low + m)] else 0
+    return min(low + passed, last)
 
 
 @jit_kernel
@@ -111,14 +112,14 @@ def _add_fates(
     for i in range(len(uniforms)):
         winners[np.uintp(n_winners)] = i
         n_winners += 1 if uniforms[i] < final[np.uintp(deals.group[np.uintp(first + i)])] else 0
-    keys = amount_keys(seed, draw)
+    keys, unchanged = amount_keys(seed, draw), amounts.unchanged
     for w in range(n_winners):
         i = winners[w]
         deal = first + i
         group = deals.group[deal]
         period, segment = _period_won(thresholds, group, uniforms[i]), deals.segment[deal]
-        if deals.pool_group[deal] < 0 and amounts.same[row, deals.group_stage[group]] >= 1.0:
-            cents[period, segment] += to_cents(deals.amount[deal])
+        if unchanged:
+            cents[period, segment] += deals.cents[deal]
         else:
             cents[period, segment] += win_cents(deals, amounts, row, keys, deal)
         count[period, segment] += 1
@@ -147,7 +148,7 @@ def fate_block(
     n_draws, n_groups, n_deals = base.shape[0], len(deals.group_cell), len(deals.key)
     n_periods = clock.day.shape[1]
     table = np.empty((n_groups, n_periods))
-    thresholds = np.empty((2, n_groups, n_periods), dtype=np.uint32)
+    thresholds = np.full((2, n_groups, n_periods + PADDING), MAX_BITS, dtype=np.uint32)
     final = np.empty((2, n_groups), dtype=np.uint32)
     halves = np.empty((2, TILE), dtype=np.uint32)
     winners = np.empty(TILE + 1, dtype=np.int32)

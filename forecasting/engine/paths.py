@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from forecasting.engine.amounts import AmountDraws, DealArrays, amount_keys, to_cents, win_cents
+from forecasting.engine.amounts import AmountDraws, DealArrays, amount_keys, win_cents
 from forecasting.engine.compiled import jit_inline, jit_kernel
 from forecasting.engine.exits import exit_probabilities, survival_by_day
 from forecasting.engine.streams import STEP_STAY, TO_UNIT_32, draw_key, mix
@@ -275,8 +275,8 @@ def _move_on(
         if after >= n_stages:
             if value[after] > 0.0:
                 segment = deals.segment[deal]
-                if deals.pool_group[deal] < 0 and amounts.same[row, deals.group_stage[deals.group[deal]]] >= 1.0:
-                    totals.cents[period[today], segment] += to_cents(deals.amount[deal])
+                if amounts.unchanged:
+                    totals.cents[period[today], segment] += deals.cents[deal]
                 else:
                     totals.cents[period[today], segment] += win_cents(deals, amounts, row, keys, deal)
                 totals.wins[period[today], segment] += 1

@@ -9,7 +9,7 @@ from forecasting.engine.amounts import AmountDraws, DealArrays
 from forecasting.engine.fate import Clock, fate_block, period_clock
 from forecasting.engine.new_business import ArrivalKinds, new_block
 from forecasting.engine.paths import PathTotals, StayRows, path_block
-from models.arrival_model import ArrivalPosterior, daily_intensity
+from models.arrivals.model import ArrivalPosterior, daily_intensity
 from models.hazards import HazardSource, LatticeHazards
 
 

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 import pandas as pd
 from matplotlib.axes import Axes
 
+from forecasting.output.words import chance, money, plural
 from forecasting.plots.style import HAIRLINE, INK, OPEN, QUIET, look, new_axes
-from forecasting.words import chance, money, plural
 
 if TYPE_CHECKING:
-    from forecasting.forecast import Forecast
+    from forecasting.answers.forecasts import Forecast
 
 MAX_DEALS = 12
 NAME_LETTERS = 22
@@ -24,7 +24,7 @@ def deals_at_stake(forecast: "Forecast", table: pd.DataFrame, *, ax: Axes | None
     forecast : Forecast
         Gives the currency and the last day.
     table : DataFrame
-        From :meth:`forecasting.forecast.Forecast.deals`.
+        From :meth:`forecasting.answers.forecasts.Forecast.deals`.
     ax : Axes, optional
     """
     known = table[table["amount"] > 0]

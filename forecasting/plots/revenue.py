@@ -9,6 +9,9 @@ from matplotlib.axes import Axes
 from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 from matplotlib.ticker import MultipleLocator, PercentFormatter
 
+from forecasting.answers.revenue import target_span
+from forecasting.answers.revenue_path import attainment_curve, revenue_path
+from forecasting.output.words import chance, day, money
 from forecasting.periods import PeriodName
 from forecasting.plots.style import (
     BAND,
@@ -24,12 +27,9 @@ from forecasting.plots.style import (
     money_axis,
     new_axes,
 )  # fmt: skip
-from forecasting.revenue import target_span
-from forecasting.revenue_path import attainment_curve, revenue_path
-from forecasting.words import chance, day, money
 
 if TYPE_CHECKING:
-    from forecasting.forecast import Forecast
+    from forecasting.answers.forecasts import Forecast
 
 BANDS = (("p025", "p975", "95%"), ("p10", "p90", "80%"), ("p25", "p75", "50%"))
 COLUMN = (1.05, 1.13)
@@ -134,7 +134,7 @@ def attainment(
     ----------
     forecast : Forecast
     by, since, period
-        Days that count, as for :meth:`forecasting.forecast.Forecast.attainment`.
+        Days that count, as for :meth:`forecasting.answers.forecasts.Forecast.attainment`.
     target : float, optional
     ax : Axes, optional
     """

@@ -7,9 +7,9 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch, Rectangle
 
+from forecasting.answers.stage_summary import StageSummary
+from forecasting.output.words import chance, days
 from forecasting.plots.style import BACK, INK, LOST, OPEN, QUIET, WON, look, new_axes
-from forecasting.stage_summary import StageSummary
-from forecasting.words import chance, days
 
 BOX_RIGHT, BAR_LEFT, BAR_RIGHT = 0.36, 0.42, 0.70
 """Horizontal places: end of the boxes, begin of the bars, end of a bar of 100 %."""
@@ -28,7 +28,7 @@ def stages(summary: StageSummary, *, ax: Axes | None = None) -> Axes:
     Parameters
     ----------
     summary : StageSummary
-        From :func:`forecasting.stage_summary.stage_summary`.
+        From :func:`forecasting.answers.stage_summary.stage_summary`.
     ax : Axes, optional
         Drawn into if given; a figure tall enough for all stages is made otherwise.
     """

@@ -9,7 +9,7 @@ import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from forecasting.words import money
+from forecasting.output.words import money
 
 INK, QUIET, HAIRLINE, PAPER = "#1d2b36", "#5f6f7b", "#d9dfe4", "#ffffff"
 BOOKED, OPEN, NEW = "#17405e", "#3d8eb9", "#a9d0e4"

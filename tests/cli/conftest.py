@@ -6,7 +6,7 @@ from pathlib import Path
 import matplotlib
 import pytest
 
-from forecasting.demo_data import demo_history
+from forecasting.data.sample import demo_history
 
 matplotlib.use("Agg")
 JOB = """\

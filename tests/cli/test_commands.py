@@ -111,7 +111,7 @@ def test_an_alert_is_published_and_exits_with_four(fitted_work: Path) -> None:
 
 def test_failed_diagnostics_publish_nothing(work: Path, fitted_company: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from models.posterior import load_posterior
-    from models.stage_posterior import Diagnostics
+    from models.stage_model.posterior import Diagnostics
 
     good = load_posterior(fitted_company / "out" / "posterior")
     bad = replace(good, stage=replace(good.stage, diagnostics=Diagnostics(1.2, 90.0, 3)))

@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from forecasting.pipeline import OpenPipeline
-from models.amount_model import AmountPosterior
-from models.arrival_model import ArrivalPosterior
+from forecasting.data.open_pipeline import OpenPipeline
+from models.amounts import AmountPosterior
+from models.arrivals.model import ArrivalPosterior
 from models.hazards import LatticeHazards, PlantedHazards
 from models.stages import StageGraph
 

@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from forecasting.findings import Findings, Range, stalled_by_stage
-from forecasting.forecast import Forecast
-from forecasting.leads import LeadsNeeded
+from forecasting.answers.forecasts import Forecast
+from forecasting.answers.leads import LeadsNeeded
+from forecasting.answers.revenue import cents_in
+from forecasting.answers.stage_summary import stage_summary
+from forecasting.data.quality import DataQuality, Finding, TableQuality
+from forecasting.output.findings import Findings, Range, stalled_by_stage
 from forecasting.periods import Period
-from forecasting.quality import DataQuality, Finding, TableQuality
-from forecasting.revenue import cents_in
-from forecasting.stage_summary import stage_summary
 from models.hazards import PlantedHazards
 from models.stages import StageGraph
 

@@ -6,15 +6,15 @@ from datetime import date, timedelta
 import numpy as np
 import pandas as pd
 
-from forecasting.forecast import Forecast, forecast_snapshot
-from forecasting.pipeline import PIPELINE_COLUMNS, OpenPipeline
-from forecasting.snapshot import Snapshot
-from models.amount_model import ALL_WON, AmountPosterior
-from models.arrival_model import ArrivalPosterior
+from forecasting.answers.forecasts import Forecast, forecast_snapshot
+from forecasting.data.open_pipeline import PIPELINE_COLUMNS, OpenPipeline
+from forecasting.data.snapshot import Snapshot
+from models.amounts import ALL_WON, AmountPosterior
+from models.arrivals.model import ArrivalPosterior
 from models.hazards import LatticeHazards, PlantedHazards
 from models.history import Factor
 from models.posterior import ModelSpec, Posterior
-from models.stage_posterior import Diagnostics
+from models.stage_model.posterior import Diagnostics
 from models.stages import StageGraph
 
 GRAPH = StageGraph(open=["Lead", "Proposal"], won=["Won"], lost=["Lost"])

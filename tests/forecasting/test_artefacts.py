@@ -8,10 +8,10 @@ import pandas as pd
 import pytest
 from planted_findings import planted_findings, planted_forecast
 
-from forecasting import artefacts
-from forecasting.artefacts import write_artefacts
-from forecasting.files import write_together
-from forecasting.forecast_json import ForecastRecord, RevenueRecord, TargetRecord, forecast_record
+from forecasting.output import artefacts
+from forecasting.output.artefacts import write_artefacts
+from forecasting.output.files import write_together
+from forecasting.output.forecast_json import ForecastRecord, RevenueRecord, TargetRecord, forecast_record
 from models.errors import SettingsError
 
 KEYS = {

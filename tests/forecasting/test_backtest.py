@@ -10,12 +10,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from forecasting import backtest as module
-from forecasting.backtest import BacktestOptions, OriginForecast, backtest, forecast_origin, origin_dates
-from forecasting.backtest_result import BacktestResult
-from forecasting.deals import Deals, deals_from_frames
-from forecasting.demo_data import demo_history
-from forecasting.snapshot import cut
+from forecasting.data.deals import Deals, deals_from_frames
+from forecasting.data.sample import demo_history
+from forecasting.data.snapshot import cut
+from forecasting.proof import backtesting as module
+from forecasting.proof.backtest_result import BacktestResult
+from forecasting.proof.backtesting import BacktestOptions, OriginForecast, backtest, forecast_origin, origin_dates
 from models.errors import SettingsError
 
 FAST = BacktestOptions(durations="piecewise", draws=300)

@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from forecasting.baselines import BASELINES
-from forecasting.deals import deals_from_frames
-from forecasting.stay_table import KnownStays, day_of, known_at, stay_table
+from forecasting.data.deals import deals_from_frames
+from forecasting.proof.baselines import BASELINES
+from forecasting.proof.stay_table import KnownStays, day_of, known_at, stay_table
 from models.stages import StageGraph
 
 GRAPH = StageGraph(open=["Lead", "Offer"], won=["Won"], lost=["Lost"])

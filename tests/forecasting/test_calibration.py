@@ -7,7 +7,9 @@ import pandas as pd
 import pytest
 from scipy import integrate, stats
 
-from forecasting.calibration import (
+from forecasting.data.deals import Deals, deals_from_frames
+from forecasting.data.snapshot import cut
+from forecasting.proof.calibration import (
     ALPHA,
     ALPHA_PRIOR,
     BIAS_SD,
@@ -22,11 +24,9 @@ from forecasting.calibration import (
     past_forecasts,
     spacing_days,
 )
-from forecasting.deals import Deals, deals_from_frames
-from forecasting.quick_chain import amount_edges, open_revenue
-from forecasting.quick_kernels import count_exits, count_exposure, win_probabilities
-from forecasting.snapshot import cut
-from forecasting.stay_table import NEVER, day_of, known_at, stay_table
+from forecasting.proof.quick_chain import amount_edges, open_revenue
+from forecasting.proof.quick_kernels import count_exits, count_exposure, win_probabilities
+from forecasting.proof.stay_table import NEVER, day_of, known_at, stay_table
 from models.stages import StageGraph
 
 GRAPH = StageGraph(open=["Lead", "Offer"], won=["Won"], lost=["Lost", "Gone"])

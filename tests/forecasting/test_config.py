@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from forecasting.config import ForecastConfig, horizon_end, job_template, read_config, read_job
-from forecasting.demo_data import write_demo
+from forecasting.data.sample import write_demo
 from models.errors import SettingsError
 
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from forecasting.deals import Deals, deals_from_database, deals_from_frames, read_deals
+from forecasting.data.deals import Deals, deals_from_database, deals_from_frames, read_deals
 from models.errors import EmptyInputError, InputError, MissingColumnError, SettingsError, UnknownStageError
 from models.stages import StageGraph
 

@@ -7,9 +7,9 @@ import pandas as pd
 import pytest
 from scipy.stats import binom
 
-from forecasting.deals import deals_from_frames
-from forecasting.demo_data import GRAPH, REGIONS, DemoHistory, demo_history
-from forecasting.snapshot import cut
+from forecasting.data.deals import deals_from_frames
+from forecasting.data.sample import GRAPH, REGIONS, DemoHistory, demo_history
+from forecasting.data.snapshot import cut
 from models.errors import SettingsError
 
 ZONE = "Europe/Amsterdam"

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from forecasting.factors import (
+from forecasting.data.factors import (
     ANY_NUMBER,
     MIN_CLASS_DEALS,
     MISSING_NUMBER,

@@ -19,10 +19,10 @@ from planted_floor import (
 )
 from scipy import stats
 
-from forecasting.calibration import NO_PAST, learn
-from forecasting.deals import Deals, deals_from_frames
-from forecasting.forecast import Forecast, forecast, forecast_snapshot, with_calibration
-from forecasting.revenue import LEVELS, QUANTILES, SOURCES, Span, cents_in, target_cents, target_span
+from forecasting.answers.forecasts import Forecast, forecast, forecast_snapshot, with_calibration
+from forecasting.answers.revenue import LEVELS, QUANTILES, SOURCES, Span, cents_in, target_cents, target_span
+from forecasting.data.deals import Deals, deals_from_frames
+from forecasting.proof.calibration import NO_PAST, learn
 from models.errors import SettingsError
 
 MONTH_START = AS_OF.replace(day=1)
@@ -209,7 +209,7 @@ def test_swings_are_the_conditional_difference(floor: Forecast) -> None:
 
 
 def test_deals_add_up_to_the_open_revenue(floor: Forecast) -> None:
-    from forecasting.deal_table import deal_fates
+    from forecasting.answers.deal_table import deal_fates
     from forecasting.engine.deal_groups import group_deals
 
     deals = group_deals(floor.pipeline, floor.posterior.amounts)

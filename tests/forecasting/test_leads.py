@@ -17,8 +17,8 @@ from planted_floor import (
 )
 from scipy import stats
 
-from forecasting.forecast import Forecast, forecast_snapshot
-from forecasting.leads import (
+from forecasting.answers.forecasts import Forecast, forecast_snapshot
+from forecasting.answers.leads import (
     EVENTUAL_DAYS,
     MAX_LEADS,
     USEFUL_SHARE,
@@ -26,7 +26,7 @@ from forecasting.leads import (
     smallest_number,
     win_by_creation,
 )
-from forecasting.revenue import Span, cents_in
+from forecasting.answers.revenue import Span, cents_in
 from models.errors import SettingsError
 
 UNTIL = AS_OF + timedelta(days=30)
@@ -154,7 +154,7 @@ def test_leads_hang_on_the_draw_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     floor = sales_floor(200, days=45)
     span, gap = Span(AS_OF, floor.until), np.full(200, 4_000_000)
     whole = leads_by_draw(floor, span, gap=gap)
-    monkeypatch.setattr("forecasting.leads.BLOCK_DRAWS", 7)
+    monkeypatch.setattr("forecasting.answers.leads.BLOCK_DRAWS", 7)
     np.testing.assert_array_equal(leads_by_draw(floor, span, gap=gap), whole)
 
 

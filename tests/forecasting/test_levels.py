@@ -5,9 +5,9 @@ import pandas as pd
 import pytest
 from scipy.special import gammaln
 
-from forecasting.calibration import learn, level_change
-from forecasting.levels import HALF_LIFE_DAYS, KAPPA, SIGMA, draw_levels, filter_level
-from forecasting.quick_chain import OpenValue
+from forecasting.proof.calibration import learn, level_change
+from forecasting.proof.levels import HALF_LIFE_DAYS, KAPPA, SIGMA, draw_levels, filter_level
+from forecasting.proof.quick_chain import OpenValue
 
 
 def test_a_level_that_stands_still_stays_near_one() -> None:

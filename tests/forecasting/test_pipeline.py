@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from forecasting.pipeline import PIPELINE_COLUMNS, OpenPipeline
+from forecasting.data.open_pipeline import PIPELINE_COLUMNS, OpenPipeline
 from models.errors import SettingsError
 from models.stages import StageGraph
 

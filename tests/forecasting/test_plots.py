@@ -14,9 +14,9 @@ import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 
 from forecasting import plots
+from forecasting.answers.stage_summary import stage_summary
+from forecasting.output.words import chance, money
 from forecasting.plots.style import TARGET, short_money
-from forecasting.stage_summary import stage_summary
-from forecasting.words import chance, money
 
 
 @pytest.fixture(autouse=True)

@@ -1,6 +1,6 @@
 """The data-quality record: sums over both tables, and a text a person can act on."""
 
-from forecasting.quality import DataQuality, Finding, TableQuality
+from forecasting.data.quality import DataQuality, Finding, TableQuality
 
 DIRTY = DataQuality(
     (

@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 
 from benchmarks.real_data import LOADERS, find_data
-from forecasting.snapshot import cut
+from forecasting.data.snapshot import cut
 
 DATA = find_data()
 pytestmark = pytest.mark.skipif(DATA is None, reason="the public logs are not there: set DEALCAST_DATA")

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from planted_findings import LOANS, planted_findings, planted_forecast
 
-from forecasting.answer import answer
-from forecasting.report import pictures, report, report_html
-from forecasting.words import money
+from forecasting.output.answer import answer
+from forecasting.output.page import pictures, report, report_html
+from forecasting.output.words import money
 
 
 class Page(HTMLParser):

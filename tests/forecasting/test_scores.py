@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy import stats
 from sklearn.metrics import brier_score_loss, roc_auc_score
 
-from forecasting import scores
+from forecasting.proof import scores
 from models.errors import SettingsError
 
 values = st.lists(st.floats(-1e6, 1e6), min_size=2, max_size=30)

@@ -9,9 +9,9 @@ import pandas as pd
 import pytest
 from engine_cases import LOOP_GRAPH, loop_hazards, open_deals, plain_amounts, row_graph, row_hazards
 
+from forecasting.data.open_pipeline import OpenPipeline
 from forecasting.engine.blocks import EngineOptions
 from forecasting.engine.renewal import eventual_outcomes, outcome_table
-from forecasting.pipeline import OpenPipeline
 from forecasting.simulate import OpenSimulation, simulate_open, simulate_paths
 from models.errors import SettingsError
 from models.hazards import PlantedHazards

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from forecasting.deals import Deals, deals_from_frames
-from forecasting.demo_data import DemoHistory, demo_history
-from forecasting.snapshot import Snapshot, cut, stage_history
+from forecasting.data.deals import Deals, deals_from_frames
+from forecasting.data.sample import DemoHistory, demo_history
+from forecasting.data.snapshot import Snapshot, cut, stage_history
 from models.errors import EmptyInputError, SettingsError
 from models.history import STILL_OPEN, UNSEEN_LEVEL
 from models.stages import StageGraph

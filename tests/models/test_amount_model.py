@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from models.amount_model import (
+from models.amounts import (
     ALL_WON,
     BORROWED_LOG_SD,
     MAX_LOG_RATIO,

@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from models.amount_model import ALL_WON, AmountPosterior
-from models.arrival_filter import (
+from models.amounts import ALL_WON, AmountPosterior
+from models.arrivals.level import (
     LEVEL_SDS,
     NOISE_SHAPES,
     ODD_SHARES,
@@ -18,7 +18,7 @@ from models.arrival_filter import (
     log_negative_binomial,
     weekly_counts,
 )
-from models.arrival_model import ArrivalPosterior, daily_intensity, fit_arrivals
+from models.arrivals.model import ArrivalPosterior, daily_intensity, fit_arrivals
 from models.errors import SettingsError
 
 AS_OF = date(2026, 6, 30)

@@ -5,12 +5,18 @@ import pandas as pd
 import pytest
 from planted_stays import GRAPH, base_hazards, planted_history
 
-from models.base_lattice import BaseShape
-from models.checks import cumulative_incidence, incidence, prior_draws, residual_spikes, transition_log_score
 from models.errors import InputError
 from models.history import StageHistory
-from models.stage_model import fit_stages
-from models.stage_posterior import StageFit, StagePosterior
+from models.stage_model.base_lattice import BaseShape
+from models.stage_model.checks import (
+    cumulative_incidence,
+    incidence,
+    prior_draws,
+    residual_spikes,
+    transition_log_score,
+)
+from models.stage_model.fit import fit_stages
+from models.stage_model.posterior import StageFit, StagePosterior
 
 NO_CELL = np.zeros((1, 0), dtype=np.int32)
 COLUMNS = ["cell", "stage", "next", "days", "count"]

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import integrate, stats
 
-from models.duration_kernels import cumulative_hazard_and_gradient, daily_hazards
-from models.durations import FAMILIES, Family
+from models.durations.families import FAMILIES, Family
+from models.durations.kernels import cumulative_hazard_and_gradient, daily_hazards
 from models.errors import SettingsError
 
 CASES: list[tuple[str, dict[str, float]]] = [

@@ -6,10 +6,10 @@ import pytest
 from planted_stays import planted_history
 
 from models.history import StageHistory
-from models.laplace import LaplaceFit, laplace_fit
-from models.sampler_options import SamplerOptions
-from models.stage_data import stage_data
-from models.stage_problem import StageProblem, log_likelihood, log_posterior, piecewise_problem, smooth_problem
+from models.stage_model.data import stage_data
+from models.stage_model.laplace import LaplaceFit, laplace_fit
+from models.stage_model.options import SamplerOptions
+from models.stage_model.problem import StageProblem, log_likelihood, log_posterior, piecewise_problem, smooth_problem
 from models.stages import StageGraph
 
 LEVELS = np.array([[0.5, -0.3], [-0.4, 0.2], [0.0, 0.0], [0.2, 0.4]])
@@ -52,7 +52,7 @@ def test_mean_correction_beats_the_mode() -> None:
 
 @pytest.mark.slow
 def test_nuts_recovers_one_rate_exactly() -> None:
-    from models.stage_sampling import sample_stage
+    from models.stage_model.sampling import sample_stage
 
     problem = one_rate(30, 300)
     mean, sd = quadrature(problem)
@@ -65,8 +65,8 @@ def test_nuts_recovers_one_rate_exactly() -> None:
 
 @pytest.mark.parametrize("family", ["piecewise", "weibull"])
 def test_pymc_model_is_the_same_log_posterior(family: str) -> None:
-    from models.stage_problem import LOG_SCALE_SD
-    from models.stage_sampling import build_stage_model
+    from models.stage_model.problem import LOG_SCALE_SD
+    from models.stage_model.sampling import build_stage_model
 
     data = stage_data(planted_history(150, 1, LEVELS), 0)
     problem = piecewise_problem(data, 0.1) if family == "piecewise" else smooth_problem(data, family, zero_mass=True)
@@ -92,7 +92,7 @@ def moments(draws: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def test_fast_agrees_with_nuts() -> None:
-    from models.stage_sampling import sample_stage
+    from models.stage_model.sampling import sample_stage
 
     problem = piecewise_problem(stage_data(planted_history(800, 2, LEVELS), 1), 0.1)
     start: LaplaceFit = laplace_fit(problem, draws=4000, rng=np.random.default_rng(1))

@@ -6,13 +6,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from models.base_lattice import base_by_day
-from models.baselines import Baseline
 from models.history import Factor, StageHistory, count_stays
-from models.likelihood import leave_terms, stays_log_likelihood
-from models.selection import base_shape
-from models.stage_data import stage_data
-from models.stage_problem import StageProblem, log_posterior, piecewise_problem, place, precision, smooth_problem
+from models.stage_model.base_hazards import Baseline
+from models.stage_model.base_lattice import base_by_day
+from models.stage_model.data import stage_data
+from models.stage_model.likelihood import leave_terms, stays_log_likelihood
+from models.stage_model.problem import StageProblem, log_posterior, piecewise_problem, place, precision, smooth_problem
+from models.stage_model.selection import base_shape
 from models.stages import StageGraph
 
 GRAPH = StageGraph(open=["Lead"], won=["Won"], lost=["Lost"])
@@ -80,7 +80,7 @@ def test_gradients_and_curvature_are_those_of_finite_differences(shape: str, zer
 
 
 def test_scale_gradient() -> None:
-    from models.stage_problem import log_likelihood
+    from models.stage_model.problem import log_likelihood
 
     problem = problem_of("piecewise")
     at, log_scales = 0.4 * np.random.default_rng(2).standard_normal(problem.size), np.array([-0.5, -1.5])

@@ -7,10 +7,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy import integrate, stats
 
-from models.durations import FAMILIES
-from models.errors import SettingsError
-from models.history import STILL_OPEN
-from models.multistate import (
+from models.continuous.estimators import aalen_johansen, fit_latent_time, fit_mixture, mixture_log_likelihood
+from models.continuous.exact import (
     LatentTime,
     exit_density,
     exit_mean,
@@ -21,7 +19,9 @@ from models.multistate import (
     passage,
     total_hazard,
 )
-from models.multistate_estimators import aalen_johansen, fit_latent_time, fit_mixture, mixture_log_likelihood
+from models.durations.families import FAMILIES
+from models.errors import SettingsError
+from models.history import STILL_OPEN
 
 EXITS = (
     latent_time("lognormal", {"location": 3.0, "spread": 0.6}),

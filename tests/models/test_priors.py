@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from models.durations import FAMILIES
-from models.priors import LOG_DAYS, LOG_PEAKED_SHAPE, LOG_SHAPE, LOG_SPREAD, TAIL, DurationPrior
+from models.durations.families import FAMILIES
+from models.durations.priors import LOG_DAYS, LOG_PEAKED_SHAPE, LOG_SHAPE, LOG_SPREAD, TAIL, DurationPrior
 
 
 def middle(prior: DurationPrior) -> tuple[float, float]:

@@ -8,8 +8,8 @@ from planted_stays import GRAPH, planted_history
 from scipy import stats
 
 from models.history import StageHistory, count_stays
-from models.selection import choose_family, elpd_of_stays, needs_zero_mass, pooled, weighted_total
-from models.stage_data import StageData, stage_data
+from models.stage_model.data import StageData, stage_data
+from models.stage_model.selection import choose_family, elpd_of_stays, needs_zero_mass, pooled, weighted_total
 
 
 def weibull_history(n: int, seed: int, *, same_day: float = 0.0, timer: bool = False) -> StageData:

@@ -8,9 +8,9 @@ from scipy import stats
 
 from models.errors import EmptyInputError, SettingsError
 from models.history import UNSEEN_LEVEL, Factor, StageHistory, count_stays
-from models.sampler_options import SamplerOptions
-from models.stage_model import fit_stages
-from models.stage_posterior import StagePosterior
+from models.stage_model.fit import fit_stages
+from models.stage_model.options import SamplerOptions
+from models.stage_model.posterior import StagePosterior
 
 SEEDS = 20
 NO_CELL = np.zeros((1, 0), dtype=np.int32)

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from planted_stays import planted_history
 
-from models.durations import FAMILIES
+from models.durations.families import FAMILIES
 from models.errors import InputError
 from models.history import UNSEEN_LEVEL
-from models.stage_model import fit_stages
-from models.stage_posterior import StagePosterior, load_stage_posterior
+from models.stage_model.fit import fit_stages
+from models.stage_model.posterior import StagePosterior, load_stage_posterior
 
 LEVELS = np.array([[0.5, -0.3], [-0.4, 0.2], [0.0, 0.0]])
 FAMILY_NAMES = ["piecewise", "weibull", "lognormal"]

@@ -1,0 +1,231 @@
+"""One row per open deal: how likely it is won, when it closes, whether it has stalled, how much the target hangs on it.
+
+The *swing* of a deal is what its fate changes in the probability of reaching the target,
+
+    P(target | this deal is won by the target date) - P(target | it is not),
+
+over the very draws of the forecast: the deal's own cents are taken out of each draw's total, and put in whether it won
+there or not. Draws, random numbers and amounts are those of the simulation, so nothing is simulated twice
+(``tests/forecasting/test_deal_table.py`` adds the deals up to the forecast again).
+"""
+
+from typing import TYPE_CHECKING
+
+import numba
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from forecasting.answers.revenue import Span, cents_in, target_cents
+from forecasting.engine.amounts import AmountDraws, DealArrays, amount_keys, win_cents
+from forecasting.engine.deal_groups import GroupedDeals, amount_draws, group_deals
+from forecasting.engine.fate import MAX_BITS, TO_BITS, win_probabilities
+from forecasting.engine.streams import STEP_FATE, half, mix, pair_key
+from models.hazards import HazardSource
+
+if TYPE_CHECKING:
+    from forecasting.answers.forecasts import Forecast
+    from forecasting.data.open_pipeline import OpenPipeline
+    from forecasting.simulate import OpenSimulation
+
+COLUMNS = (
+    "deal_id",
+    "stage",
+    "days_in_stage",
+    "amount",
+    "win_probability",
+    "win_probability_by_until",
+    "close_date_p10",
+    "close_date_p50",
+    "close_date_p90",
+    "stall_percentile",
+    "target_swing",
+)
+"""Columns of the table, in order."""
+CLOSE_QUANTILES = {"close_date_p10": 0.1, "close_date_p50": 0.5, "close_date_p90": 0.9}
+STALL_DRAWS = 100
+"""Draws, evenly spaced, that the stall percentile is averaged over."""
+SWING_BLOCK = 32
+"""Draws whose hazards are in memory at a time; even, and of no influence on any number."""
+
+_JIT = {"cache": True, "nogil": True, "error_model": "numpy"}
+
+
+def deal_table(
+    pipeline: "OpenPipeline", stage: HazardSource, simulation: "OpenSimulation", *, draws: int
+) -> pd.DataFrame:
+    """All of ``COLUMNS`` but the swing, one row per open deal in the order of the pipeline.
+
+    Parameters
+    ----------
+    pipeline : OpenPipeline
+    stage : HazardSource
+    simulation : OpenSimulation
+        Of this pipeline, its last edge the end of the forecast.
+    draws : int
+        Draws of the simulation.
+    """
+    deals = pipeline.deals
+    names = np.array(pipeline.graph.open, dtype=object)
+    table = pd.DataFrame(
+        {
+            "deal_id": deals["deal_id"].to_numpy(),
+            "stage": names[deals["stage"].to_numpy(dtype=np.int64)],
+            "days_in_stage": deals["days_in_stage"].to_numpy(dtype=np.int64),
+            "amount": deals["amount"].to_numpy(dtype=float),
+            "win_probability": simulation.eventual_win_probability,
+            "win_probability_by_until": simulation.win_probability[:, -1],
+        }
+    )
+    as_of = pd.Timestamp(pipeline.as_of)
+    for column, level in CLOSE_QUANTILES.items():
+        days = close_days(simulation.group_closed, simulation.close_days, level=level)[simulation.group]
+        table[column] = as_of + pd.to_timedelta(pd.Series(days), unit="D")
+    table["stall_percentile"] = stall_percentile(pipeline, stage, draws=draws)
+    return table
+
+
+def close_days(closed: NDArray[np.float64], days: NDArray[np.int64], *, level: float) -> NDArray[np.float64]:
+    """First day by which a deal is closed with probability ``level``, NaN beyond the last day.
+
+    Parameters
+    ----------
+    closed : ndarray of float64, shape (deal, day)
+        Probability to be closed by each of ``days``; between two of them it is taken to rise in equal daily steps.
+    days : ndarray of int64, shape (day,)
+    level : float
+
+    Examples
+    --------
+    >>> close_days(np.array([[0.2, 0.6], [0.0, 0.1]]), np.array([1, 5]), level=0.5).tolist()
+    [4.0, nan]
+    """
+    reached = closed >= level
+    after = reached.argmax(axis=1)
+    before, rows = np.maximum(after - 1, 0), np.arange(len(closed))
+    low, high = closed[rows, before], closed[rows, after]
+    rise = np.where(high > low, high - low, 1.0)
+    day = days[before] + np.ceil(np.maximum(level - low, 0.0) / rise * (days[after] - days[before]) - 1e-9)
+    return np.where(reached.any(axis=1), np.where(after == 0, days[0], day), np.nan)
+
+
+def stall_percentile(pipeline: "OpenPipeline", stage: HazardSource, *, draws: int) -> NDArray[np.float64]:
+    """Share of stays in a deal's stage, and cell, that have ended by the deal's age: P(days <= days_in_stage)."""
+    deals = pipeline.deals
+    if deals.empty:
+        return np.zeros(0)
+    cell, code, age = (deals[name].to_numpy(dtype=np.int64) for name in ("cell", "stage", "days_in_stage"))
+    alike, deal = np.unique(np.column_stack([cell, code, age]), axis=0, return_inverse=True)
+    ended = np.zeros(len(alike))
+    chosen = np.unique(np.linspace(0, draws - 1, min(STALL_DRAWS, draws)).round().astype(np.int64))
+    for draw in chosen:
+        hazards = stage.lattice(np.array([draw]), days=int(age.max()) + 1, cells=pipeline.cells)
+        cumulative = hazards.base[0].cumsum(axis=2)
+        total = (cumulative[alike[:, 1], :, alike[:, 2]] * hazards.effect[0, alike[:, 0], alike[:, 1]]).sum(axis=1)
+        ended += -np.expm1(-total)
+    return (ended / len(chosen))[deal.ravel()]
+
+
+def with_swing(forecast: "Forecast", span: Span, *, target: float | None = None) -> pd.DataFrame:
+    """Deal table with ``target_swing``, by deal id as in the pipeline.
+
+    Parameters
+    ----------
+    forecast : Forecast
+    span : Span
+        Days whose revenue counts towards the target.
+    target : float, optional
+        Currency units; by default the median of the forecast for the span, which is reached in half of the draws.
+    """
+    total = cents_in(forecast, span, "total")
+    goal = int(np.ceil(np.median(total))) if target is None else target_cents(target)
+    return forecast.deal_table.assign(target_swing=target_swing(forecast, span, total=total, goal=goal))[list(COLUMNS)]
+
+
+def target_swing(forecast: "Forecast", span: Span, *, total: NDArray[np.int64], goal: int) -> NDArray[np.float64]:
+    """P(total >= goal | deal won in the span) - P(total >= goal | not), by deal of the pipeline; cents."""
+    pipeline = forecast.pipeline
+    if not pipeline.n_deals:
+        return np.zeros(0)
+    deals = group_deals(pipeline, forecast.posterior.amounts)
+    order = np.argsort(deals.group_of_deal, kind="stable")
+    pivotal = np.zeros(pipeline.n_deals, dtype=np.int64)
+    for start in range(0, forecast.draws, SWING_BLOCK):
+        draws = np.arange(start, min(start + SWING_BLOCK, forecast.draws))
+        won, cents = deal_fates(forecast, deals, draws, span=span)
+        own = np.rint(cents * forecast.open_factor[draws, None]).astype(np.int64)
+        without = total[draws, None] - np.where(won, own, 0)
+        pivotal[order] += ((without + own >= goal) & (without < goal)).sum(axis=0)
+    return pivotal / forecast.draws
+
+
+def deal_fates(
+    forecast: "Forecast", deals: GroupedDeals, draws: NDArray[np.int64], *, span: Span
+) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
+    """Whether each deal is won in the span, and for how many cents if it is won, in the order of ``deals.arrays``.
+
+    Parameters
+    ----------
+    forecast : Forecast
+    deals : GroupedDeals
+        Its open deals.
+    draws : ndarray of int64, shape (n,)
+        Consecutive, the first one even.
+    span : Span
+
+    Returns
+    -------
+    won : ndarray of bool, shape (n, deal)
+    cents : ndarray of int64, shape (n, deal)
+        Calibration not included.
+    """
+    posterior, graph = forecast.posterior, forecast.pipeline.graph
+    before, last = max((span.start - forecast.as_of).days - 1, 0), (span.end - forecast.as_of).days
+    edges = np.array([last] if before == 0 else [before, last])
+    hazards = posterior.stage.lattice(draws, days=deals.max_age + last + 1, cells=deals.cells)
+    won = np.zeros((len(draws), len(deals.arrays.key)), dtype=np.bool_)
+    cents = np.zeros(won.shape, dtype=np.int64)
+    _deal_fates(
+        np.ascontiguousarray(hazards.base),
+        np.ascontiguousarray(hazards.effect),
+        np.ascontiguousarray(hazards.next_stage, dtype=np.int16),
+        np.isin(np.arange(len(graph.stages)), graph.won_codes).astype(np.float64),
+        deals.arrays,
+        amount_draws(posterior.amounts, draws, graph.n_open),
+        edges,
+        forecast.seed,
+        int(draws[0]),
+        won,
+        cents,
+    )
+    return won, cents
+
+
+@numba.njit(**_JIT)
+def _deal_fates(  # noqa: PLR0913, PLR0917 (kernels take plain arrays, records cannot cross into them)
+    base: NDArray[np.float64],
+    effect: NDArray[np.float64],
+    next_stage: NDArray[np.int16],
+    value: NDArray[np.float64],
+    deals: DealArrays,
+    amounts: AmountDraws,
+    edges: NDArray[np.int64],
+    seed: int,
+    first_draw: int,
+    won: NDArray[np.bool_],
+    cents: NDArray[np.int64],
+) -> None:
+    """Fill ``won[draw, deal]`` and ``cents[draw, deal]`` with the numbers of the fate sampler."""
+    table, sharp = np.empty((len(deals.group_cell), len(edges))), np.zeros(len(edges))
+    for row in range(len(base)):
+        draw = first_draw + row
+        win_probabilities(base[row], effect[row], next_stage, value, deals, edges, sharp, table)
+        key = pair_key(seed, draw, STEP_FATE)
+        keys = amount_keys(seed, draw)
+        for deal in range(len(deals.key)):
+            group = deals.group[deal]
+            uniform = half(mix(key + deals.key[deal]), draw)
+            won[row, deal] = uniform < np.uint32(min(table[group, len(edges) - 1] * TO_BITS, MAX_BITS))
+            if len(edges) > 1 and uniform < np.uint32(min(table[group, 0] * TO_BITS, MAX_BITS)):
+                won[row, deal] = False
+            cents[row, deal] = win_cents(deals, amounts, row, keys, deal)

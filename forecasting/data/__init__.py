@@ -1,0 +1,1 @@
+"""Reading, cleaning and cutting deals at a date; the sample company."""

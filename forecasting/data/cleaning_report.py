@@ -1,0 +1,87 @@
+"""What cleaning rejected or took for granted, counted from its tables.
+
+The tables are those of :mod:`forecasting.data.cleaning`: ``deals_in`` and ``history_in`` hold all rows, ``deals_first`` one
+sound row per deal, ``deals_copies`` and ``deals_broken`` what was sound only by itself, ``deals_used`` what counts.
+"""
+
+from typing import Any
+
+import pandas as pd
+
+from forecasting.data.quality import MAX_EXAMPLES, Finding, TableQuality
+from forecasting.data.sources import RAW_DEALS, RAW_HISTORY, TABLE_NAMES
+from models.stages import StageGraph
+
+
+def _findings(connection: Any, query: str) -> tuple[Finding, ...]:
+    """Run a query giving (reason, example) per row; most frequent reason first."""
+    rows = connection.execute(
+        f"SELECT reason, count(*) AS n, min(example, {MAX_EXAMPLES}) FROM ({query}) "
+        "GROUP BY reason ORDER BY n DESC, reason"
+    ).fetchall()
+    return tuple(Finding(reason, count, tuple(examples)) for reason, count, examples in rows)
+
+
+def deal_quality(connection: Any) -> TableQuality:
+    """Count the rows of the deals table by what became of them."""
+    written = "concat('created_at = ', coalesce(time_text, ''), ', amount = ', coalesce(amount_text, ''))"
+    rejections = _findings(
+        connection,
+        f"""
+        SELECT fault AS reason, concat(coalesce(deal_id, '(no id)'), ': ', {written}) AS example FROM deals_in
+            WHERE fault IS NOT NULL
+        UNION ALL SELECT fault, concat(deal_id, ': ', detail) FROM deals_copies
+        UNION ALL SELECT fault, concat(deal_id, ': ', detail) FROM deals_broken
+        UNION ALL SELECT 'no usable stage entry', deal_id FROM deals_first
+            ANTI JOIN deals_broken USING (deal) ANTI JOIN deals_used USING (deal)""",
+    )
+    counts = connection.execute("SELECT (SELECT count(*) FROM deals_in), (SELECT count(*) FROM deals_used)").fetchone()
+    notes = _findings(
+        connection,
+        """SELECT 'amount is missing: it is drawn from the amounts of similar deals' AS reason, deal_id AS example
+        FROM deals_first SEMI JOIN deals_used USING (deal) WHERE amount IS NULL
+        UNION ALL SELECT 'amount is zero: taken as it is, though zero often means unknown', deal_id
+        FROM deals_first SEMI JOIN deals_used USING (deal) WHERE amount = 0""",
+    )
+    return TableQuality(TABLE_NAMES[RAW_DEALS], counts[0], counts[1], rejections, notes)
+
+
+def _entries_found(reason: str, rows: pd.DataFrame, deals: pd.DataFrame, graph: StageGraph) -> tuple[Finding, ...]:
+    if rows.empty:
+        return ()
+    few = rows.head(MAX_EXAMPLES)
+    ids = deals["deal_id"].to_numpy(dtype=object)[few["deal"].to_numpy()]
+    stages = [graph.stages[code] for code in few["stage"].to_numpy()]
+    days = few["entered_on"].dt.strftime("%Y-%m-%d")
+    shown = tuple(f"{name}: {stage} on {day}" for name, stage, day in zip(ids, stages, days, strict=True))
+    return (Finding(reason, len(rows), shown),)
+
+
+def history_quality(
+    connection: Any, graph: StageGraph, deals: pd.DataFrame, entries: pd.DataFrame, copies: Any
+) -> TableQuality:
+    """Count the rows of the stage history by what became of them; ``copies`` marks the entries delivered again."""
+    rejections = _findings(
+        connection,
+        """
+        SELECT fault AS reason, concat(coalesce(deal_id, '(no id)'), ': ', coalesce(stage, '(no stage)'), ' at ',
+            coalesce(time_text, '(missing)')) AS example FROM history_in WHERE fault IS NOT NULL
+        UNION ALL SELECT CASE WHEN deal_id IN (SELECT deal_id FROM deals_in WHERE deal_id IS NOT NULL)
+                THEN 'its deal was rejected' ELSE 'deal is not in the deals table' END, concat(deal_id, ': ', stage)
+            FROM history_in ANTI JOIN deals_used USING (deal) WHERE fault IS NULL""",
+    )
+    used = entries[~copies]
+    again = (used["deal"] == used["deal"].shift()) & (used["stage"] == used["stage"].shift())
+    repeated = _entries_found("the same entry delivered again", entries[copies], deals, graph)
+    stayed = "the stage was entered while already in it: one stay, the later amount counts"
+    notes = _entries_found(stayed, used[again], deals, graph)
+    notes += _findings(
+        connection,
+        """SELECT 'amount cannot be read or is negative: the move counts, the amount as missing' AS reason,
+            concat(deal_id, ': ', stage, ', amount = ', amount_text) AS example
+        FROM history_in SEMI JOIN deals_used USING (deal)
+        WHERE fault IS NULL AND amount_text IS NOT NULL AND (amount IS NULL OR amount < 0)""",
+    )
+    rows_in = connection.execute("SELECT count(*) FROM history_in").fetchone()[0]
+    rejections = tuple(sorted(rejections + repeated, key=lambda f: (-f.count, f.reason)))
+    return TableQuality(TABLE_NAMES[RAW_HISTORY], rows_in, len(used), rejections, notes)

@@ -1,0 +1,1 @@
+"""Words, files and the page of a forecast: they show, they never compute."""

@@ -1,0 +1,160 @@
+"""The schema of ``forecast.json``, version 1: a promise to whoever reads it; ``docs/schema.md`` says it in prose.
+
+Adding a key is a minor change; renaming, removing or changing the meaning of one is a breaking change and raises
+``SCHEMA_VERSION``. The same inputs, settings and seed give the same bytes: no clock, no timing, no path is in it.
+"""
+
+from datetime import date
+from typing import TYPE_CHECKING, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, JsonValue
+
+from forecasting.answers.revenue import QUANTILES
+from forecasting.data.quality import DataQuality
+
+if TYPE_CHECKING:
+    from forecasting.output.findings import Findings
+
+SCHEMA_VERSION: Final = "1"
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class CalibrationRecord(_Record):
+    """What our own closed forecasts taught; ``bias`` and ``sd`` on the log scale."""
+
+    origins: int
+    bias: float
+    scale: float
+    sd: float
+
+
+class DiagnosticsRecord(_Record):
+    """Of the fit; null where the inference has no chains."""
+
+    rhat_max: float | None
+    ess_min: float | None
+    divergences: int
+
+
+class RevenueRecord(_Record):
+    """Revenue of one period, source and segment (null = all), currency units."""
+
+    period_start: date
+    period_end: date
+    source: Literal["total", "booked", "open", "new"]
+    segment: str | None
+    mean: float
+    p05: float
+    p10: float
+    p25: float
+    p50: float
+    p75: float
+    p90: float
+    p95: float
+
+
+class TargetRecord(_Record):
+    """The target and what it takes; ``leads_needed`` is null when no number suffices."""
+
+    amount: float
+    since: date
+    by: date
+    attainment_probability: float
+    leads_needed: int | None
+    last_useful_creation_date: date | None
+
+
+class RejectionRecord(_Record):
+    """One reason for leaving rows out."""
+
+    reason: str
+    count: int
+    examples: list[str]
+
+
+class DataQualityRecord(_Record):
+    """Rows in = rows used + rows rejected, both tables together."""
+
+    rows_in: int
+    rows_used: int
+    rows_rejected: list[RejectionRecord]
+
+
+class ForecastRecord(_Record):
+    """Content of ``forecast.json``."""
+
+    schema_version: Literal["1"]
+    as_of: date
+    until: date
+    currency: str | None
+    seed: int
+    draws: int
+    inputs_sha256: str
+    model: dict[str, JsonValue]
+    calibration: CalibrationRecord | None
+    diagnostics: DiagnosticsRecord
+    revenue: list[RevenueRecord]
+    target: TargetRecord | None
+    data_quality: DataQualityRecord
+
+    def to_json(self) -> str:
+        """Text of the file; numbers that are not finite become null."""
+        return self.model_dump_json(indent=2) + "\n"
+
+
+def forecast_record(found: "Findings") -> ForecastRecord:
+    """Write findings down in the words of the schema."""
+    forecast, leads = found.forecast, found.leads
+    diagnostics = forecast.diagnostics
+    return ForecastRecord(
+        schema_version=SCHEMA_VERSION,
+        as_of=forecast.as_of,
+        until=forecast.until,
+        currency=forecast.currency,
+        seed=forecast.seed,
+        draws=forecast.draws,
+        inputs_sha256=forecast.posterior.inputs_sha256,
+        model=_model(found),
+        calibration=CalibrationRecord(**forecast.calibration.to_dict()) if forecast.calibration else None,
+        diagnostics=DiagnosticsRecord.model_validate(dict(diagnostics)),
+        revenue=_revenue(found),
+        target=None
+        if leads is None
+        else TargetRecord(
+            amount=leads.target,
+            since=leads.since,
+            by=leads.by,
+            attainment_probability=leads.attainment_without,
+            leads_needed=leads.n,
+            last_useful_creation_date=leads.last_useful_creation_date,
+        ),
+        data_quality=DataQualityRecord.model_validate((forecast.data_quality or DataQuality()).to_dict()),
+    )
+
+
+def _model(found: "Findings") -> dict[str, JsonValue]:
+    spec, stage = found.forecast.posterior.spec, found.forecast.posterior.stage
+    return {
+        "inference": stage.inference,
+        "sampler": stage.sampler,
+        "durations": dict(stage.families),
+        "segment": list(spec.segment),
+        "covariates": list(spec.covariates),
+        "seed": spec.seed,
+    }
+
+
+def _revenue(found: "Findings") -> list[RevenueRecord]:
+    columns = ["source", "mean", *QUANTILES]
+    return [
+        RevenueRecord(
+            period_start=row["period_start"].date(),
+            period_end=row["period_end"].date(),
+            segment=row["segment"],
+            **{name: row[name] for name in columns},
+        )
+        for row in found.revenue.to_dict("records")
+    ]

@@ -1,0 +1,1 @@
+"""Whether the ranges are right: scores, simple rules to beat, backtest, calibration."""

@@ -1,0 +1,277 @@
+"""A chain in milliseconds: expected value and spread of revenue from open deals, as of many past dates.
+
+The same model as the published forecast in its cheapest form: semi-Markov, every move seen is possible, one hazard per
+age bin and exit with a conjugate Gamma posterior, an amount effect on every exit. It exists so that a forecaster can
+look back at dozens of its own closed forecasts before it publishes one; :mod:`forecasting.proof.calibration` does that.
+
+Hazards are those of :mod:`models.hazards`: a deal that starts a day of its stay with total hazard L leaves on it with
+probability 1 - exp(-L), to exit j with share lambda_j / L.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import gammaln
+
+from forecasting.proof.levels import draw_levels, filter_level, period_days
+from forecasting.proof.quick_kernels import count_exits, count_exposure, win_probabilities
+from forecasting.proof.stay_table import NEVER, KnownStays
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+EXITS_PER_BIN = 10
+"""An age bin ends once it holds this many exits: its log hazard is then known to about 0.3."""
+PRIOR_EXITS = 1.0
+"""Exits that the neighbouring bins count for in a bin."""
+EFFECT_WEIGHTS = np.array([4.0, 12.0, 40.0, 150.0, 1000.0])
+"""Exits that a factor of one counts for in an amount class; the data weigh these by their gamma-Poisson evidence."""
+PERIOD_DAYS = 30
+"""Expected and seen exits are compared within calendar periods, or a trend in amounts would pass for an effect."""
+AMOUNT_CLASSES = 5
+"""Classes of deal size, with equal sums of the square root of the amount."""
+MIN_CLASS_DEALS = 60
+"""Deals in a class at least; fewer deals make fewer classes."""
+LEVEL_SHRINK = 12.0
+"""Exits that an amount factor of one counts for when levels are filtered: there only its mean matters."""
+HAZARD_DRAWS = 48
+"""Posterior draws of the hazards: their spread is a small part of the total, and known then to about a tenth."""
+
+
+@dataclass(frozen=True)
+class OpenValue:
+    """Revenue that open deals will bring within a number of days: expected value and sd, in currency units.
+
+    Parameters
+    ----------
+    mean, sd : float
+        With hazards as in the whole history.
+    tracked_mean, tracked_sd : float
+        With hazards at the levels of :mod:`forecasting.proof.levels`.
+    """
+
+    mean: float
+    sd: float
+    tracked_mean: float
+    tracked_sd: float
+
+
+@dataclass(frozen=True)
+class _Counted:
+    """The known stays as the counting kernels take them; ``exit_code`` is -1 in stays still open."""
+
+    stage: Ints
+    exit_code: Ints
+    days: Ints
+    days_ago: Ints
+    amount_class: Ints
+    n_classes: int
+
+
+@dataclass(frozen=True)
+class _Chain:
+    """Conjugate posterior: hazards Gamma(shape, rate), amount factors a mixture of Gamma(exits + k, expected + k)."""
+
+    starts: Ints  # (stage, bin)
+    shape: Floats  # (stage, code, bin)
+    rate: Floats  # (stage, 1, bin)
+    exits: Floats  # (class, stage, code)
+    expected: Floats  # (class, stage, code)
+    part_of_day: Floats  # (stage, bin)
+
+
+def open_revenue(known: KnownStays, *, horizons: tuple[int, ...], seed: int) -> tuple[OpenValue, ...]:
+    """Forecast the revenue of open deals.
+
+    Parameters
+    ----------
+    known : KnownStays
+        All that was known at the end of a day.
+    horizons : tuple of int
+        Days ahead.
+    seed : int
+        With the day it names the hazard draws, so that a past forecast stays what it was.
+
+    Returns
+    -------
+    tuple of OpenValue
+        One per horizon.
+    """
+    waiting = known.is_open
+    if not waiting.any():
+        return tuple(OpenValue(0.0, 0.0, 0.0, 0.0) for _ in horizons)
+    counted = _counted(known)
+    chain = _fit(counted, known.n_open, known.n_stages)
+    rng = np.random.default_rng([seed, known.as_of])
+    hazards, factors = _draw(chain, rng)
+    levels = _level_draws(counted, chain, known.n_open + known.n_won, max(horizons), rng)
+    keys = np.column_stack([counted.amount_class[waiting], counted.stage[waiting], counted.days[waiting]])
+    groups, of_deal = np.unique(keys, axis=0, return_inverse=True)
+    amount = known.filled_amount[known.deal[waiting]]
+    sums = [np.bincount(of_deal.reshape(-1), weights=amount**power, minlength=len(groups)) for power in (1, 2)]
+    ahead = np.array(horizons, dtype=np.int64)
+    static, tracked = (
+        win_probabilities(hazards, scaled, chain.starts, groups, ahead, known.n_won)
+        for scaled in (factors, factors * levels[:, None])
+    )
+    return tuple(
+        OpenValue(*_moments(static[:, :, place], *sums), *_moments(tracked[:, :, place], *sums))
+        for place in range(len(horizons))
+    )
+
+
+def _moments(chance: Floats, amount: Floats, squared: Floats) -> tuple[float, float]:
+    """Mean and sd of revenue from win probabilities (draw, group): spread between draws and luck within them."""
+    chance = np.ascontiguousarray(chance)
+    sums, luck = chance @ amount, (chance * (1.0 - chance)) @ squared
+    return float(sums.mean()), float(np.sqrt(sums.var() + luck.mean()))
+
+
+def amount_edges(amounts: Floats) -> Floats:
+    """Upper edges (exclusive) of classes with equal sums of the square root of the amount, at least 60 deals each.
+
+    Examples
+    --------
+    >>> amount_edges(np.arange(1.0, 121.0)).tolist(), amount_edges(np.arange(1.0, 120.0)).tolist()
+    ([61.0], [])
+    """
+    values = np.sort(amounts[np.isfinite(amounts)])
+    classes = min(AMOUNT_CLASSES, len(values) // MIN_CLASS_DEALS)
+    if classes < 2:
+        return np.zeros(0)
+    roots = np.cumsum(np.sqrt(np.maximum(values, 0.0)))
+    cuts = np.searchsorted(roots, roots[-1] * np.arange(1, classes) / classes)
+    room = len(values) - MIN_CLASS_DEALS * np.arange(classes - 1, 0, -1)
+    cuts = np.minimum.accumulate(np.minimum(cuts, room)[::-1])[::-1]
+    edges = np.unique(values[cuts])
+    return np.asarray(edges[edges > values[0]])
+
+
+def _counted(known: KnownStays) -> _Counted:
+    """Lay the stays out for counting; deals without an amount form the last class."""
+    edges = amount_edges(known.amount[np.unique(known.deal)])
+    amount = known.amount[known.deal]
+    of_size = np.searchsorted(edges, np.nan_to_num(amount), side="right")
+    return _Counted(
+        stage=known.stage,
+        exit_code=known.exit_code,
+        days=np.minimum(known.left, known.as_of) - known.entered,
+        days_ago=known.as_of - known.entered,
+        amount_class=np.where(np.isnan(amount), len(edges) + 1, of_size).astype(np.int64),
+        n_classes=len(edges) + 2,
+    )
+
+
+def _fit(known: _Counted, n_open: int, n_stages: int) -> _Chain:
+    """Count exits and exposure by age bin, and by amount class within calendar periods.
+
+    A stay that ends on a day of total hazard L was exposed to 1/L - exp(-L)/(1 - exp(-L)) of that day on average; with
+    this exposure the daily lattice has a Poisson likelihood, and exits / exposure is its maximum.
+    """
+    cuts = [_age_bins(known, stage) for stage in range(n_open)]
+    starts = np.full((n_open, max(len(cut) for cut in cuts)), NEVER, dtype=np.int64)
+    for stage, cut in enumerate(cuts):
+        starts[stage, : len(cut)] = cut
+    exits, at_risk = count_exits(known.stage, known.exit_code, known.days, starts, n_stages)
+    ended = exits.sum(axis=1)
+    share = np.clip(ended / np.maximum(at_risk, 1.0), 1e-9, 1.0 - 1e-6)
+    total = -np.log1p(-share)
+    part_of_day = 1.0 / total - (1.0 - share) / share
+    exposure = at_risk - ended + ended * part_of_day
+    by_class, seen = _exposure(known, starts, part_of_day, n_stages, PERIOD_DAYS)
+    hazard = exits / np.maximum(exposure, 1e-9)[:, None, :]
+    expected = np.einsum("cpsb,sjb->cpsj", by_class, hazard)
+    level = seen.sum(axis=0) / np.maximum(expected.sum(axis=0), 1e-9)
+    smooth_exits, smooth_exposure = _with_neighbours(ended), _with_neighbours(exposure)
+    pilot = (smooth_exits + 0.5) / (smooth_exposure + 1.0)
+    mix = exits.sum(axis=2) / np.maximum(exits.sum(axis=(1, 2)), 1.0)[:, None]
+    return _Chain(
+        starts=starts,
+        shape=exits + PRIOR_EXITS * mix[:, :, None],
+        rate=(exposure + PRIOR_EXITS / pilot)[:, None, :],
+        exits=seen.sum(axis=1),
+        expected=(expected * level).sum(axis=1),
+        part_of_day=part_of_day,
+    )
+
+
+def _exposure(known: _Counted, starts: Ints, part_of_day: Floats, n_stages: int, width: int) -> tuple[Floats, Floats]:
+    """Exposure (class, period, stage, bin) and exits (class, period, stage, code); period 0 is the latest."""
+    periods = int(known.days_ago.max()) // width + 1
+    exposure, exits = count_exposure(
+        known.stage, known.exit_code, known.days, known.days_ago, known.amount_class, starts, part_of_day,
+        (known.n_classes, periods, n_stages, width),
+    )  # fmt: skip
+    return exposure, exits
+
+
+def _level_draws(
+    known: _Counted, chain: _Chain, first_lost: int, horizon_days: int, rng: np.random.Generator
+) -> Floats:
+    """Factor on the hazards over the horizon by direction of the exit, shape (draw, stage, code)."""
+    n_open, n_stages = chain.shape.shape[:2]
+    width = period_days(horizon_days)
+    exposure, seen = _exposure(known, chain.starts, chain.part_of_day, n_stages, width)
+    factor = (chain.exits + LEVEL_SHRINK) / (chain.expected + LEVEL_SHRINK)
+    expected = np.einsum("cpsb,sjb,csj->psj", exposure, chain.shape / chain.rate, factor)
+    forward = _forward(chain.exits.sum(axis=0), first_lost)
+    draws = np.ones((HAZARD_DRAWS, n_open, n_stages))
+    for direction in (forward, ~forward):
+        series = [values[:, direction].sum(axis=1)[::-1] for values in (seen.sum(axis=0), expected)]
+        state = filter_level(*series, days=width)
+        ahead = -(-horizon_days // width)
+        draws[:, direction] = draw_levels(state, periods=ahead, draws=HAZARD_DRAWS, rng=rng)[:, None]
+    return draws
+
+
+def _forward(exits: Floats, first_lost: int) -> NDArray[np.bool_]:
+    """Whether an exit leads to a win or to a stage from which more deals are won, shape (stage, code)."""
+    n_open, n_stages = exits.shape
+    share = exits / np.maximum(exits.sum(axis=1, keepdims=True), 1.0)
+    stays = np.eye(n_open) - share[:, :n_open] * (1.0 - 1e-9)
+    value = np.zeros(n_stages)
+    value[n_open:first_lost] = 1.0
+    value[:n_open] = np.linalg.solve(stays, share[:, n_open:first_lost].sum(axis=1))
+    return np.asarray(value[None, :] > value[:n_open, None])
+
+
+def _age_bins(known: _Counted, stage: int) -> Ints:
+    """First day of each age bin: a bin ends once it holds enough exits, if as many again are still to come."""
+    days = known.days[(known.stage == stage) & (known.exit_code >= 0)]
+    by_day = np.bincount(days, minlength=1)
+    to_come = len(days) - np.cumsum(by_day)
+    starts, held = [0], 0
+    for day in np.flatnonzero(by_day):
+        if held and by_day[day] >= EXITS_PER_BIN and starts[-1] < day:
+            starts.append(int(day))  # a day with many exits is not mixed with quiet ones before it
+            held = 0
+        held += int(by_day[day])
+        if held >= EXITS_PER_BIN and to_come[day] >= EXITS_PER_BIN:
+            starts.append(int(day) + 1)
+            held = 0
+    return np.array(starts, dtype=np.int64)
+
+
+def _with_neighbours(values: Floats) -> Floats:
+    """Sum of each bin and its two neighbours, shape (stage, bin)."""
+    padded = np.pad(values, ((0, 0), (1, 1)))
+    return np.asarray(padded[:, :-2] + padded[:, 1:-1] + padded[:, 2:])
+
+
+def _draw(chain: _Chain, rng: np.random.Generator) -> tuple[Floats, Floats]:
+    """Draws of hazards (draw, stage, code, bin) and amount factors (draw, class, stage, code)."""
+    hazards = rng.standard_gamma(np.broadcast_to(chain.shape, (HAZARD_DRAWS, *chain.shape.shape))) / chain.rate
+    weight = EFFECT_WEIGHTS[:, None, None, None]
+    evidence = (
+        gammaln(chain.exits + weight)
+        - gammaln(weight)
+        + weight * np.log(weight)
+        - (chain.exits + weight) * np.log(chain.expected + weight)
+    ).sum(axis=1)
+    probability = np.exp(evidence - evidence.max(axis=0))
+    cumulated = np.cumsum(probability / probability.sum(axis=0), axis=0)
+    uniform = rng.random((HAZARD_DRAWS, 1, *cumulated.shape[1:]))
+    chosen = EFFECT_WEIGHTS[np.minimum((uniform[..., None] > np.moveaxis(cumulated, 0, -1)).sum(axis=-1), 4)]
+    factors = rng.standard_gamma(chain.exits + chosen) / (chain.expected + chosen)
+    return hazards, factors

@@ -1,0 +1,210 @@
+"""The stages deals went through as plain arrays, cut at any past day in a millisecond.
+
+:func:`forecasting.data.snapshot.cut` says what was known at one date, in full; looking back at dozens of dates needs only
+this much of it. Both follow the same rules, and ``tests/forecasting/test_calibration.py`` holds them together.
+"""
+
+from dataclasses import dataclass
+from datetime import date
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from forecasting.data.deals import Deals
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+NEVER = 2**40
+"""Day number of something that has not happened."""
+
+
+@dataclass(frozen=True)
+class StayTable:
+    """All stays of a history, deal after deal in the order they happened; days are numbers since 1970-01-01.
+
+    Parameters
+    ----------
+    deal : ndarray of int64, shape (stay,)
+        Deal number.
+    stage, next_stage : ndarray of int64, shape (stay,)
+        Open stage code, and code of the stage the deal went to (-1 when it has not left).
+    entered, left : ndarray of int64, shape (stay,)
+        Day numbers, ``NEVER`` when it has not left.
+    undone : ndarray of int64, shape (stay,)
+        Day the stage the deal went to was itself left, ``NEVER`` when it was not: a win after which the deal was opened
+        again is no win from that day on.
+    table_amount : ndarray of float64, shape (deal,)
+        Amount in the deals table, which holds until the stage history says one.
+    said_deal, said_day : ndarray of int64, shape (statement,)
+        Every time the stage history said an amount: of which deal and when, deal after deal in order.
+    said_amount : ndarray of float64, shape (statement,)
+    n_open, n_won : int
+        Codes below ``n_open`` are open stages, the next ``n_won`` are won.
+    n_stages : int
+    """
+
+    deal: Ints
+    stage: Ints
+    next_stage: Ints
+    entered: Ints
+    left: Ints
+    undone: Ints
+    table_amount: Floats
+    said_deal: Ints
+    said_day: Ints
+    said_amount: Floats
+    n_open: int
+    n_won: int
+    n_stages: int
+
+
+@dataclass(frozen=True)
+class KnownStays:
+    """What was known of the stays at the end of day ``as_of``.
+
+    Parameters
+    ----------
+    as_of, first_day : int
+        Day numbers; ``first_day`` is the first entry of the history.
+    deal, stage, exit_code, entered, left : ndarray of int64, shape (stay,)
+        ``exit_code`` is -1 and ``left`` is ``NEVER`` in stays that had not ended.
+    stands : ndarray of bool, shape (stay,)
+        Whether the deal still was where the stay had led.
+    amount : ndarray of float64, shape (deal,)
+        As last said by then, NaN when missing.
+    n_open, n_won, n_stages : int
+    """
+
+    as_of: int
+    first_day: int
+    deal: Ints
+    stage: Ints
+    exit_code: Ints
+    entered: Ints
+    left: Ints
+    stands: NDArray[np.bool_]
+    amount: Floats
+    n_open: int
+    n_won: int
+    n_stages: int
+
+    @property
+    def is_open(self) -> NDArray[np.bool_]:
+        """Stays that deals are in."""
+        return self.exit_code < 0
+
+    @property
+    def ended_in_win(self) -> NDArray[np.bool_]:
+        """Stays that ended in a win that stands."""
+        return self.stands & (self.exit_code >= self.n_open) & (self.exit_code < self.n_open + self.n_won)
+
+    @property
+    def ended_in_loss(self) -> NDArray[np.bool_]:
+        """Stays that ended in a loss that stands."""
+        return self.stands & (self.exit_code >= self.n_open + self.n_won)
+
+    @property
+    def filled_amount(self) -> Floats:
+        """Amount of each deal, missing ones at the mean of the wins, shape (deal,)."""
+        wins = self.amount[self.deal[self.ended_in_win]]
+        wins = wins[np.isfinite(wins)]
+        return np.where(np.isfinite(self.amount), self.amount, wins.mean() if len(wins) else 0.0)
+
+    @property
+    def age_days(self) -> int:
+        """Days of history."""
+        return self.as_of - self.first_day + 1
+
+    def open_at(self, day: int) -> NDArray[np.bool_]:
+        """Stays that deals were in at the end of an earlier day."""
+        return np.asarray((self.entered <= day) & (self.left > day))
+
+    def revenue(self, *, after: int, until: int, open_deals_only: bool = False) -> float:
+        """Revenue won after one day up to another, by all deals or by those open at the end of the first day."""
+        rows = self.ended_in_win & (self.left > after) & (self.left <= until)
+        if open_deals_only:
+            waiting = np.zeros(len(self.amount), dtype=bool)
+            waiting[self.deal[self.open_at(after)]] = True
+            rows &= waiting[self.deal]
+        return float(np.nansum(self.amount[self.deal[rows]]))
+
+
+def stay_table(deals: "Deals") -> StayTable:
+    """Lay out the stays of all deals.
+
+    Parameters
+    ----------
+    deals : Deals
+
+    Returns
+    -------
+    StayTable
+    """
+    entries = deals.entries
+    moves = entries[entries["moved"]]
+    deal, stage = (moves[name].to_numpy(dtype=np.int64) for name in ("deal", "stage"))
+    day = day_numbers(moves["entered_on"])
+    following = np.append(deal[1:] == deal[:-1], False)
+    left = np.where(following, np.append(day[1:], NEVER), NEVER)
+    is_open = stage < deals.graph.n_open
+    said = entries[entries["amount"].notna()]
+    return StayTable(
+        deal=deal[is_open],
+        stage=stage[is_open],
+        next_stage=np.where(following, np.append(stage[1:], -1), -1)[is_open],
+        entered=day[is_open],
+        left=left[is_open],
+        undone=np.where(following, np.append(left[1:], NEVER), NEVER)[is_open],
+        table_amount=deals.deals["amount"].to_numpy(dtype=float),
+        said_deal=said["deal"].to_numpy(dtype=np.int64),
+        said_day=day_numbers(said["entered_on"]),
+        said_amount=said["amount"].to_numpy(dtype=float),
+        n_open=deals.graph.n_open,
+        n_won=len(deals.graph.won),
+        n_stages=len(deals.graph.stages),
+    )
+
+
+def known_at(stays: StayTable, day: int) -> KnownStays:
+    """Cut the stays at the end of a day: what came later is not looked at."""
+    rows = np.flatnonzero(stays.entered <= day)
+    left = stays.left[rows]
+    ended = left <= day
+    amount = stays.table_amount.copy()
+    said = stays.said_day <= day
+    amount[stays.said_deal[said]] = stays.said_amount[said]  # in order: the last word stays
+    entered = stays.entered[rows]
+    return KnownStays(
+        as_of=day,
+        first_day=int(entered.min()) if len(rows) else day,
+        deal=stays.deal[rows],
+        stage=stays.stage[rows],
+        exit_code=np.where(ended, stays.next_stage[rows], -1),
+        entered=entered,
+        left=np.where(ended, left, NEVER),
+        stands=ended & (stays.undone[rows] > day),
+        amount=amount,
+        n_open=stays.n_open,
+        n_won=stays.n_won,
+        n_stages=stays.n_stages,
+    )
+
+
+def day_of(when: date) -> int:
+    """Day number of a date.
+
+    Examples
+    --------
+    >>> day_of(date(1970, 1, 31))
+    30
+    """
+    return (when - date(1970, 1, 1)).days
+
+
+def day_numbers(dates: "pd.Series[pd.Timestamp]") -> Ints:
+    """Days since 1970-01-01."""
+    return dates.to_numpy().astype("datetime64[D]").astype(np.int64)

@@ -1,0 +1,1 @@
+"""How many deals that do not exist yet will come, and of which kind."""

@@ -1,0 +1,1 @@
+"""Exact answers in continuous time and textbook estimators, to check the day lattice against."""

@@ -1,0 +1,1 @@
+"""Families of time to one exit of a stage, their compiled kernels and default priors."""

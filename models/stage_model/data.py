@@ -1,0 +1,153 @@
+"""The counts of one open stage, arranged for fitting.
+
+Deals that share all factor levels form a *group*. Levels with enough stays are fitted jointly with everything else; a
+level with next to none (*thin*) cannot teach the others anything, so its effect is left out of the joint fit and found
+afterwards from its own stays (see :mod:`models.stage_model.thin_levels`). That keeps thousands of owners with one deal each as
+cheap as ten.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.history import STILL_OPEN, StageHistory
+
+MIN_STAYS = 3
+"""A level with fewer stays in the stage is thin: two stays move a log hazard by less than its spread between levels."""
+MAX_JOINT_LEVELS = 150
+"""Levels fitted jointly per stage, the most frequent ones; the joint fit costs the cube of their number."""
+FEW_EXITS = 10
+"""Below this many exits a stage also keeps the natural moves it has not shown yet: next stage in order, and lost."""
+THIN = -1
+"""Joint code of a thin level."""
+
+
+@dataclass(frozen=True)
+class StageData:
+    """One stage's distinct stays and how its groups are told apart.
+
+    Parameters
+    ----------
+    stage : int
+        Code of the open stage.
+    exits : tuple of int
+        Stage codes the exits lead to.
+    group, exit, days, count : ndarray of int64, shape (stay,)
+        Distinct stays; ``exit`` is a place in ``exits`` or ``STILL_OPEN``.
+    levels : ndarray of int64, shape (group, factor)
+        Joint code of each factor's level, ``THIN`` where it has none.
+    joint_levels : tuple of ndarray
+        Per factor the level codes that are fitted jointly, ascending.
+    stay_levels : ndarray of int64, shape (stay, factor)
+        Level codes as in the history.
+    """
+
+    stage: int
+    exits: tuple[int, ...]
+    group: NDArray[np.int64]
+    exit: NDArray[np.int64]
+    days: NDArray[np.int64]
+    count: NDArray[np.int64]
+    levels: NDArray[np.int64]
+    joint_levels: tuple[NDArray[np.int64], ...]
+    stay_levels: NDArray[np.int64]
+
+    @property
+    def n_groups(self) -> int:
+        """Number of groups."""
+        return len(self.levels)
+
+    @property
+    def n_exits(self) -> int:
+        """Number of exits."""
+        return len(self.exits)
+
+    def by_day(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Count exits (day, exit) and stays at risk (day,) of all groups together, up to the longest stay."""
+        ended = self.exit != STILL_OPEN
+        span = int(self.days.max(initial=0)) + 1
+        exits = np.zeros((span, self.n_exits), dtype=np.int64)
+        np.add.at(exits, (self.days[ended], self.exit[ended]), self.count[ended])
+        leaving = np.bincount(self.days, weights=self.count, minlength=span).astype(np.int64)
+        return exits, np.cumsum(leaving[::-1])[::-1]
+
+
+def exits_of(history: StageHistory, stage: int) -> tuple[int, ...]:
+    """List the exits the model gives a stage: all moves seen, and the natural ones where next to nothing was seen."""
+    seen = set(history.exits(stage))
+    graph = history.graph
+    ended = history.counts[(history.counts["stage"] == stage) & (history.counts["next"] != STILL_OPEN)]
+    if int(ended["count"].sum()) < FEW_EXITS:
+        forward = stage + 1 if graph.is_open(stage + 1) else graph.won_codes[0]
+        seen |= {forward, *graph.lost_codes}
+    return tuple(sorted(seen))
+
+
+def stage_data(history: StageHistory, stage: int) -> StageData:
+    """Arrange the counts of one open stage.
+
+    Parameters
+    ----------
+    history : StageHistory
+    stage : int
+        Code of an open stage.
+
+    Returns
+    -------
+    StageData
+    """
+    rows = history.counts[history.counts["stage"] == stage]
+    exits = exits_of(history, stage)
+    place = {code: index for index, code in enumerate(exits)}
+    exit_index = rows["next"].map(lambda code: place.get(int(code), STILL_OPEN)).to_numpy(dtype=np.int64)
+    count = rows["count"].to_numpy(dtype=np.int64)
+    stay_levels = history.cells[rows["cell"].to_numpy()].astype(np.int64)
+    joint = _joint_levels(stay_levels, count)
+    mapped = np.full_like(stay_levels, THIN)
+    for factor, codes in enumerate(joint):
+        found = np.isin(stay_levels[:, factor], codes)
+        mapped[found, factor] = np.searchsorted(codes, stay_levels[found, factor])
+    if mapped.shape[1] == 0 or len(mapped) == 0:
+        levels = np.full((1, mapped.shape[1]), THIN, dtype=np.int64)
+        group = np.zeros(len(rows), dtype=np.int64)
+    else:
+        levels, group = np.unique(mapped, axis=0, return_inverse=True)
+    days = rows["days"].to_numpy(dtype=np.int64)
+    return StageData(stage, exits, group.reshape(-1), exit_index, days, count, levels, joint, stay_levels)
+
+
+def _joint_levels(stay_levels: NDArray[np.int64], count: NDArray[np.int64]) -> tuple[NDArray[np.int64], ...]:
+    """Levels of each factor with enough stays, the most frequent ones over all factors."""
+    stays = [np.bincount(codes[codes >= 0], weights=count[codes >= 0]).astype(np.int64) for codes in stay_levels.T]
+    everything = np.sort(np.concatenate([*stays, np.zeros(0, dtype=np.int64)]))[::-1]
+    least = max(MIN_STAYS, int(everything[MAX_JOINT_LEVELS]) + 1 if len(everything) > MAX_JOINT_LEVELS else 0)
+    return tuple(np.flatnonzero(by_level >= least) for by_level in stays)
+
+
+def zero_sum_design(data: StageData) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.float64]]:
+    """Matrix (group, level) that turns level innovations into effects; factor and weight of each column.
+
+    Each factor's exit-weighted mean is taken out: the base hazard then belongs to the typical exit, and sampling does
+    not wander along the direction in which all levels rise and the base falls.
+    """
+    ended = np.bincount(data.group, weights=data.count * (data.exit != STILL_OPEN), minlength=data.n_groups)
+    blocks = [np.zeros((data.n_groups, 0))]
+    factors = [np.zeros(0, dtype=np.int64)]
+    weights = [np.zeros(0)]
+    for factor, codes in enumerate(data.joint_levels):
+        levels = data.levels[:, factor]
+        known = levels != THIN
+        block = np.zeros((data.n_groups, len(codes)))
+        block[known, levels[known]] = 1.0
+        weights.append(level_weights(block, ended))
+        block[known] -= weights[-1]
+        blocks.append(block)
+        factors.append(np.full(len(codes), factor, dtype=np.int64))
+    return np.concatenate(blocks, axis=1), np.concatenate(factors), np.concatenate(weights)
+
+
+def level_weights(indicator: NDArray[np.float64], ended: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Share of the exits in each level; half an exit added to each keeps every share positive."""
+    weights = ended @ indicator + 0.5
+    return weights / weights.sum() if len(weights) else weights

@@ -1,0 +1,187 @@
+"""The posterior of one stage: base hazard, level effects and their scales, on one set of coordinates.
+
+Both roads, Laplace and NUTS, use the same coordinates, all standard normal a priori: ``base = prior_mean + prior_root @
+raw`` and ``effect = scale * design @ innovations``; the log scale of each factor has a normal prior of its own. So
+"same model, same priors" is not a promise but one function, :func:`log_posterior`, to which a test holds the PyMC
+model.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.durations.families import FAMILIES
+from models.stage_model.age_bins import age_bins
+from models.stage_model.base_hazards import Baseline, piecewise_baseline, smooth_baseline
+from models.stage_model.data import StageData, zero_sum_design
+
+Floats = NDArray[np.float64]
+
+LOG_SCALE_MEAN, LOG_SCALE_SD = math.log(0.2), 0.8
+"""Log-normal prior of the spread between levels: median 0.2 (a good region is some 20 % faster), 95 % from 0.04 to
+1."""
+LEVEL_SD = 2.0
+"""Sd of an exit's overall log hazard around the stage's rate shared out evenly: an exit may be 50 times rarer than
+another."""
+SMOOTH_SD, SMOOTH_LENGTH = 1.0, 1.0
+"""Slow change of the log hazard over log(1 + days): within a factor 7 over the life of a stay, related over a factor
+e."""
+BIN_SD = 1.0
+"""Free departure of each bin: worth one exit per bin, so a spike needs few exits to stand, and a bin without any is
+kept from hazard zero. Day 0 has twice this and no part in the slow change: what happens on the day of entry is another
+process."""
+ZERO_DAY_MEAN, ZERO_DAY_SD = -3.0, 2.0
+"""Log hazard of the day of entry under a smooth family: 5 % leave at once, 95 % from 0.1 % to nearly all."""
+SHAPE_CORRELATION = 0.5
+"""Prior correlation of the shapes of two exits of a stage: they share the stage's habits, lightly."""
+
+
+@dataclass(frozen=True)
+class StageProblem:
+    """All that the posterior of one stage is made of.
+
+    Parameters
+    ----------
+    data : StageData
+    baseline : Baseline
+    prior_mean : ndarray, shape (parameter,)
+    prior_root : ndarray, shape (parameter, parameter)
+        Square root of the prior covariance.
+    design : ndarray, shape (group, level)
+        Levels of all factors side by side, zero-sum.
+    column_factor : ndarray of int, shape (level,)
+        Factor of each column of ``design``.
+    level_weights : ndarray, shape (level,)
+        Share of the factor's exits each level has; the weighted mean is what ``design`` takes out.
+    """
+
+    data: StageData
+    baseline: Baseline
+    prior_mean: Floats
+    prior_root: Floats
+    design: Floats
+    column_factor: NDArray[np.int64]
+    level_weights: Floats
+
+    @property
+    def n_factors(self) -> int:
+        """Number of factors."""
+        return int(self.data.levels.shape[1])
+
+    @property
+    def n_parameters(self) -> int:
+        """Parameters of the base hazard."""
+        return len(self.prior_mean)
+
+    @property
+    def size(self) -> int:
+        """Number of innovations: base parameters, then levels times exits."""
+        return int(self.n_parameters + self.design.shape[1] * self.data.n_exits)
+
+
+def piecewise_problem(data: StageData, pipeline_rate: float) -> StageProblem:
+    """Posterior with one hazard per age bin and exit.
+
+    Parameters
+    ----------
+    data : StageData
+    pipeline_rate : float
+        Exits per day at risk over all stages; a stage without stays gets its prior from it.
+    """
+    exits, at_risk = data.by_day()
+    starts = age_bins(exits, at_risk)
+    rate = (exits.sum() + 1.0) / (data.count @ (data.days + 1) + 1.0 / pipeline_rate)
+    place = np.log1p(starts.astype(np.float64))
+    smooth = SMOOTH_SD**2 * np.exp(-0.5 * ((place[:, None] - place) / SMOOTH_LENGTH) ** 2)
+    smooth[0] = smooth[:, 0] = 0.0
+    covariance = LEVEL_SD**2 + smooth + BIN_SD**2 * np.eye(len(starts))
+    covariance[0, 0] += 3.0 * BIN_SD**2
+    root: Floats = np.kron(np.linalg.cholesky(covariance), np.eye(data.n_exits)).astype(np.float64)
+    mean = np.full(len(starts) * data.n_exits, math.log(rate / data.n_exits))
+    return StageProblem(data, piecewise_baseline(data, starts), mean, root, *zero_sum_design(data))
+
+
+def smooth_problem(data: StageData, family: str, *, zero_mass: bool) -> StageProblem:
+    """Posterior with a duration family per exit, the shapes of a stage's exits related."""
+    priors = FAMILIES[family].priors
+    n_exits, width = data.n_exits, len(priors)
+    mean = np.concatenate(
+        [np.tile([prior.mean for prior in priors], n_exits), np.full(n_exits * zero_mass, ZERO_DAY_MEAN)]
+    )
+    sd = np.concatenate([np.tile([prior.sd for prior in priors], n_exits), np.full(n_exits * zero_mass, ZERO_DAY_SD)])
+    correlation = np.eye(len(mean))
+    for shape in range(1, width):
+        places = np.arange(n_exits) * width + shape
+        correlation[np.ix_(places, places)] = SHAPE_CORRELATION + (1.0 - SHAPE_CORRELATION) * np.eye(n_exits)
+    root = sd[:, None] * np.linalg.cholesky(correlation)
+    baseline = smooth_baseline(data, family, zero_mass=zero_mass)
+    return StageProblem(data, baseline, mean, root, *zero_sum_design(data))
+
+
+def place(problem: StageProblem, innovations: Floats, log_scales: Floats) -> tuple[Floats, Floats]:
+    """Compute base parameters and log effects (group, exit) from innovations."""
+    raw, levels = innovations[: problem.n_parameters], innovations[problem.n_parameters :]
+    effect = scaled_design(problem, log_scales) @ levels.reshape(-1, problem.data.n_exits)
+    return problem.prior_mean + problem.prior_root @ raw, effect
+
+
+def scaled_design(problem: StageProblem, log_scales: Floats) -> Floats:
+    """Design with each factor's columns multiplied by its scale."""
+    return problem.design * np.exp(log_scales)[problem.column_factor] if problem.n_factors else problem.design
+
+
+def log_likelihood(problem: StageProblem, innovations: Floats, log_scales: Floats) -> tuple[float, Floats, Floats]:
+    """Log-likelihood of the stays with its gradients.
+
+    Parameters
+    ----------
+    problem : StageProblem
+    innovations : ndarray, shape (size,)
+    log_scales : ndarray, shape (factor,)
+
+    Returns
+    -------
+    value : float
+    gradient : ndarray, shape (size,)
+    scale_gradient : ndarray, shape (factor,)
+    """
+    base, effect = place(problem, innovations, log_scales)
+    value, d_base, d_effect = problem.baseline.terms(base, effect)
+    d_raw = problem.prior_root.T @ d_base
+    if not len(problem.column_factor):
+        return value, d_raw, np.zeros(problem.n_factors)
+    d_levels = scaled_design(problem, log_scales).T @ d_effect
+    levels = innovations[problem.n_parameters :].reshape(d_levels.shape)
+    by_level = (levels * d_levels).sum(axis=1)
+    d_scales = np.bincount(problem.column_factor, weights=by_level, minlength=problem.n_factors)
+    return value, np.concatenate([d_raw, d_levels.reshape(-1)]), d_scales
+
+
+def log_posterior(problem: StageProblem, innovations: Floats, log_scales: Floats) -> tuple[float, Floats]:
+    """Log of prior times likelihood, up to the normals' constants, and its gradient in the innovations."""
+    value, gradient, _ = log_likelihood(problem, innovations, log_scales)
+    standard = (log_scales - LOG_SCALE_MEAN) / LOG_SCALE_SD
+    return value - 0.5 * float(innovations @ innovations + standard @ standard), gradient - innovations
+
+
+def precision(problem: StageProblem, innovations: Floats, log_scales: Floats) -> Floats:
+    """Minus the second derivative of the log posterior in the innovations, scales held, shape (size, size)."""
+    base, effect = place(problem, innovations, log_scales)
+    bend = problem.baseline.curvature(base, effect)
+    design, root = scaled_design(problem, log_scales), problem.prior_root
+    n_base, n_exits = problem.n_parameters, problem.data.n_exits
+    out = np.eye(problem.size)
+    out[:n_base, :n_base] -= root.T @ bend.base @ root
+    if design.shape[1] == 0:
+        return out
+    by_group = (root.T @ bend.mixed.reshape(n_base, -1)).reshape(n_base, -1, n_exits)
+    mixed = np.einsum("pgj,gl->plj", by_group, design, optimize=True).reshape(n_base, -1)
+    out[:n_base, n_base:] -= mixed
+    out[n_base:, :n_base] -= mixed.T
+    levels = out[n_base:, n_base:].reshape(design.shape[1], n_exits, design.shape[1], n_exits)
+    for j in range(n_exits):
+        for k in range(n_exits):
+            levels[:, j, :, k] -= design.T @ (bend.effect[:, j, k, None] * design)
+    return out

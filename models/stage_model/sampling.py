@@ -1,0 +1,146 @@
+"""The slow road: the stage's posterior as a PyMC model, sampled by NUTS.
+
+The likelihood is one operation with a gradient of its own, so the graph is a handful of nodes whatever the stage, the
+segments or the date, and nothing is compiled: the kernels are, once and for all. NUTS starts at draws of the Laplace
+fit and uses their covariance as mass matrix; seen through it the posterior is nearly spherical, so short trajectories
+do.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pymc as pm
+import pytensor.tensor as pt
+from numpy.typing import NDArray
+from pymc.step_methods.hmc.quadpotential import QuadPotentialFull
+from pytensor.compile.mode import Mode
+from pytensor.graph.basic import Apply
+from pytensor.graph.op import Op
+
+from models.stage_model.laplace import LaplaceFit, laplace_fit
+from models.stage_model.options import SamplerOptions
+from models.stage_model.problem import LOG_SCALE_MEAN, LOG_SCALE_SD, StageProblem, log_likelihood
+from models.stage_model.selection import Choice
+
+Floats = NDArray[np.float64]
+COVARIANCE_RIDGE = 1e-3
+"""Added to the variances of the Laplace draws, so that few draws cannot make the mass matrix singular."""
+
+
+class StageLikelihood(Op):  # type: ignore[misc]
+    """Log-likelihood of a stage with its gradients, from innovations and log scales."""
+
+    __props__ = ()
+
+    def __init__(self, problem: StageProblem) -> None:
+        self.problem = problem
+
+    def __eq__(self, other: object) -> bool:
+        return self is other
+
+    def __hash__(self) -> int:
+        return id(self)
+
+    def make_node(self, innovations: Any, log_scales: Any) -> Apply:
+        """Three outputs: the value and its gradient in each input."""
+        inputs = [pt.as_tensor_variable(innovations), pt.as_tensor_variable(log_scales)]
+        return Apply(self, inputs, [pt.dscalar(), pt.dvector(), pt.dvector()])
+
+    def perform(self, node: Apply, inputs: list[Floats], output_storage: list[list[Any]]) -> None:
+        """Evaluate by the compiled kernels."""
+        value, gradient, scale_gradient = log_likelihood(self.problem, *inputs)
+        output_storage[0][0] = np.asarray(value)
+        output_storage[1][0] = gradient
+        output_storage[2][0] = scale_gradient
+
+    def pullback(self, inputs: list[Any], outputs: list[Any], cotangents: list[Any]) -> list[Any]:
+        """Chain rule; only the value is ever differentiated."""
+        return [cotangents[0] * outputs[1], cotangents[0] * outputs[2]]
+
+
+def build_stage_model(problem: StageProblem) -> pm.Model:
+    """PyMC model of one stage.
+
+    Parameters
+    ----------
+    problem : StageProblem
+
+    Returns
+    -------
+    pm.Model
+        Free variables ``innovations`` (size,) and, with factors, ``log_scales`` (factor,).
+    """
+    with pm.Model() as model:
+        innovations = pm.Normal("innovations", 0.0, 1.0, shape=problem.size)
+        log_scales = pt.zeros(0)
+        if problem.n_factors:
+            log_scales = pm.Normal("log_scales", LOG_SCALE_MEAN, LOG_SCALE_SD, shape=problem.n_factors)
+        pm.Potential("log_likelihood", StageLikelihood(problem)(innovations, log_scales)[0])
+    return model
+
+
+@dataclass(frozen=True)
+class SampledStage:
+    """NUTS draws of one stage, chain after chain.
+
+    Parameters
+    ----------
+    innovations : ndarray, shape (draw, size)
+    log_scales : ndarray, shape (draw, factor)
+    divergences : int
+    """
+
+    innovations: Floats
+    log_scales: Floats
+    divergences: int
+
+
+def sample_stage(
+    problem: StageProblem, start: LaplaceFit, *, draws: int, seed: int, options: SamplerOptions
+) -> SampledStage:
+    """Sample one stage by PyMC's NUTS.
+
+    Parameters
+    ----------
+    problem : StageProblem
+    start : LaplaceFit
+        Gives starting points and mass matrix.
+    draws : int
+        Over all chains together.
+    seed : int
+    options : SamplerOptions
+    """
+    values = {"innovations": start.innovations} | ({"log_scales": start.log_scales} if problem.n_factors else {})
+    covariance = np.atleast_2d(np.cov(np.concatenate(list(values.values()), axis=1), rowvar=False))
+    covariance[np.diag_indices_from(covariance)] += COVARIANCE_RIDGE
+    compile_kwargs = {"mode": Mode(linker="vm", optimizer="fast_compile")}
+    with build_stage_model(problem):
+        step = pm.NUTS(
+            potential=QuadPotentialFull(covariance), target_accept=options.target_accept, compile_kwargs=compile_kwargs
+        )
+        tree = pm.sample(
+            -(-draws // options.chains),
+            tune=options.tune,
+            chains=options.chains,
+            cores=1,
+            blas_cores=1,
+            step=step,
+            initvals=[{name: drawn[chain] for name, drawn in values.items()} for chain in range(options.chains)],
+            random_seed=seed,
+            progressbar=False,
+            quiet=True,
+            compute_convergence_checks=False,
+            compile_kwargs=compile_kwargs,
+        )
+    drawn = {name: tree["posterior"][name].to_numpy().reshape(-1, sample.shape[1]) for name, sample in values.items()}
+    n_draws = len(drawn["innovations"])
+    log_scales = drawn.get("log_scales", np.zeros((n_draws, 0)))
+    return SampledStage(drawn["innovations"], log_scales, int(tree["sample_stats"]["diverging"].sum()))
+
+
+def sample_choice(choice: Choice, stage: int, *, draws: int, seed: int, options: SamplerOptions) -> SampledStage:
+    """Laplace fit for a start, then NUTS, of one stage."""
+    rng = np.random.default_rng([seed, stage, 1])
+    start = laplace_fit(choice.problem, draws=draws, rng=rng)
+    return sample_stage(choice.problem, start, draws=draws, seed=int(rng.integers(2**31)), options=options)

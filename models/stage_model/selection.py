@@ -1,0 +1,155 @@
+"""Choose the duration family of a stage by leave-one-out prediction of its stays.
+
+One observation is one stay, not one cell of a count table. Equal stays have equal terms, so the terms of the distinct
+stays are computed once and added with their multiplicities ``w``: ``elpd = sum w elpd_i`` and, with ``n = sum w``,
+``se = sqrt(n / (n - 1) sum w (elpd_i - elpd / n)^2)``, exactly what the uncompressed stays would give.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import logsumexp
+
+from models.history import STILL_OPEN
+from models.stage_model.base_hazards import PIECEWISE, PiecewiseBaseline, SmoothBaseline
+from models.stage_model.base_lattice import BaseShape, base_by_day
+from models.stage_model.data import StageData
+from models.stage_model.laplace import laplace_fit
+from models.stage_model.likelihood import stays_log_likelihood
+from models.stage_model.problem import StageProblem, piecewise_problem, smooth_problem
+
+Floats = NDArray[np.float64]
+LOO_DRAWS = 400
+"""Posterior draws behind the comparison: its noise is then a tenth of the standard error of a difference that
+matters."""
+SMOOTH_CANDIDATES = ("weibull", "lognormal", "gamma", "loglogistic", "generalized_gamma")
+FEW_STAYS = 20
+"""With fewer ended stays no comparison is possible: the most flexible smooth prior-driven choice, Weibull, is taken."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The family chosen for a stage and how it compared.
+
+    Parameters
+    ----------
+    problem : StageProblem
+    reason : str
+    comparison : tuple of dict
+        Rows ``family``, ``elpd``, ``elpd_diff``, ``se_diff`` against the chosen one, best first.
+    """
+
+    problem: StageProblem
+    reason: str
+    comparison: tuple[Mapping[str, Any], ...] = ()
+
+
+def base_shape(problem: StageProblem) -> BaseShape:
+    """How the problem's parameters become hazards by day."""
+    baseline, n_exits = problem.baseline, problem.data.n_exits
+    if isinstance(baseline, PiecewiseBaseline):
+        return BaseShape(PIECEWISE, n_exits, tuple(int(start) for start in baseline.starts))
+    if isinstance(baseline, SmoothBaseline):
+        return BaseShape(baseline.family, n_exits, zero_mass=baseline.zero_mass)
+    raise TypeError(f"expected a piecewise or smooth baseline, got {type(baseline).__name__}")
+
+
+def pooled(data: StageData) -> StageData:
+    """Join the equal stays of all groups."""
+    keys, index = np.unique(np.stack([data.exit, data.days], axis=1), axis=0, return_inverse=True)
+    count = np.bincount(index.reshape(-1), weights=data.count, minlength=len(keys)).astype(np.int64)
+    return replace(
+        data, group=np.zeros(len(keys), dtype=np.int64), exit=keys[:, 0].copy(), days=keys[:, 1].copy(), count=count,
+        levels=np.zeros((1, 0), dtype=np.int64), joint_levels=(), stay_levels=np.zeros((len(keys), 0), dtype=np.int64),
+    )  # fmt: skip
+
+
+def elpd_of_stays(log_likelihood: Floats) -> Floats:
+    """PSIS-LOO expected log predictive density of each distinct stay, from (draw, stay) log-likelihoods."""
+    from arviz_stats.base.array import array_stats
+
+    terms = log_likelihood.T
+    log_weights = array_stats.psislw(terms, r_eff=1.0)[0]  # type: ignore[no-untyped-call]
+    return np.asarray(logsumexp(log_weights + terms, axis=-1) - logsumexp(log_weights, axis=-1))
+
+
+def weighted_total(elpd: Floats, count: NDArray[np.int64]) -> tuple[float, float]:
+    """Sum over all stays and its standard error, from distinct stays and their multiplicities."""
+    n = int(count.sum())
+    total = float(count @ elpd)
+    return total, float(np.sqrt(n / max(n - 1, 1) * (count @ (elpd - total / n) ** 2)))
+
+
+def needs_zero_mass(data: StageData, family: str, rng: np.random.Generator) -> bool:
+    """Whether the integrated likelihood prefers a hazard of its own on the day of entry."""
+    evidence = [
+        laplace_fit(smooth_problem(data, family, zero_mass=mass), draws=1, rng=rng).log_evidence
+        for mass in (False, True)
+    ]
+    return bool(evidence[1] > evidence[0])
+
+
+def choose_family(data: StageData, pipeline_rate: float, rng: np.random.Generator) -> Choice:
+    """Choose piecewise or a smooth family, each of the latter with a mass at day 0 where the data ask for it.
+
+    Families compare on the stays of the whole stage: groups change levels of hazards, hardly their shape over days.
+
+    Parameters
+    ----------
+    data : StageData
+    pipeline_rate : float
+        Exits per day at risk over all stages.
+    rng : Generator
+
+    Returns
+    -------
+    Choice
+    """
+    plain = pooled(data)
+    ended = int(plain.count[plain.exit != STILL_OPEN].sum())
+    if ended < FEW_STAYS:
+        reason = f"piecewise: {ended} ended stays are too few to compare families, its prior is the widest"
+        return Choice(piecewise_problem(data, pipeline_rate), reason)
+    masses = {name: needs_zero_mass(plain, name, rng) for name in SMOOTH_CANDIDATES}
+    problems = {PIECEWISE: piecewise_problem(plain, pipeline_rate)}
+    problems |= {name: smooth_problem(plain, name, zero_mass=mass) for name, mass in masses.items()}
+    terms = {name: elpd_of_stays(_log_likelihood(problem, rng)) for name, problem in problems.items()}
+    totals = {name: weighted_total(values, plain.count)[0] for name, values in terms.items()}
+    ranked = sorted(totals, key=lambda name: -totals[name])
+    rows: list[dict[str, Any]] = []
+    for name in ranked:
+        difference, se = weighted_total(terms[name] - terms[ranked[0]], plain.count)
+        row = {"family": name, "zero_mass": masses.get(name, False), "elpd": totals[name]}
+        rows.append(row | {"elpd_diff": difference, "se_diff": se})
+    best, second = rows[0], rows[1]
+    reason = (
+        f"{best['family']}: predicts left-out stays better than {second['family']}, the next best, "
+        f"by {-second['elpd_diff']:.1f} in log score (se {second['se_diff']:.1f})"
+    )
+    chosen = best["family"]
+    if chosen == PIECEWISE:
+        return Choice(piecewise_problem(data, pipeline_rate), reason, tuple(rows))
+    return Choice(smooth_problem(data, chosen, zero_mass=masses[chosen]), reason, tuple(rows))
+
+
+def given_family(data: StageData, family: str, pipeline_rate: float, rng: np.random.Generator) -> Choice:
+    """Take the family asked for, with a mass at day 0 where the data ask for it."""
+    if family == PIECEWISE:
+        return Choice(piecewise_problem(data, pipeline_rate), "piecewise: as asked")
+    zero_mass = needs_zero_mass(pooled(data), family, rng)
+    added = " with a mass at day 0, which the data ask for" if zero_mass else ""
+    return Choice(smooth_problem(data, family, zero_mass=zero_mass), f"{family}: as asked{added}")
+
+
+def _log_likelihood(problem: StageProblem, rng: np.random.Generator) -> Floats:
+    """Log-likelihood (draw, stay) of the problem's stays under its Laplace posterior; no groups."""
+    data = problem.data
+    innovations = laplace_fit(problem, draws=LOO_DRAWS, rng=rng).innovations
+    parameters = problem.prior_mean + innovations @ problem.prior_root.T
+    base = base_by_day(base_shape(problem), parameters, days=int(data.days.max()) + 1)
+    return np.asarray(
+        stays_log_likelihood(base, np.zeros((LOO_DRAWS, 1, data.n_exits)), data.group, data.exit, data.days)
+    )
