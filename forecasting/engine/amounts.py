@@ -29,7 +29,8 @@ class AmountDraws(NamedTuple):
 
     ``same``, ``shift`` and ``spread`` have shape (draw, stage), ``scale`` (draw, group): probability that the known
     amount stays, mean and sd of the log change otherwise, factor on the amounts of the pool.
-    ``pool[pool_start[g]:pool_start[g + 1]]`` are the amounts of group g.
+    ``pool[pool_start[g]:pool_start[g + 1]]`` are the amounts of group g. ``unchanged`` says that every deal brings the
+    amount known now.
     """
 
     same: NDArray[np.float64]
@@ -104,7 +105,7 @@ def win_cents(
         return pooled_cents(amounts.pool, begin, end, math.exp(amounts.scale[row, pool]), mix(keys[2] + key))
     same = amounts.same[row, stage]
     if same >= 1.0:
-        return deals.cents[deal]
+        return int(deals.cents[deal])
     bits = mix(keys[0] + key), mix(keys[1] + key)
     return changed_cents(
         deals.amount[deal], same, amounts.shift[row, stage], amounts.spread[row, stage], bits[0], bits[1]

@@ -22,7 +22,7 @@ MAX_BITS = 2**32 - 1
 MEAN_UNIT = 2.0**40
 """Probabilities are added over draws as integers of this fineness: sums then do not depend on how draws were cut."""
 PADDING = 16
-"""So many thresholds are compared at once, in vector registers; rows are filled up by as many that no uniform passes."""
+"""Thresholds compared at once, in vector registers; rows are filled up by as many of the highest."""
 TILE = 2048
 """Deals whose random numbers are made at a time; their buffers stay in the first cache."""
 
@@ -76,9 +76,8 @@ def win_probabilities(
 
 
 @jit_inline
-def _period_won(thresholds: NDArray[np.uint32], group: int, uniform: np.uint32) -> int:
+def _period_won(thresholds: NDArray[np.uint32], group: int, uniform: np.uint32, last: int) -> int:
     """First period whose threshold is above the uniform; the last one is known to be."""
-    last = thresholds.shape[1] - PADDING - 1
     low, high = 0, last
     while high - low > PADDING:
         middle = (low + high) >> 1
@@ -86,10 +85,10 @@ def _period_won(thresholds: NDArray[np.uint32], group: int, uniform: np.uint32) 
             high = middle
         else:
             low = middle + 1
-    passed = 0
+    passed = np.uint32(0)
     for m in range(PADDING):  # thresholds rise: those beyond the sought one are not passed either
-        passed += 1 if uniform >= thresholds[np.uintp(group), np.uintp(low + m)] else 0
-    return min(low + passed, last)
+        passed += np.uint32(uniform >= thresholds[np.uintp(group), np.uintp(low + m)])
+    return min(low + int(passed), last)
 
 
 @jit_kernel
@@ -112,12 +111,12 @@ def _add_fates(
     for i in range(len(uniforms)):
         winners[np.uintp(n_winners)] = i
         n_winners += 1 if uniforms[i] < final[np.uintp(deals.group[np.uintp(first + i)])] else 0
-    keys, unchanged = amount_keys(seed, draw), amounts.unchanged
+    keys, unchanged, last = amount_keys(seed, draw), amounts.unchanged, cents.shape[0] - 1
     for w in range(n_winners):
         i = winners[w]
         deal = first + i
         group = deals.group[deal]
-        period, segment = _period_won(thresholds, group, uniforms[i]), deals.segment[deal]
+        period, segment = _period_won(thresholds, group, uniforms[i], last), deals.segment[deal]
         if unchanged:
             cents[period, segment] += deals.cents[deal]
         else:

@@ -261,9 +261,8 @@ def _move_on(
     for place in range(leaving):
         i, target = leavers.at[place], leavers.target[place]
         deal, k, entered = under_way.deal[i], under_way.stage[i], under_way.entered[i]
-        if target < 0.0:
-            day = int(-1.0 - target)
-        else:
+        day = int(-1.0 - target)
+        if target >= 0.0:
             day = _exit_day(tables, k, under_way.start[i], horizon - entered + 1, target)
         pick = float(leavers.bits[place] >> np.uint64(32)) * TO_UNIT_32
         slot = _exit_slot(leave_to, k, day, 1.0 - stay[k, day], pick)
