@@ -7,14 +7,14 @@ import numpy as np
 from forecasting.engine.amounts import DealArrays
 from forecasting.engine.tasks import Situation
 
-SOLVER_NS = 0.12
+SOLVER_NS = 0.17
 """Cost of one term of the renewal sums."""
-TABLE_NS = 4.0
+TABLE_NS = 8.0
 """Cost of one stage and day of hazards turned into survival and shares of the path sampler."""
-FATE_NS = 4.0
+FATE_NS = 6.5
 """Cost of one deal's fate."""
-PATH_NS = 25.0
-"""Cost of one deal's path: one to two stays."""
+PATH_NS = 80.0
+"""Cost of one deal's path: two to three stays."""
 
 
 def faster_sampler(deals: DealArrays, situation: Situation, horizon: int) -> Literal["fate", "paths"]:

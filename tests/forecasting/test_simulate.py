@@ -1,5 +1,7 @@
 """Both samplers against exact probabilities and against each other; the same bits however the work is cut."""
 
+import os
+import signal
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from multiprocessing import get_context
@@ -306,3 +308,26 @@ def test_path_revenue_is_that_of_the_open_simulation():
     made = simulate_open(pipeline, source, **given, options=EngineOptions(sampler="paths"))
     assert np.array_equal(paths.revenue_cents, made.revenue_cents)
     assert isinstance(paths.stays, pd.DataFrame) is False
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("default")  # the cluster's own connections to a killed worker
+def test_same_bits_on_a_cluster_that_loses_a_worker():
+    from distributed import Client, LocalCluster
+
+    source, pipeline, amounts = row_hazards(200, days=130), open_deals(row_graph(), 2000), plain_amounts(200, 3)
+    given = {"edges": EDGES, "seed": 1, "draws": 200, "amounts": amounts}
+    threads = simulate_open(pipeline, source, **given, options=fate())
+    with (
+        LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None) as cluster,
+        Client(cluster) as client,
+    ):
+        victims = list(client.run(os.getpid).values())[:1]
+
+        def lose_a_worker(done: int, draws: int) -> None:
+            if done > 20 and victims:
+                os.kill(victims.pop(), signal.SIGKILL)
+
+        options = EngineOptions(sampler="fate", executor=client.get_executor(), memory_mb=1, progress=lose_a_worker)
+        assert same_totals(threads, simulate_open(pipeline, source, **given, options=options))
+        assert not victims
