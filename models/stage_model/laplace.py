@@ -18,7 +18,8 @@ from models.stage_model.problem import LOG_SCALE_MEAN, LOG_SCALE_SD, StageProble
 Floats = NDArray[np.float64]
 SCALE_GRID = LOG_SCALE_MEAN + LOG_SCALE_SD * np.linspace(-2.25, 2.75, 11)
 """Log scales tried, half a prior sd apart: 0.03 to 1.8."""
-NEGLIGIBLE_WEIGHT = 0.01
+GRID_STEP = SCALE_GRID[1] - SCALE_GRID[0]
+NEGLIGIBLE_WEIGHT = 0.005
 """Grid points with less posterior mass are left out."""
 MAX_STEPS = 60
 GAIN_SMALL = 1e-6
@@ -135,6 +136,8 @@ def laplace_fit(problem: StageProblem, *, draws: int, rng: np.random.Generator) 
         centre, spread, _ = find_mode(problem, scales, mode)
         noise = solve_triangular(spread, normals[chosen].T, lower=True, trans="T", check_finite=False)
         innovations[chosen] = centre + shift + noise.T
+    if problem.n_factors:
+        _leave_the_grid(problem, innovations, log_scales, rng)
     log_evidence = at_best if problem.n_factors == 0 else log_evidence
     return LaplaceFit(innovations, log_scales, log_evidence, mode, root, best)
 
@@ -156,12 +159,20 @@ def _scale_posterior(problem: StageProblem) -> tuple[list[Floats], Floats, float
                 trial[factor] = log_scale
                 at, _, evidence[index] = find_mode(problem, trial, at)
             mass = np.exp(evidence - evidence.max())
-            log_evidence = float(evidence.max() + np.log(mass.sum() * (SCALE_GRID[1] - SCALE_GRID[0])))
+            log_evidence = float(evidence.max() + np.log(mass.sum() * GRID_STEP))
             mass /= mass.sum()
             mass[mass < NEGLIGIBLE_WEIGHT] = 0.0
             weights[factor] = mass / mass.sum()
             best[factor] = SCALE_GRID[int(np.argmax(mass))]
     return weights, best, log_evidence
+
+
+def _leave_the_grid(problem: StageProblem, innovations: Floats, log_scales: Floats, rng: np.random.Generator) -> None:
+    """Spread the scales evenly over their grid cells, in place; the level effects stay what they are."""
+    moved = GRID_STEP * (rng.random(log_scales.shape) - 0.5)
+    log_scales += moved
+    by_column = np.repeat(moved[:, problem.column_factor], problem.data.n_exits, axis=1)
+    innovations[:, problem.n_parameters :] *= np.exp(-by_column)
 
 
 def _systematic(weights: Floats, draws: int, rng: np.random.Generator) -> NDArray[np.int64]:
