@@ -79,8 +79,11 @@ def fit_snapshot(
     snapshot: Snapshot, *, spec: ModelSpec, inputs_sha256: str = "", progress: Progress | None = None
 ) -> Posterior:
     """Fit the models to deals already cut at a date, see :func:`fit`."""
+    stays = snapshot.stays
+    # an amount that only the deals table tells is today's: it equals the final one and teaches nothing about changes
+    telling = stays["amount_told"] | stays["amount"].isna()
     amounts = fit_amounts(
-        snapshot.stays[["deal_id", "stage", "amount"]],
+        stays.loc[telling, ["deal_id", "stage", "amount"]],
         snapshot.won,
         snapshot.arrivals,
         n_stages=snapshot.graph.n_open,

@@ -8,8 +8,10 @@ Two questions, two parts of :class:`AmountPosterior`:
 - The amount is missing, or the deal does not exist yet. Then it is one of the final amounts of past won deals like it,
   drawn from ``pool``, times a factor that carries what few past deals leave unknown about their mean.
 
-Where the history holds no amount per stage entry nothing is learned about changes: ``same_probability`` keeps its prior
-(mean 0.95), changes are of 30 % or so either way, and the open deals' present amounts are taken nearly as they are.
+Where the history holds no amount per stage entry nothing is learned about changes: the deals table tells today's
+amount only, which for a won deal is the final one by construction. Then ``same_probability`` keeps its prior (mean
+0.95) and a change is of 30 % or so, up and down balanced so that it leaves the expected amount as it is: what we do not
+know widens the range a little and must not move its middle.
 """
 
 from collections.abc import Mapping
@@ -29,7 +31,7 @@ MIN_POOL = 20
 PRIOR_SAME = (19.0, 1.0)
 """Beta prior of an unchanged amount, all stages together: mean 0.95, worth twenty deals."""
 STAGE_WEIGHT = 10.0
-"""x."""
+"""Deals that what the other stages say counts for in one stage."""
 PRIOR_CHANGE_SD = 0.3
 """Prior size of a change on the log scale: a changed amount typically moves by a third."""
 PRIOR_CHANGE_WEIGHT = 4.0
@@ -137,8 +139,9 @@ def fit_amounts(
     Parameters
     ----------
     known : DataFrame
-        One row per stay of any deal: ``deal_id``, ``stage`` (open stage code) and ``amount`` as known at the end of the
-        stay (NaN = missing). May be empty: then nothing is known about changes.
+        One row per stay of any deal: ``deal_id``, ``stage`` (open stage code) and ``amount`` as recorded at the end of
+        the stay (NaN = missing); leave out amounts only known from today's table. May be empty: then nothing is known
+        about changes.
     won : DataFrame
         ``deal_id``, ``amount`` (final), ``segment``; deals won without an amount are left out.
     arrivals : DataFrame
@@ -210,6 +213,8 @@ def _ratio_draws(
     others = sums.sum(axis=1, keepdims=True) - sums
     mean, var = _normal_draws(others, prior_mean, prior_var, PRIOR_CHANGE_WEIGHT, rng)
     mean, var = _normal_draws(sums, mean, var, STAGE_WEIGHT, rng)
+    if not len(log_ratio):
+        mean = -var / 2.0  # exp of the change has mean one in every draw: silence must not move the expected amount
     return same, mean, np.sqrt(var)
 
 

@@ -2,6 +2,7 @@
 
     python -m benchmarks.accuracy.open_deals            # official origins, found through DEALCAST_DATA
     python -m benchmarks.accuracy.open_deals --weekly   # every week in the same spans, about 170 forecasts
+    python -m benchmarks.accuracy.open_deals --save     # also keeps every forecast for the results page
     python -m benchmarks.accuracy.open_deals --toy      # the sample data, for the tests
 
 One setting for all pipelines. Per pipeline a row for the chain alone, with the amount effect, and with what the
@@ -33,6 +34,10 @@ from forecasting.proof.scores import coverage
 OPTIONS = BacktestOptions(durations="piecewise", draws=2000)
 """One setting for every pipeline; piecewise hazards spare the many fits of ``auto``."""
 SEED = 20261123
+RECIPES = {"chain": "chain", "amount": "+ amount effect", "published": "+ levels and own past errors"}
+"""Recipes in the saved table and what they are called in the printed one."""
+SAVED = Path(__file__).parents[2] / "docs" / "results"
+"""Where every forecast is kept: the results page is made from it."""
 
 
 @dataclass(frozen=True)
@@ -83,14 +88,30 @@ def measure(pipeline: Pipeline, options: BacktestOptions, *, executor: Executor 
     }
 
 
+def forecasts(name: str, results: dict[str, BacktestResult]) -> pd.DataFrame:
+    """One row per forecast and recipe: the columns of :class:`BacktestResult`, with ``pipeline`` and ``recipe``."""
+    tables = {
+        "chain": results["chain"].table,
+        "amount": results["amount"].uncalibrated,
+        "published": results["amount"].table,
+    }
+    found = pd.concat([table.assign(recipe=recipe) for recipe, table in tables.items()], ignore_index=True)
+    return found.assign(pipeline=name)
+
+
+def saved_path(folder: Path, *, weekly: bool) -> Path:
+    """File of the saved forecasts."""
+    return folder / ("open_deals_weekly.csv" if weekly else "open_deals.csv")
+
+
 def rows(name: str, results: dict[str, BacktestResult]) -> list[dict[str, Any]]:
     """Table rows of one pipeline, open deals first, then the rules, then all revenue."""
     chain, full = results["chain"].summary(), results["amount"].summary()
     raw = results["amount"].summary(calibrated=False)
     found = [
-        _row(name, "chain", chain["open"]),
-        _row(name, "+ amount effect", raw["open"]),
-        _row(name, "+ levels and own past errors", full["open"]),
+        _row(name, RECIPES["chain"], chain["open"]),
+        _row(name, RECIPES["amount"], raw["open"]),
+        _row(name, RECIPES["published"], full["open"]),
         *_baseline_rows(name, results["amount"], prefix="open_", actual="actual_open"),
         _row(name, "all revenue: before calibration", raw),
         _row(name, "all revenue: published", full),
@@ -116,6 +137,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--toy", action="store_true", help="sample data, few draws")
     parser.add_argument("--weekly", action="store_true", help="every week instead of every month end")
     parser.add_argument("--only", help="name of one pipeline")
+    parser.add_argument("--save", action="store_true", help=f"keep every forecast in {SAVED.parent.name}/{SAVED.name}")
+    parser.add_argument("--draws", type=int, default=OPTIONS.draws, help="posterior draws of each forecast")
+    parser.add_argument("--processes", type=int, default=2, help="origins forecast at a time")
     asked = parser.parse_args(argv)
     folder = real_data.find_data()
     if not asked.toy and folder is None:
@@ -125,28 +149,35 @@ def main(argv: list[str] | None = None) -> int:
     if asked.weekly:
         pipelines = [replace(pipeline, every="7d") for pipeline in pipelines]
     pipelines = [pipeline for pipeline in pipelines if asked.only in (None, pipeline.name)]
-    options = replace(OPTIONS, draws=200) if asked.toy else OPTIONS
-    if asked.toy:
-        return _report(pipelines, options, None)
-    with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn")) as executor:
-        return _report(pipelines, options, executor)
+    options = replace(OPTIONS, draws=200 if asked.toy else asked.draws)
+    if asked.toy or asked.processes == 1:
+        kept = _report(pipelines, options, None)
+    else:
+        with ProcessPoolExecutor(asked.processes, mp_context=multiprocessing.get_context("spawn")) as executor:
+            kept = _report(pipelines, options, executor)
+    if asked.save:
+        path = saved_path(SAVED, weekly=asked.weekly)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        kept.to_csv(path, index=False, float_format="%.7g")
+        print(f"kept in {path}")
+    return 0
 
 
-def _report(pipelines: list[Pipeline], options: BacktestOptions, executor: Executor | None) -> int:
-    """Measure and print pipeline by pipeline."""
-    measured = []
+def _report(pipelines: list[Pipeline], options: BacktestOptions, executor: Executor | None) -> pd.DataFrame:
+    """Measure and print pipeline by pipeline; gives all forecasts."""
+    measured = {}
     for pipeline in pipelines:
         began = time.perf_counter()
         results = measure(pipeline, options, executor=executor)
-        measured.append(results)
+        measured[pipeline.name] = results
         table = pd.DataFrame(rows(pipeline.name, results)).set_index(["pipeline", "recipe"])
         print(table.to_string(na_rep=""))
         deals = results["amount"].summary()["deals"]
         told = f"AUC {deals['auc']:.3f}, Brier {deals['brier']:.3f}"
         print(f"  {len(results['amount'].table)} origins; deals won in time or not: {told}")
         print(f"  {time.perf_counter() - began:.0f} s\n", flush=True)
-    print(pooled(measured))
-    return 0
+    print(pooled(measured.values()))
+    return pd.concat([forecasts(name, results) for name, results in measured.items()], ignore_index=True)
 
 
 def _row(name: str, recipe: str, told: dict[str, Any]) -> dict[str, Any]:

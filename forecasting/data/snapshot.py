@@ -53,7 +53,8 @@ class Snapshot:
     stays : DataFrame
         One row per visit of an open stage: ``deal_id``, ``cell`` (as known when the stage was entered), ``stage``,
         ``next`` (stage code, or ``STILL_OPEN``), ``days`` (until it left, or until ``as_of``), ``entered_on``,
-        ``amount`` (currency units, as known at the end of the stay, NaN = missing).
+        ``amount`` (currency units, as known at the end of the stay, NaN = missing), ``amount_told`` (whether the stage
+        history had said it by then; else it is the deals table's, which keeps no past).
     pipeline : OpenPipeline
     won : DataFrame
         Deals whose last known stage is a won one, once each, at their last win: ``deal_id``, ``won_on``, ``amount``,
@@ -89,6 +90,7 @@ class _Known:
     stage: NDArray[np.int64]
     day: NDArray[np.int64]
     amount: NDArray[np.float64]
+    told: NDArray[np.bool_]
     moves: NDArray[np.int64]
     last: NDArray[np.int64]
     today: int
@@ -151,7 +153,8 @@ def cut(
     looped_now = stays["looped"].to_numpy()[stays["next"].to_numpy() == STILL_OPEN]
     now = _codes(deals, known, found, open_now, looped_now)
     cells, place = distinct_cells(np.concatenate([at_entry, now]))
-    stays["cell"], stays["amount"] = place[: len(stays)], known.amount[stays["row_end"].to_numpy()]
+    ends = stays["row_end"].to_numpy()
+    stays["cell"], stays["amount"], stays["amount_told"] = place[: len(stays)], known.amount[ends], known.told[ends]
     ids = deals.deals["deal_id"].to_numpy(dtype=object)
     return Snapshot(
         as_of=day,
@@ -220,16 +223,17 @@ def _known(deals: Deals, as_of: date) -> _Known:
     deal = entries["deal"].to_numpy()[rows].astype(np.int64)
     first = np.flatnonzero(np.diff(deal, prepend=-1))
     last = np.append(first[1:], len(deal)) - 1
-    told = entries["amount"].to_numpy()[rows]
+    said = entries["amount"].to_numpy()[rows]
     # the last entry up to each one that tells an amount, if it belongs to the same deal
-    source = np.maximum.accumulate(np.where(np.isnan(told), -1, np.arange(len(told))))
-    own = source >= np.repeat(first, last - first + 1)
-    amount = np.where(own, told[source], deals.deals["amount"].to_numpy()[deal])
+    source = np.maximum.accumulate(np.where(np.isnan(said), -1, np.arange(len(said))))
+    told = source >= np.repeat(first, last - first + 1)
+    amount = np.where(told, said[source], deals.deals["amount"].to_numpy()[deal])
     return _Known(
         deal=deal,
         stage=entries["stage"].to_numpy()[rows].astype(np.int64),
         day=all_days[rows],
         amount=amount,
+        told=told,
         moves=np.flatnonzero(entries["moved"].to_numpy()[rows]),
         last=last,
         today=today,
@@ -329,6 +333,7 @@ def _stay_table(stays: pd.DataFrame, ids: NDArray[np.object_]) -> pd.DataFrame:
             "days": stays["days"].to_numpy(),
             "entered_on": _dates(stays["day"].to_numpy()),
             "amount": stays["amount"].to_numpy(),
+            "amount_told": stays["amount_told"].to_numpy(),
         }
     )
 

@@ -98,6 +98,7 @@ def test_amounts_are_the_last_told_by_then_and_the_tables_only_where_none_was_to
     late = cut(deals, as_of=day(9))
     assert late.won["amount"].tolist() == [90.0]
     assert late.stays["amount"].tolist() == [90.0, 70.0, 90.0]
+    assert late.stays["amount_told"].tolist() == [False, True, False]
 
 
 def test_segments_and_owners_travel_with_the_deal() -> None:

@@ -81,7 +81,8 @@ def test_without_amounts_per_entry_the_prior_stays() -> None:
     fitted = fit(NOTHING_KNOWN, won_deals(np.array([100.0, 200.0])), n_stages=3)
     assert fitted.same_probability.shape == (DRAWS, 3)
     assert fitted.same_probability.mean() == pytest.approx(PRIOR_SAME[0] / sum(PRIOR_SAME), abs=0.01)
-    assert fitted.log_ratio_mean.mean() == pytest.approx(0.0, abs=0.02)
+    expected_factor = np.exp(fitted.log_ratio_mean + fitted.log_ratio_sd**2 / 2.0)
+    np.testing.assert_allclose(expected_factor, 1.0, rtol=1e-12)
 
 
 def test_a_stage_with_few_changes_leans_on_the_others() -> None:
