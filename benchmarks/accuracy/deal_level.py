@@ -240,7 +240,8 @@ def main(argv: list[str] | None = None) -> int:
     """Run the benchmark and print its table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--toy", action="store_true", help="sample data")
-    parser.add_argument("--save", action="store_true", help=f"keep the figures in docs/results/{SAVED_NAME}")
+    parser.add_argument("--save", action="store_true", help="keep the figures for the results page")
+    parser.add_argument("--folder", type=Path, default=SAVED, help="where --save keeps them")
     asked = parser.parse_args(argv)
     folder = real_data.find_data()
     if not asked.toy and folder is None:
@@ -249,8 +250,8 @@ def main(argv: list[str] | None = None) -> int:
     table = measure(toy_log() if asked.toy or folder is None else load_bpic2012(folder))
     print(table.round(4).to_string(index=False))
     if asked.save:
-        SAVED.mkdir(parents=True, exist_ok=True)
-        table.to_csv(SAVED / SAVED_NAME, index=False, float_format="%.6g")
+        asked.folder.mkdir(parents=True, exist_ok=True)
+        table.to_csv(asked.folder / SAVED_NAME, index=False, float_format="%.6g")
     return 0
 
 

@@ -137,7 +137,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--toy", action="store_true", help="sample data, few draws")
     parser.add_argument("--weekly", action="store_true", help="every week instead of every month end")
     parser.add_argument("--only", help="name of one pipeline")
-    parser.add_argument("--save", action="store_true", help=f"keep every forecast in {SAVED.parent.name}/{SAVED.name}")
+    parser.add_argument("--save", action="store_true", help="keep every forecast for the results page")
+    parser.add_argument("--folder", type=Path, default=SAVED, help="where --save keeps them")
     parser.add_argument("--draws", type=int, default=OPTIONS.draws, help="posterior draws of each forecast")
     parser.add_argument("--processes", type=int, default=2, help="origins forecast at a time")
     asked = parser.parse_args(argv)
@@ -156,7 +157,7 @@ def main(argv: list[str] | None = None) -> int:
         with ProcessPoolExecutor(asked.processes, mp_context=multiprocessing.get_context("spawn")) as executor:
             kept = _report(pipelines, options, executor)
     if asked.save:
-        path = saved_path(SAVED, weekly=asked.weekly)
+        path = saved_path(asked.folder, weekly=asked.weekly)
         path.parent.mkdir(parents=True, exist_ok=True)
         kept.to_csv(path, index=False, float_format="%.7g")
         print(f"kept in {path}")

@@ -2,6 +2,7 @@
 
     python -m benchmarks.accuracy.shocks                 # 40 companies a world
     python -m benchmarks.accuracy.shocks --companies 200
+    python -m benchmarks.accuracy.shocks --save          # also keeps the table for the results page
     python -m benchmarks.accuracy.shocks --toy           # one company, for the tests
 
 Deals go through three stages; every month has a log factor on all moves forward, autocorrelated by .8, with sd .3 or
@@ -15,11 +16,13 @@ import argparse
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date, timedelta
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from benchmarks.accuracy.open_deals import SAVED
 from forecasting.proof.calibration import FLOOR, learn, past_forecasts
 from forecasting.proof.quick_chain import open_revenue
 from forecasting.proof.scores import central_range, crps
@@ -37,6 +40,7 @@ WORLDS = {"no shock": (0.0, 0.0), "log-sd .3": (0.3, 0.0), "log-sd .3, rising": 
 """Name of a world to the sd of its monthly log factor and its rise a month."""
 ORACLE_RUNS = 400
 DRAWS = 2000
+SAVED_NAME = "shocks.csv"
 
 
 @dataclass(frozen=True)
@@ -185,6 +189,8 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--companies", type=int, default=40, help="companies in each world")
     parser.add_argument("--toy", action="store_true", help="one company in two worlds")
+    parser.add_argument("--save", action="store_true", help="keep the table for the results page")
+    parser.add_argument("--folder", type=Path, default=SAVED, help="where --save keeps it")
     asked = parser.parse_args(argv)
     worlds = list(WORLDS)[:2] if asked.toy else list(WORLDS)
     companies = 1 if asked.toy else asked.companies
@@ -198,6 +204,9 @@ def main(argv: list[str] | None = None) -> int:
     best = table["crps"].groupby("world").transform("last")
     table["crps over oracle"] = (table["crps"] / best).round(2)
     print(table.round(3).to_string())
+    if asked.save:
+        asked.folder.mkdir(parents=True, exist_ok=True)
+        table.reset_index().to_csv(asked.folder / SAVED_NAME, index=False, float_format="%.4g")
     return 0
 
 

@@ -1,40 +1,62 @@
 """The accuracy benchmarks run at their toy size."""
 
+import re
+from contextlib import redirect_stdout
+from io import StringIO
+from pathlib import Path
+from shutil import copyfile
+
 import numpy as np
+import pandas as pd
 import pytest
 
-from benchmarks.accuracy import deal_level, open_deals, shocks
+from benchmarks.accuracy import deal_level, open_deals, results, shocks
 from benchmarks.accuracy.outcome_chain import OutcomeChain, Position
 from models.hazards import PlantedHazards
 from models.stages import StageGraph
 
 
-def test_open_deals_prints_every_step_beside_every_rule(capsys: pytest.CaptureFixture[str]) -> None:
-    assert open_deals.main(["--toy"]) == 0
-    printed = capsys.readouterr().out
-    for name in (
-        "chain",
-        "+ amount effect",
-        "+ levels and own past errors",
-        "landmark_by_week",
-        "run_rate",
-        "all pipelines together",
-    ):
-        assert name in printed
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder with what every benchmark keeps, and what it printed beside it."""
+    folder = tmp_path_factory.mktemp("docs") / "results"
+    for name, run in {"open_deals": open_deals.main, "deal_level": deal_level.main, "shocks": shocks.main}.items():
+        printed = StringIO()
+        with redirect_stdout(printed):
+            assert run(["--toy", "--save", "--folder", str(folder)]) == 0
+        (folder / f"{name}.txt").write_text(printed.getvalue(), encoding="utf-8")
+    return folder
 
 
-def test_shocks_compare_every_recipe_with_the_oracle(capsys: pytest.CaptureFixture[str]) -> None:
-    assert shocks.main(["--toy"]) == 0
-    printed = capsys.readouterr().out
-    for name in ("no shock", "log-sd .3", "+ levels", "oracle"):
-        assert name in printed
+@pytest.mark.parametrize(
+    ("benchmark", "names"),
+    [
+        ("open_deals", ["chain", "+ amount effect", "+ levels and own past errors", "landmark_by_week", "run_rate"]),
+        ("open_deals", ["all pipelines together"]),
+        ("shocks", ["no shock", "log-sd .3", "+ levels", "oracle"]),
+        ("deal_level", ["Won", "No decision", "AUC", "Brier", "remaining days", "by last activity", "undecided"]),
+    ],
+)
+def test_benchmarks_print_every_recipe_beside_every_rule(kept: Path, benchmark: str, names: list[str]) -> None:
+    printed = (kept / f"{benchmark}.txt").read_text(encoding="utf-8")
+    assert [name for name in names if name not in printed] == []
 
 
-def test_deal_level_scores_every_outcome_beside_the_rule(capsys: pytest.CaptureFixture[str]) -> None:
-    assert deal_level.main(["--toy"]) == 0
-    printed = capsys.readouterr().out
-    for name in ("Won", "No decision", "AUC", "Brier", "remaining days", "by last activity", "undecided"):
-        assert name in printed
+def test_the_results_page_tells_what_the_benchmarks_kept(kept: Path) -> None:
+    copyfile(kept / "open_deals.csv", kept / "open_deals_weekly.csv")
+    page = results.write(kept).read_text(encoding="utf-8")
+    for command in ("open_deals --save", "open_deals --weekly --save", "deal_level --save", "shocks --save"):
+        assert f"`python -m benchmarks.accuracy.{command}`" in page
+    for picture in re.findall(r"\]\(results/(.+\.png)\)", page):
+        assert (kept / picture).stat().st_size > 5_000
+    saved = pd.read_csv(kept / "open_deals.csv")
+    published = saved[saved["recipe"] == "published"]
+    assert f"{published['open_crps'].mean():,.0f}" in page
+
+
+def test_a_goal_is_met_within_its_bounds_only() -> None:
+    told = [results.Goal("", 3, 8, measured).met for measured in (2.0, 3.0, 8.0, 9.0, float("nan"))]
+    assert told == [False, True, True, False, False]
 
 
 def test_the_outcome_chain_agrees_with_playing_the_deals() -> None:
