@@ -195,6 +195,26 @@ def backtest(
     answer_with(as_json, run)
 
 
+@app.command(epilog=examples("dealcast tune dealcast.toml --as-of 2026-09-30 --consider region,source"))
+def tune(
+    job: Job,
+    as_of: AsOf,
+    consider: Annotated[
+        str | None, typer.Option("--consider", metavar="COLUMNS", help="Columns to try as covariates, by commas.")
+    ] = None,
+    write: Annotated[bool, typer.Option("--write/--no-write", help="Write what is better into the job file.")] = True,
+    as_json: AsJson = False,
+) -> None:
+    """Choose durations and covariates by backtest on your own past, and say what that gains."""
+
+    def run() -> Outcome:
+        from forecasting.commands.tune import run_tune
+
+        return run_tune(job, as_of=as_of, consider=consider, write=write, as_json=as_json)
+
+    answer_with(as_json, run)
+
+
 @app.command(epilog=examples("dealcast report dealcast.toml --as-of 2026-09-30 --output forecast.html"))
 def report(
     job: Job,

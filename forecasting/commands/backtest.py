@@ -30,6 +30,7 @@ def run_backtest(path: Path, *, span: Span, horizon: str, nuts: bool, as_json: b
     options = BacktestOptions(
         segment=model.segment,
         covariates=model.covariates,
+        durations=model.durations,
         inference="nuts" if nuts else "fast",
         draws=asked.draws,
         new_business=asked.new_business,

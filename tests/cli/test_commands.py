@@ -12,7 +12,7 @@ from typer.testing import CliRunner, Result
 from forecasting.cli import app
 
 AS_OF = ("--as-of", "2026-09-30")
-COMMANDS = ("demo", "init", "check", "fit", "forecast", "leads-needed", "backtest", "report")
+COMMANDS = ("demo", "init", "check", "fit", "forecast", "leads-needed", "backtest", "tune", "report")
 
 
 def run(*arguments: object) -> Result:
@@ -150,3 +150,20 @@ def test_backtest_scores_past_dates(work: Path) -> None:
     found = as_json(result)
     assert {"origins", "summary"} <= set(found)
     assert run("backtest", work / "dealcast.toml").exit_code == 1
+
+
+def test_tune_says_what_is_better_and_writes_only_that(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("forecasting.proof.tuning.DURATIONS", ("piecewise",))
+    monkeypatch.setattr("forecasting.proof.tuning.COVARIATES", ((),))
+    monkeypatch.setattr("forecasting.commands.tune.TUNING_DRAWS", 100)
+    job = work / "dealcast.toml"
+    before = job.read_text(encoding="utf-8")
+    job.write_text(before.replace("[model]", '[model]\ndurations = "piecewise"'), encoding="utf-8")
+    kept = job.read_text(encoding="utf-8")
+    result = run("tune", job, "--as-of", "2026-09-30", "--no-write", "--json")
+    assert result.exit_code == 0, result.stderr
+    found = as_json(result)
+    assert {"origins", "tried", "recommended", "gain", "written"} <= set(found)
+    assert found["written"] is False
+    assert job.read_text(encoding="utf-8") == kept
+    assert run("tune", job, "--as-of", "2026-09-30", "--consider", "nowhere").exit_code == 1

@@ -1,0 +1,107 @@
+"""``dealcast tune``."""
+
+import json
+import re
+import tomllib
+from pathlib import Path
+
+from forecasting.commands.progress import shown_progress
+from forecasting.commands.terminal import Outcome
+from forecasting.config import horizon_end, read_job
+from forecasting.output.words import money
+from forecasting.periods import as_date
+from forecasting.proof.backtesting import BacktestOptions
+from forecasting.proof.tuning import Candidate, Tuning, tune
+from models.errors import SettingsError
+
+TUNING_DRAWS = 1000
+"""Draws of each past forecast: enough to compare settings."""
+
+
+def run_tune(path: Path, *, as_of: str, consider: str | None, write: bool, as_json: bool) -> Outcome:
+    """Choose settings by backtest and write them into the job file."""
+    job, day = read_job(path), as_date(as_of, name="as-of")
+    model = job.config.model
+    present = BacktestOptions(
+        segment=model.segment, covariates=model.covariates, durations=model.durations, draws=TUNING_DRAWS
+    )
+    columns = [name.strip() for name in consider.split(",")] if consider else []
+    with shown_progress(wanted=not as_json) as progress:
+        found = tune(
+            job.deals,
+            as_of=day,
+            horizon_days=(horizon_end(job.config.forecast, day) - day).days,
+            present=present,
+            consider=columns,
+            progress=progress,
+            seed=model.seed,
+        )
+    changed = write and found.recommended != found.candidates[0]
+    if changed:
+        path.write_text(with_settings(path.read_text(encoding="utf-8"), found.recommended), encoding="utf-8")
+    return Outcome(_text(found, path if changed else None), {**found.to_dict(), "written": changed})
+
+
+def with_settings(job_text: str, settings: Candidate) -> str:
+    r"""Text of a job file with other durations and covariates, all else as it was, comments included.
+
+    Raises
+    ------
+    SettingsError
+        The file is laid out in a way that cannot be edited line by line.
+
+    Examples
+    --------
+    >>> print(with_settings('[model]\nseed = 1\n# durations = "auto"  # or one family\n', Candidate("piecewise", ())))
+    [model]
+    covariates = []
+    seed = 1
+    durations = "piecewise"
+    <BLANKLINE>
+    """
+    wanted = {"durations": settings.durations, "covariates": list(settings.covariates)}
+    head, start, rest = _model_section(job_text)
+    end = re.search(r"^\s*\[", rest, flags=re.MULTILINE)
+    section, after = (rest[: end.start()], rest[end.start() :]) if end else (rest, "")
+    for key, value in wanted.items():
+        line = f"{key} = {json.dumps(value, ensure_ascii=False)}"
+        told = re.search(rf"^[ \t]*{key}[ \t]*=.*$", section, flags=re.MULTILINE)
+        told = told or re.search(rf"^[ \t]*#[ \t]*{key}[ \t]*=.*$", section, flags=re.MULTILINE)
+        before, later = (section[: told.start()], section[told.end() :]) if told else ("", f"\n{section}")
+        section = before + line + later
+    text = head + start + section + after
+    try:
+        written = tomllib.loads(text)["model"]
+    except tomllib.TOMLDecodeError:
+        written = {}
+    if {key: written.get(key) for key in wanted} != wanted:
+        by_hand = ", ".join(f"{key} = {json.dumps(value)}" for key, value in wanted.items())
+        raise SettingsError(f"the [model] section cannot be edited line by line; write into it: {by_hand}")
+    return text
+
+
+def _model_section(job_text: str) -> tuple[str, str, str]:
+    """Text before the header of the model section, the header, and all after it; a header is added where none is."""
+    header = re.search(r"^\[model\][^\n]*\n", job_text, flags=re.MULTILINE)
+    if header is None:
+        return job_text.rstrip("\n") + "\n\n", "[model]\n", ""
+    return job_text[: header.start()], header.group(), job_text[header.end() :]
+
+
+def _text(found: Tuning, written: Path | None) -> str:
+    scores = found.crps.mean(axis=0)
+    lines = [f"{'CRPS':>10}  settings ({len(found.origins)} past dates, {found.origins[0]} to {found.origins[-1]})"]
+    for place in scores.argsort(kind="stable"):
+        each = found.candidates[int(place)]
+        lines.append(f"{money(float(scores[place])):>10}  {each.label}{'   now' if place == 0 else ''}")
+    lines.append(
+        f"Choosing this way gains {found.gain:+.1%} on dates not used for the choice "
+        f"(80% range {found.gain_low:+.1%} to {found.gain_high:+.1%}; it helped in {found.sure:.0%} of the trials)."
+    )
+    if found.recommended == found.candidates[0]:
+        lines.append("Keep the settings as they are: nothing is better with enough certainty.")
+    elif written is None:
+        lines.append(f"Better: {found.recommended.label}; the job file was left as it is.")
+    else:
+        lines.append(f"Written into {written}: {found.recommended.label}.")
+    return "\n".join(lines)
