@@ -45,7 +45,12 @@ def test_benchmarks_print_every_recipe_beside_every_rule(kept: Path, benchmark: 
 def test_the_results_page_tells_what_the_benchmarks_kept(kept: Path) -> None:
     copyfile(kept / "open_deals.csv", kept / "open_deals_weekly.csv")
     page = results.write(kept).read_text(encoding="utf-8")
-    for command in ("open_deals --save", "open_deals --weekly --save", "deal_level --save", "shocks --save"):
+    for command in (
+        "open_deals --save",
+        "open_deals --weekly --draws 1000 --save",
+        "deal_level --save",
+        "shocks --save",
+    ):
         assert f"`python -m benchmarks.accuracy.{command}`" in page
     for picture in re.findall(r"\]\(results/(.+\.png)\)", page):
         assert (kept / picture).stat().st_size > 5_000
