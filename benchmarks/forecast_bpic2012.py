@@ -116,9 +116,8 @@ def main(argv: list[str] | None = None) -> int:
     totals = [row for row in result.get("revenue", []) if row["source"] == "total" and row["segment"] is None]  # type: ignore[attr-defined]
     print(f"as of {as_of}: exit code {code}, {seconds:.1f} s wall, diagnostics {diagnostics}")
     for row in totals:
-        print(
-            f"  {row['period_start']} to {row['period_end']}: median {row['p50']:,.0f}, 80 % range {row['p10']:,.0f} to {row['p90']:,.0f}"
-        )
+        low, middle, high = (f"{row[name]:,.0f}" for name in ("p10", "p50", "p90"))
+        print(f"  {row['period_start']} to {row['period_end']}: median {middle}, 80 % range {low} to {high}")
     if options.toy:
         return code
     good = diagnostics and diagnostics["rhat_max"] <= MAX_RHAT and diagnostics["ess_min"] >= MIN_ESS

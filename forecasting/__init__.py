@@ -2,7 +2,7 @@
 
 >>> import forecasting as fc
 >>> demo = fc.demo_history(seed=1, n_deals=300)
->>> deals = fc.deals_from_frames(demo.deals, demo.stage_history, stages=demo.graph)
+>>> deals = fc.deals_from_frames(demo.deals, demo.stage_history, stages=demo.graph, timezone="Europe/Amsterdam")
 >>> posterior = fc.fit(deals, as_of=demo.as_of, inference="fast", draws=200, seed=1)
 >>> forecast = fc.forecast(deals, posterior, as_of=demo.as_of, until="2026-12-31", seed=1)
 >>> forecast.attainment(target=1.0, by="2026-12-31")

@@ -21,6 +21,8 @@ from models.stages import StageGraph
 if TYPE_CHECKING:
     from forecasting.data.deals import Deals
 
+DEFAULT_COVARIATES = ("log_amount",)
+"""Big deals win and move differently on nearly every real pipeline; an empty list leaves the amount out."""
 FORMATS = ("dealcast",)
 """Forms of input that can be read."""
 _HORIZON = re.compile(r"(\d+)\s*(d|days?|w|weeks?|months?|quarters?|years?)")
@@ -48,6 +50,10 @@ def _horizon(value: str) -> str:
     return text
 
 
+Durations = Literal[
+    "auto", "piecewise", "exponential", "weibull", "lognormal", "gamma", "loglogistic", "generalized_gamma"
+]
+"""Shapes of the times to transition; listed here so that a job file is checked without loading the models."""
 Names = Annotated[tuple[str, ...], Field(strict=False)]
 Day = Annotated[date, BeforeValidator(_date)]
 Horizon = Annotated[str, BeforeValidator(lambda value: _horizon(value) if isinstance(value, str) else value)]
@@ -94,7 +100,8 @@ class ModelConfig(_Section):
     """``[model]``: what tells deals apart, and how the model is fitted."""
 
     segment: Names = ()
-    covariates: Names = ()
+    covariates: Names = DEFAULT_COVARIATES
+    durations: Durations = "auto"
     inference: Literal["nuts", "fast"] = "nuts"
     seed: Annotated[int, Field(ge=0)] = 1
 

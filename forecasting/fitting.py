@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from datetime import date
 
+from forecasting.config import DEFAULT_COVARIATES
 from forecasting.data.deals import Deals
 from forecasting.data.snapshot import Snapshot, cut, stage_history
 from models.amounts import fit_amounts
@@ -12,8 +13,6 @@ from models.stage_model.fit import Inference, fit_stages
 
 Progress = Callable[[str, int, int], None]
 """Called with the name of the stage that is done, how many are done, and how many there are."""
-DEFAULT_COVARIATES = ("log_amount",)
-"""Big deals win and move differently on nearly every real pipeline."""
 
 
 def fit(
@@ -65,7 +64,7 @@ def fit(
     >>> from forecasting.data.sample import demo_history
     >>> from forecasting.data.deals import deals_from_frames
     >>> demo = demo_history(seed=1, n_deals=300)
-    >>> deals = deals_from_frames(demo.deals, demo.stage_history, stages=demo.graph)
+    >>> deals = deals_from_frames(demo.deals, demo.stage_history, stages=demo.graph, timezone="Europe/Amsterdam")
     >>> posterior = fit(deals, as_of=demo.as_of, inference="fast", draws=200, seed=1)
     >>> posterior.stage.n_draws, posterior.amounts.n_draws, posterior.arrivals.n_draws
     (200, 200, 200)
@@ -79,20 +78,6 @@ def fit_snapshot(
     snapshot: Snapshot, *, spec: ModelSpec, inputs_sha256: str = "", progress: Progress | None = None
 ) -> Posterior:
     """Fit the models to deals already cut at a date, see :func:`fit`."""
-    stays = snapshot.stays
-    # an amount that only the deals table tells is today's: it equals the final one and teaches nothing about changes
-    telling = stays["amount_told"] | stays["amount"].isna()
-    amounts = fit_amounts(
-        stays.loc[telling, ["deal_id", "stage", "amount"]],
-        snapshot.won,
-        snapshot.arrivals,
-        n_stages=snapshot.graph.n_open,
-        draws=spec.draws,
-        seed=spec.seed,
-    )
-    arrivals = fit_arrivals(
-        snapshot.arrivals, amounts, as_of=snapshot.as_of, cells=snapshot.cells, draws=spec.draws, seed=spec.seed
-    )
     stage = fit_stages(
         stage_history(snapshot),
         durations=spec.durations,
@@ -100,6 +85,18 @@ def fit_snapshot(
         draws=spec.draws,
         seed=spec.seed,
         progress=progress,
+    )
+    draws = stage.n_draws  # chains are equally long, so there may be a few more than asked for
+    amounts = fit_amounts(
+        snapshot.stays[["deal_id", "stage", "amount"]],
+        snapshot.won,
+        snapshot.arrivals,
+        n_stages=snapshot.graph.n_open,
+        draws=draws,
+        seed=spec.seed,
+    )
+    arrivals = fit_arrivals(
+        snapshot.arrivals, amounts, as_of=snapshot.as_of, cells=snapshot.cells, draws=draws, seed=spec.seed
     )
     return Posterior(snapshot.as_of, spec, stage, amounts, arrivals, inputs_sha256)
 

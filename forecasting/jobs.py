@@ -14,10 +14,12 @@ from forecasting.output.findings import Findings, Goal, findings
 from forecasting.periods import as_date
 from forecasting.proof.calibration import own_calibration
 from models.errors import DiagnosticsError, EmptyInputError, InputError, SettingsError
-from models.posterior import Posterior, load_posterior, save_posterior
+from models.posterior import ModelSpec, Posterior, load_posterior, save_posterior
 
 MAX_RHAT, MIN_ESS = 1.01, 400
 """Draws beyond these are not published: chains disagree, or too few independent draws stand behind a 90 % quantile."""
+MIN_NUTS_DRAWS = 2000
+"""Draws over all chains below which the effective sample size could not reach its floor."""
 POSTERIOR_FOLDER = "posterior"
 Progress = Callable[[str, int, int], None]
 
@@ -138,15 +140,16 @@ def fitted(job: Job, *, as_of: str | date, refit: bool = False, progress: Progre
     saved = None if refit else _saved(job, as_date(as_of), folder)
     if saved is not None:
         return saved
-    model = job.config.model
+    spec = job_spec(job)
     posterior = fit(
         job.deals,
         as_of=as_of,
-        segment=model.segment,
-        covariates=model.covariates,
-        inference=model.inference,
-        draws=job.config.forecast.draws,
-        seed=model.seed,
+        segment=spec.segment,
+        covariates=spec.covariates,
+        durations=spec.durations,
+        inference=job.config.model.inference,
+        draws=spec.draws,
+        seed=spec.seed,
         progress=progress,
     )
     check_diagnostics(posterior)
@@ -160,11 +163,21 @@ def _saved(job: Job, as_of: date, folder: Path) -> Posterior | None:
         saved = load_posterior(folder)
     except InputError:
         return None
-    model, spec = job.config.model, saved.spec
-    asked = (model.segment, model.inference, job.config.forecast.draws, model.seed)
-    same = (spec.segment, spec.inference, spec.draws, spec.seed) == asked
-    same = same and tuple(spec.covariates) == tuple(model.covariates) and saved.stage.graph == job.deals.graph
+    same = saved.spec == job_spec(job) and saved.stage.graph == job.deals.graph
     return saved if same and saved.as_of == as_of and saved.inputs_sha256 == job.deals.inputs_sha256 else None
+
+
+def job_spec(job: Job) -> ModelSpec:
+    """Return what a job file asks of the models; NUTS takes at least ``MIN_NUTS_DRAWS``: fewer cannot be judged."""
+    model, draws = job.config.model, job.config.forecast.draws
+    return ModelSpec(
+        segment=model.segment,
+        covariates=model.covariates,
+        durations=model.durations,
+        inference=model.inference,
+        draws=max(draws, MIN_NUTS_DRAWS) if model.inference == "nuts" else draws,
+        seed=model.seed,
+    )
 
 
 def check_diagnostics(posterior: Posterior) -> None:

@@ -1,5 +1,6 @@
 """The whole journey on made-up data: a CRM export, a job file, a forecast with everything that is written about it."""
 
+from datetime import date
 from pathlib import Path
 
 from forecasting.config import read_job
@@ -10,6 +11,8 @@ from forecasting.output.findings import Findings
 
 JOB_FILE = "dealcast.toml"
 DEFAULT_SEED = 20261123
+DEMO_DAY = date(2026, 10, 31)
+"""As-of date of the demo: a month into a quarter, so that some of its revenue is booked already."""
 
 
 def demo(
@@ -27,7 +30,7 @@ def demo(
         Last known day; the last day of the sample by default.
     progress : callable, optional
     """
-    made = write_demo(folder, seed=seed)
+    made = write_demo(folder, seed=seed, as_of=DEMO_DAY)
     job = read_job(Path(folder) / JOB_FILE)
     forecast = forecast_job(job, as_of=made.as_of if as_of is None else as_of, progress=progress)
     found = job_findings(job, forecast, goal=job_goal(job.config))

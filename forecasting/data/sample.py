@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from forecasting.periods import add_months
+from forecasting.periods import add_months, period_start
 from models.errors import SettingsError
 from models.stages import StageGraph
 
@@ -143,31 +143,34 @@ def demo_history(
     return DemoHistory(*tables, truth=truth, graph=GRAPH, as_of=as_of)
 
 
-def write_demo(folder: str | Path, *, seed: int) -> DemoHistory:
-    """Write ``deals.csv``, ``stage_history.csv`` and ``dealcast.toml``, which aims 5 % above the last quarter."""
+def write_demo(folder: str | Path, *, seed: int, as_of: date = date(2026, 9, 30)) -> DemoHistory:
+    """Write ``deals.csv``, ``stage_history.csv`` and ``dealcast.toml``.
+
+    The job asks for the quarter that holds the day after ``as_of`` and aims ``GROWTH_WANTED`` above the quarter before.
+    """
     target = Path(folder)
     target.mkdir(parents=True, exist_ok=True)
-    demo = demo_history(seed=seed)
+    demo = demo_history(seed=seed, as_of=as_of)
     demo.deals.to_csv(target / "deals.csv", index=False)
     demo.stage_history.to_csv(target / "stage_history.csv", index=False)
-    by = add_months(demo.as_of + timedelta(days=1), 3) - timedelta(days=1)
+    since = period_start(as_of + timedelta(days=1), period="quarter")
+    by = add_months(since, 3) - timedelta(days=1)
     template = (Path(__file__).parents[1] / "templates" / "demo_job.toml").read_text(encoding="utf-8")
-    since = demo.as_of + timedelta(days=1)
     lost = json.dumps(list(GRAPH.lost))
-    job = template.format(seed=seed, until=by, since=since, by=by, amount=_next_target(demo), lost=lost)
+    job = template.format(seed=seed, until=by, since=since, by=by, amount=_target(demo, since), lost=lost)
     (target / "dealcast.toml").write_text(job, encoding="utf-8")
     return demo
 
 
-def _next_target(demo: DemoHistory) -> str:
-    """Revenue of the last three months plus 5 %, in round figures."""
+def _target(demo: DemoHistory, since: date) -> str:
+    """Revenue of the three months before ``since`` and the growth wanted, in round figures."""
     from forecasting.data.deals import deals_from_frames
     from forecasting.data.snapshot import cut
 
     deals = deals_from_frames(demo.deals, demo.stage_history, stages=demo.graph, timezone=_TIMEZONE)
     won = cut(deals, as_of=demo.as_of).won
-    since = add_months(demo.as_of + timedelta(days=1), -3)
-    amount = won.loc[won["won_on"] >= pd.Timestamp(since), "amount"].sum() * 1.05
+    counts = won["won_on"].between(pd.Timestamp(add_months(since, -3)), pd.Timestamp(since - timedelta(days=1)))
+    amount = won.loc[counts, "amount"].sum() * (1 + GROWTH_WANTED)
     return f"{round(amount / 50_000) * 50_000:_}"
 
 
@@ -351,3 +354,5 @@ def _with_faults(
 
 
 _TIMEZONE = "Europe/Amsterdam"
+GROWTH_WANTED = 0.2
+"""The sample company grows fast: its target stands this share above the revenue of the quarter before."""

@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from forecasting.answers.forecasts import Forecast, forecast_snapshot, with_calibration
-from forecasting.config import ForecastConfig, horizon_end
+from forecasting.config import DEFAULT_COVARIATES, ForecastConfig, horizon_end
 from forecasting.data.snapshot import Snapshot, cut
 from forecasting.engine.blocks import EngineOptions
-from forecasting.fitting import DEFAULT_COVARIATES, fit_snapshot
+from forecasting.fitting import fit_snapshot
 from forecasting.periods import PeriodName, as_date, next_period_start, period_start
 from forecasting.proof.backtest_result import BacktestResult, score_columns
 from forecasting.proof.baselines import BASELINES

@@ -9,8 +9,9 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-PRICE_PER_BIN = 3.0
-"""Log-likelihood a cut must gain: a spike of four stays in a quiet week earns it, chance seldom does."""
+PRICE_PER_HAZARD = 3.0
+"""Log-likelihood a cut must gain for each exit, whose hazard it sets free: a spike of a few stays in a quiet week earns
+it, chance seldom does."""
 ROUND_AGES = (
     *range(1, 9), 10, 12, 14, 17, 21, 25, 30, 35, 42, 50, 60, 75, 90, 120, 150, 180, 240, 300, 365, 540, 730,
 )  # fmt: skip
@@ -57,7 +58,7 @@ def age_bins(ended_by_day: NDArray[np.int64], at_risk_by_day: NDArray[np.int64])
         )
     exits = np.concatenate([np.zeros((1, ended_by_day.shape[1])), np.cumsum(ended_by_day, axis=0)])[edges]
     risk = np.concatenate([[0.0], np.cumsum(at_risk_by_day)])[edges]
-    starts = edges[best_cuts(exits, risk, PRICE_PER_BIN)]
+    starts = edges[best_cuts(exits, risk, PRICE_PER_HAZARD * max(1, int((exits[-1] > 0).sum())))]
     return _with_round_ages(starts[starts < len(totals)], np.concatenate([[0], np.cumsum(totals)]))
 
 

@@ -54,9 +54,10 @@ def fit_by_nuts(
     fits = tuple(
         stage_fit(choice, one.innovations, one.log_scales) for choice, one in zip(choices, sampled, strict=True)
     )
-    found = diagnose(fits, chains=options.chains, divergences=sum(one.divergences for one in sampled))
+    n_chains = options.chains_for(draws)
+    found = diagnose(fits, chains=n_chains, divergences=sum(one.divergences for one in sampled))
     return StagePosterior(
-        history.graph, history.factors, fits, "nuts", f"PyMC {pm.__version__} NUTS", seed, found, options.chains
+        history.graph, history.factors, fits, "nuts", f"PyMC {pm.__version__} NUTS", seed, found, n_chains
     )
 
 

@@ -47,6 +47,7 @@ def piecewise_terms(
     n_groups, n_bins, n_exits = exits.shape
     d_base[:] = 0.0
     d_effect[:] = 0.0
+    hazard, factor = np.exp(base), np.exp(effect)
     value = 0.0
     for g in range(n_groups):
         for b in range(n_bins):
@@ -55,14 +56,17 @@ def piecewise_terms(
             total = 0.0
             ended = 0.0
             for j in range(n_exits):
-                total += math.exp(base[b, j] + effect[g, j])
+                total += hazard[b, j] * factor[g, j]
                 ended += exits[g, b, j]
-                value += exits[g, b, j] * (base[b, j] + effect[g, j])
-            leave, d_leave, _ = leave_terms(total)
-            value += ended * leave - (at_risk[g, b] - ended) * total
-            slope = ended * d_leave - (at_risk[g, b] - ended)
+            slope = ended - at_risk[g, b]
+            value += slope * total
+            if ended > 0.0:
+                leave, d_leave, _ = leave_terms(total)
+                value += ended * leave
+                slope += ended * d_leave
             for j in range(n_exits):
-                part = exits[g, b, j] + slope * math.exp(base[b, j] + effect[g, j])
+                value += exits[g, b, j] * (base[b, j] + effect[g, j])
+                part = exits[g, b, j] + slope * hazard[b, j] * factor[g, j]
                 d_base[b, j] += part
                 d_effect[g, j] += part
     return value
@@ -73,6 +77,7 @@ def piecewise_curvature(base: Floats, effect: Floats, exits: Floats, at_risk: Fl
     """Second derivatives in the log hazards of each group and bin, shape (group, bin, exit, exit)."""
     n_groups, n_bins, n_exits = exits.shape
     out[:] = 0.0
+    hazard, factor, rates = np.exp(base), np.exp(effect), np.empty(n_exits)
     for g in range(n_groups):
         for b in range(n_bins):
             if at_risk[g, b] == 0.0:
@@ -80,16 +85,18 @@ def piecewise_curvature(base: Floats, effect: Floats, exits: Floats, at_risk: Fl
             total = 0.0
             ended = 0.0
             for j in range(n_exits):
-                total += math.exp(base[b, j] + effect[g, j])
+                rates[j] = hazard[b, j] * factor[g, j]
+                total += rates[j]
                 ended += exits[g, b, j]
-            _, d_leave, dd_leave = leave_terms(total)
-            slope = ended * d_leave - (at_risk[g, b] - ended)
-            bend = ended * dd_leave
+            slope, bend = ended - at_risk[g, b], 0.0
+            if ended > 0.0:
+                _, d_leave, dd_leave = leave_terms(total)
+                slope += ended * d_leave
+                bend = ended * dd_leave
             for j in range(n_exits):
-                hazard = math.exp(base[b, j] + effect[g, j])
-                out[g, b, j, j] += slope * hazard
+                out[g, b, j, j] += slope * rates[j]
                 for k in range(n_exits):
-                    out[g, b, j, k] += bend * hazard * math.exp(base[b, k] + effect[g, k])
+                    out[g, b, j, k] += bend * rates[j] * rates[k]
 
 
 @njit(cache=True)

@@ -6,17 +6,19 @@ fit and uses their covariance as mass matrix; seen through it the posterior is n
 do.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import pymc as pm
 import pytensor.tensor as pt
+from arviz_stats.base.array import array_stats
 from numpy.typing import NDArray
 from pymc.step_methods.hmc.quadpotential import QuadPotentialFull
 from pytensor.compile.mode import Mode
 from pytensor.graph.basic import Apply
 from pytensor.graph.op import Op
+from scipy.linalg import cho_solve
 
 from models.stage_model.laplace import LaplaceFit, laplace_fit
 from models.stage_model.options import SamplerOptions
@@ -24,8 +26,11 @@ from models.stage_model.problem import LOG_SCALE_MEAN, LOG_SCALE_SD, StageProble
 from models.stage_model.selection import Choice
 
 Floats = NDArray[np.float64]
-COVARIANCE_RIDGE = 1e-3
-"""Added to the variances of the Laplace draws, so that few draws cannot make the mass matrix singular."""
+DOUBTFUL_SHARE, CAREFUL_ACCEPT, CAREFUL_DEPTH = 0.15, 0.95, 7
+"""A stage with fewer effective draws than this share, or with a divergence, is sampled again in smaller steps: where a
+factor has much data and a small scale, the posterior is a bent funnel."""
+SCALE_RIDGE = 1e-2
+"""Added to the variances of the log scales: their grid may have held them to a single point."""
 
 
 class StageLikelihood(Op):  # type: ignore[misc]
@@ -112,21 +117,23 @@ def sample_stage(
     options : SamplerOptions
     """
     values = {"innovations": start.innovations} | ({"log_scales": start.log_scales} if problem.n_factors else {})
-    covariance = np.atleast_2d(np.cov(np.concatenate(list(values.values()), axis=1), rowvar=False))
-    covariance[np.diag_indices_from(covariance)] += COVARIANCE_RIDGE
+    covariance, chains = mass_covariance(start), options.chains_for(draws)
     compile_kwargs = {"mode": Mode(linker="vm", optimizer="fast_compile")}
     with build_stage_model(problem):
         step = pm.NUTS(
-            potential=QuadPotentialFull(covariance), target_accept=options.target_accept, compile_kwargs=compile_kwargs
+            potential=QuadPotentialFull(covariance),
+            target_accept=options.target_accept,
+            max_treedepth=options.max_tree_depth,
+            compile_kwargs=compile_kwargs,
         )
         tree = pm.sample(
-            -(-draws // options.chains),
+            -(-draws // chains),
             tune=options.tune,
-            chains=options.chains,
+            chains=chains,
             cores=1,
             blas_cores=1,
             step=step,
-            initvals=[{name: drawn[chain] for name, drawn in values.items()} for chain in range(options.chains)],
+            initvals=[{name: drawn[chain] for name, drawn in values.items()} for chain in range(chains)],
             random_seed=seed,
             progressbar=False,
             quiet=True,
@@ -139,8 +146,34 @@ def sample_stage(
     return SampledStage(drawn["innovations"], log_scales, int(tree["sample_stats"]["diverging"].sum()))
 
 
+def mass_covariance(start: LaplaceFit) -> Floats:
+    """Covariance of innovations and log scales by the Laplace fit.
+
+    Given the scales it is the exact inverse of the curvature: estimated from draws it would be singular or nearly so, since
+    a stage has hundreds of innovations. Only the slope of the innovations on the scales comes from the draws.
+    """
+    given_scales = cho_solve((start.root, True), np.eye(len(start.root)))
+    centred = start.log_scales - start.log_scales.mean(axis=0)
+    spread = np.diag(centred.var(axis=0) + SCALE_RIDGE)
+    slope = start.innovations.T @ centred / len(centred) @ np.linalg.inv(spread)
+    shared = slope @ spread
+    return np.block([[given_scales + shared @ slope.T, shared], [shared.T, spread]])
+
+
 def sample_choice(choice: Choice, stage: int, *, draws: int, seed: int, options: SamplerOptions) -> SampledStage:
-    """Laplace fit for a start, then NUTS, of one stage."""
+    """Laplace fit for a start, then NUTS, of one stage; a second time with care if the first left doubts."""
     rng = np.random.default_rng([seed, stage, 1])
     start = laplace_fit(choice.problem, draws=draws, rng=rng)
-    return sample_stage(choice.problem, start, draws=draws, seed=int(rng.integers(2**31)), options=options)
+    chain_seed = int(rng.integers(2**31))
+    sampled = sample_stage(choice.problem, start, draws=draws, seed=chain_seed, options=options)
+    if sampled.divergences == 0 and slowest_ess(sampled, options.chains_for(draws)) >= DOUBTFUL_SHARE * draws:
+        return sampled
+    careful = replace(options, target_accept=CAREFUL_ACCEPT, max_tree_depth=CAREFUL_DEPTH)
+    return sample_stage(choice.problem, start, draws=draws, seed=chain_seed, options=careful)
+
+
+def slowest_ess(sampled: SampledStage, chains: int) -> float:
+    """Smallest effective sample size over innovations and log scales."""
+    values = np.concatenate([sampled.innovations, sampled.log_scales], axis=1)
+    by_chain = values.reshape(chains, -1, values.shape[1])
+    return float(np.min(array_stats.ess(by_chain, chain_axis=0, draw_axis=1, method="bulk")))  # type: ignore[no-untyped-call]

@@ -2,10 +2,11 @@
 
 from datetime import date
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
-from forecasting.config import ForecastConfig, horizon_end, job_template, read_config, read_job
+from forecasting.config import Durations, ForecastConfig, ModelConfig, horizon_end, job_template, read_config, read_job
 from forecasting.data.sample import write_demo
 from models.errors import SettingsError
 
@@ -148,3 +149,14 @@ def test_the_sample_job_is_a_job(tmp_path: Path) -> None:
     assert job.config.target is not None
     assert job.config.target.since > demo.as_of
     assert horizon_end(job.config.forecast, demo.as_of) == job.config.target.by
+
+
+def test_the_families_of_a_job_file_are_those_of_the_models() -> None:
+    from models.durations.families import FAMILIES
+
+    assert set(get_args(Durations)) == {"auto", "piecewise", *FAMILIES}
+
+
+def test_the_amount_counts_unless_the_job_says_no() -> None:
+    assert ModelConfig().covariates == ("log_amount",)
+    assert ModelConfig(covariates=()).covariates == ()
