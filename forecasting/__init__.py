@@ -64,6 +64,7 @@ _EXPORTS = {
     "save_posterior": "models.posterior",
     "stage_history": "forecasting.data.snapshot",
     "stage_summary": "forecasting.answers.stage_summary",
+    "tune": "forecasting.proof.tuning",
     "with_calibration": "forecasting.answers.forecasts",
     "write_artefacts": "forecasting.output.artefacts",
     "write_demo": "forecasting.data.sample",

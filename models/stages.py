@@ -1,6 +1,7 @@
 """The stages of a pipeline: open ones in order, then the kinds of won and lost."""
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cached_property
 
 from models.errors import SettingsError, UnknownStageError
@@ -28,9 +29,9 @@ class StageGraph:
     (2, True, (2,))
     """
 
-    open: tuple[str, ...] = field()
-    won: tuple[str, ...] = field()
-    lost: tuple[str, ...] = field()
+    open: Sequence[str]
+    won: Sequence[str]
+    lost: Sequence[str]
 
     def __post_init__(self) -> None:
         for name in ("open", "won", "lost"):
@@ -47,7 +48,7 @@ class StageGraph:
     @cached_property
     def stages(self) -> tuple[str, ...]:
         """All stages: open in order, won, lost."""
-        return self.open + self.won + self.lost
+        return (*self.open, *self.won, *self.lost)
 
     @cached_property
     def codes(self) -> dict[str, int]:
