@@ -42,7 +42,9 @@ def test_models_know_nothing_of_forecasting(path: Path) -> None:
     assert not outside
 
 
-@pytest.mark.parametrize("path", [path for path in FORECASTING if part_of(path) not in FACE], ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path", [path for path in FORECASTING if part_of(path) not in FACE], ids=lambda path: path.stem
+)
 def test_only_the_face_imports_the_face(path: Path) -> None:
     at_import = {name for name in imported(path, top_level_only=True) if name.startswith("forecasting.")}
     assert not {name for name in at_import if name.split(".")[1] in FACE}

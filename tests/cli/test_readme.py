@@ -39,11 +39,26 @@ def test_the_job_file_is_valid(tmp_path: Path) -> None:
     assert read_config(tmp_path / "dealcast.toml").target is not None
 
 
+def python_blocks() -> list[str]:
+    """Python examples of the README, in order."""
+    return re.findall(r"```python\n(.*?)```", README, flags=re.S)
+
+
 def test_the_python_example_runs() -> None:
-    (block,) = re.findall(r"```python\n(.*?)```", README, flags=re.S)
     names: dict[str, object] = {}
-    exec(compile(block, "README.md", "exec"), names)
-    assert "made" in names
+    exec(compile(python_blocks()[0], "README.md", "exec"), names)
+    assert "forecast" in names
+
+
+@pytest.mark.slow
+def test_the_cluster_example_runs() -> None:
+    first, second = python_blocks()
+    here = "n_workers=1, threads_per_worker=1, dashboard_address=None"
+    names: dict[str, object] = {}
+    exec(compile(first, "README.md", "exec"), names)
+    alone = names["forecast"]
+    exec(compile(second.replace('"scheduler:8786"', here), "README.md", "exec"), names)
+    assert (names["forecast"].open_cents == alone.open_cents).all()  # type: ignore[attr-defined]
 
 
 def test_links_lead_somewhere() -> None:
