@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from models.durations.families import FAMILIES
 from models.stage_model.age_bins import age_bins
-from models.stage_model.base_hazards import Baseline, piecewise_baseline, smooth_baseline
+from models.stage_model.base_hazards import LARGEST_LOG_HAZARD, Baseline, piecewise_baseline, smooth_baseline
 from models.stage_model.data import StageData, zero_sum_design
 
 Floats = NDArray[np.float64]
@@ -34,6 +34,9 @@ kept from hazard zero. Day 0 has twice this and no part in the slow change: what
 process."""
 ZERO_DAY_MEAN, ZERO_DAY_SD = -3.0, 2.0
 """Log hazard of the day of entry under a smooth family: 5 % leave at once, 95 % from 0.1 % to nearly all."""
+IMPOSSIBLE = -1e15
+"""Log-likelihoods below it, met in the first wild steps of a sampler, count as minus infinity with no gradient: farther
+out numbers overflow."""
 SHAPE_CORRELATION = 0.5
 """Prior correlation of the shapes of two exits of a stage: they share the stage's habits, lightly."""
 
@@ -129,7 +132,8 @@ def place(problem: StageProblem, innovations: Floats, log_scales: Floats) -> tup
 
 def scaled_design(problem: StageProblem, log_scales: Floats) -> Floats:
     """Design with each factor's columns multiplied by its scale."""
-    return problem.design * np.exp(log_scales)[problem.column_factor] if problem.n_factors else problem.design
+    scales = np.exp(np.minimum(log_scales, LARGEST_LOG_HAZARD))
+    return problem.design * scales[problem.column_factor] if problem.n_factors else problem.design
 
 
 def log_likelihood(problem: StageProblem, innovations: Floats, log_scales: Floats) -> tuple[float, Floats, Floats]:
@@ -144,11 +148,14 @@ def log_likelihood(problem: StageProblem, innovations: Floats, log_scales: Float
     Returns
     -------
     value : float
+        Minus infinity below ``IMPOSSIBLE``.
     gradient : ndarray, shape (size,)
     scale_gradient : ndarray, shape (factor,)
     """
     base, effect = place(problem, innovations, log_scales)
     value, d_base, d_effect = problem.baseline.terms(base, effect)
+    if not value > IMPOSSIBLE:
+        return -math.inf, np.zeros_like(innovations), np.zeros_like(log_scales)
     d_raw = problem.prior_root.T @ d_base
     if not len(problem.column_factor):
         return value, d_raw, np.zeros(problem.n_factors)

@@ -103,3 +103,13 @@ def test_fast_agrees_with_nuts() -> None:
     assert np.abs(fast_mean - nuts_mean).max() < 0.25 * nuts_sd.max()
     assert np.quantile(np.abs(np.log(fast_sd / nuts_sd)), 0.9) < 0.16
     assert abs(start.log_scales.mean() - sampled.log_scales.mean()) < 0.25 * sampled.log_scales.std()
+
+
+@pytest.mark.parametrize("family", ["piecewise", "weibull"])
+@pytest.mark.parametrize("far", [20.0, 1e3, 1e150])
+def test_where_numbers_overflow_the_likelihood_is_zero_without_a_slope(family: str, far: float) -> None:
+    data = stage_data(planted_history(150, 1, LEVELS), 0)
+    problem = piecewise_problem(data, 0.1) if family == "piecewise" else smooth_problem(data, family, zero_mass=True)
+    value, *gradients = log_likelihood(problem, np.full(problem.size, far), np.full(1, far))
+    assert value == -np.inf
+    assert all((gradient == 0.0).all() for gradient in gradients)
