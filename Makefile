@@ -32,7 +32,7 @@ install: .venv/.run ## install dealcast into .venv
 develop: .venv/.develop ## install dealcast with the tools that tests and checks need
 
 unit: develop ## the default tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2
 
 lint: develop ## format and style
 	$(BIN)/ruff format --check .
