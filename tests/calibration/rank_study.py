@@ -6,8 +6,7 @@ doi:10.1007/s11222-022-10090-6); with many quantities each keeps to a band so wi
 one study of twenty at most.
 """
 
-import multiprocessing
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 
@@ -56,11 +55,10 @@ class Study:
     nuts: SamplerOptions | None = None
 
 
-def positions(study: Study) -> dict[str, Floats]:
+def positions(study: Study, executor: Executor) -> dict[str, Floats]:
     """Place of every truth among its posterior draws, by quantity and simulation: uniform in (0, 1) if all is right."""
     starts = range(0, study.simulations, CHUNK)
-    with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn")) as pool:
-        rows = [row for chunk in pool.map(partial(_chunk, study), starts) for row in chunk]
+    rows = [row for chunk in executor.map(partial(_chunk, study), starts) for row in chunk]
     return {name: np.array([row[name] for row in rows]) for name in rows[0]}
 
 

@@ -25,7 +25,6 @@ from models.stage_model.likelihood import stays_log_likelihood
 from models.stage_model.options import SamplerOptions
 from models.stage_model.posterior import StagePosterior
 from models.stage_model.problem import StageProblem
-from models.stage_model.sampling import sample_choice
 from models.stage_model.selection import Choice
 from models.stages import StageGraph
 
@@ -194,6 +193,8 @@ def fit_replica(
     choices: list[Choice], history: StageHistory, *, draws: int, seed: int, nuts: SamplerOptions | None = None
 ) -> StagePosterior:
     """Fit a simulated history with the prior it was drawn from."""
+    from models.stage_model.sampling import sample_choice
+
     fits = []
     with threadpool_limits(1, user_api="blas"):
         for stage, choice in enumerate(choices):

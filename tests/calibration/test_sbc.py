@@ -1,5 +1,7 @@
 """Simulation-based calibration of the stage model, and three faults it must not let through."""
 
+from concurrent.futures import Executor
+
 import numpy as np
 import pytest
 from rank_study import Study, outside, positions
@@ -12,16 +14,16 @@ FEW_STEPS = SamplerOptions(chains=2, tune=100, cores=1)
 
 
 @pytest.mark.parametrize("family", ["piecewise", "weibull"])
-def test_fast_inference_ranks_the_truth_evenly(family: str) -> None:
-    places = positions(Study(family))
+def test_fast_inference_ranks_the_truth_evenly(family: str, workers: Executor) -> None:
+    places = positions(Study(family), workers)
     assert {len(values) for values in places.values()} == {300}
     assert {"Offer effect on Won", "Lead scale", "log-likelihood", "revenue"} < set(places)
     assert outside(places) == {}
 
 
 @pytest.mark.parametrize("family", ["piecewise", "weibull"])
-def test_nuts_ranks_the_truth_evenly(family: str) -> None:
-    places = positions(Study(family, simulations=50, n_deals=100, draws=300, nuts=FEW_STEPS))
+def test_nuts_ranks_the_truth_evenly(family: str, workers: Executor) -> None:
+    places = positions(Study(family, simulations=50, n_deals=100, draws=300, nuts=FEW_STEPS), workers)
     assert outside(places) == {}
 
 
@@ -34,8 +36,8 @@ def test_nuts_ranks_the_truth_evenly(family: str) -> None:
         (SWAP, "weibull", "Lead base 0"),
     ],
 )
-def test_a_planted_fault_is_found(fault: str, family: str, found_by: str) -> None:
-    assert found_by in outside(positions(Study(family, simulations=80, fault=fault)))
+def test_a_planted_fault_is_found(fault: str, family: str, found_by: str, workers: Executor) -> None:
+    assert found_by in outside(positions(Study(family, simulations=80, fault=fault), workers))
 
 
 def test_the_band_holds_uniform_numbers_and_nothing_much_else() -> None:
