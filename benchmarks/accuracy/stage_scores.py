@@ -8,10 +8,10 @@ every stay: the log probability of where each stay went and on which day, a stay
 cut, one still open at the end of the log by its survival; all divided by the number of transitions. Moves never seen
 before the cut are left out for every family alike and counted in the last column.
 
-The loan log is cut at 2012-01-15, the travel logs at 2018-06-30 and, to show what a change of rules costs, at
-2018-01-01 too: before it hardly an approval in the domestic log took more than seven days, a timer saw to that, and
-afterwards some did. A family that had learned the timer is surprised, one too smooth to see it is not, and no
-comparison of families on the past can tell.
+The loan log is cut at 2012-01-15, the travel logs at 2018-06-30 and, across a change in how they run, at 2018-01-01
+too. In the domestic log hardly an approval took more than seven days before that date and some did afterwards: a family
+that has learned such an edge is surprised, one too smooth to see it is not, and comparing families on the past cannot
+tell.
 """
 
 import argparse
