@@ -57,7 +57,7 @@ class BacktestOptions:
     new_business : bool
         Whether deals created after the origin count.
     levels : bool
-        Whether calibration counts the levels of the moment, see :mod:`forecasting.proof.levels`.
+        Whether calibration counts the levels of the moment, see :mod:`models.levels.filtering`.
     """
 
     segment: tuple[str, ...] = ()

@@ -90,7 +90,7 @@ class Calibration:
     alpha, tau, bias_mean, bias_sd, probability : ndarray of float64, shape (point,)
         The posterior: a mixture over grid points, the bias normal in each.
     level_shift, level_stretch : float
-        What the levels of the moment (:mod:`forecasting.proof.levels`) add to mean log revenue, and the factor on its spread.
+        What the levels of the moment (:mod:`models.levels.filtering`) add to mean log revenue, and the factor on its spread.
     """
 
     origins: int

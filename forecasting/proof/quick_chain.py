@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import gammaln
 
-from forecasting.proof.levels import draw_levels, filter_level, period_days
 from forecasting.proof.quick_kernels import count_exits, count_exposure, win_probabilities
 from forecasting.proof.stay_table import NEVER, KnownStays
+from models.levels.filtering import draw_levels, filter_level, period_days
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -48,7 +48,7 @@ class OpenValue:
     mean, sd : float
         With hazards as in the whole history.
     tracked_mean, tracked_sd : float
-        With hazards at the levels of :mod:`forecasting.proof.levels`.
+        With hazards at the levels of :mod:`models.levels.filtering`.
     """
 
     mean: float

@@ -6,8 +6,8 @@ import pytest
 from scipy.special import gammaln
 
 from forecasting.proof.calibration import learn, level_change
-from forecasting.proof.levels import HALF_LIFE_DAYS, KAPPA, SIGMA, draw_levels, filter_level
 from forecasting.proof.quick_chain import OpenValue
+from models.levels.filtering import HALF_LIFE_DAYS, KAPPA, SIGMA, draw_levels, filter_level
 
 
 def test_a_level_that_stands_still_stays_near_one() -> None:
