@@ -32,7 +32,8 @@ Floats = NDArray[np.float64]
 
 FIRST = date(2024, 1, 1)
 MONTH, MONTHS, HORIZON = 30, 30, 60
-ORIGINS = tuple(MONTH * month for month in (18, 24, 30))
+ORIGINS = tuple(MONTH * month - 1 for month in (18, 24, 30))
+"""Last days of a month, so that the present level is one that was seen, by the forecaster as by the oracle."""
 FORWARD, DOWN = np.array([0.035, 0.03, 0.025]), np.array([0.03, 0.015, 0.01])
 DEALS_PER_DAY, AMOUNT_LOG_SD = 1.5, 0.7
 AUTOCORRELATION = 0.8

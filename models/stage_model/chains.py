@@ -78,7 +78,7 @@ def diagnose(fits: Sequence[StageFit], *, chains: int, divergences: int) -> Diag
     for fit in fits:
         columns.append(fit.base)
         for factor in fit.factors:
-            columns += [factor.effect.reshape(len(fit.base), -1), factor.log_scale[:, None]]
+            columns += [factor.effect.reshape(len(fit.base), -1), factor.log_scale]
     values = np.concatenate(columns, axis=1)
     values = values.reshape(chains, -1, values.shape[1])
     values = values[..., values.std(axis=(0, 1)) > 0.0]

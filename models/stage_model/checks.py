@@ -146,7 +146,7 @@ def prior_draws(history: StageHistory, *, durations: str = "piecewise", draws: i
     rng = np.random.default_rng(seed)
     fits = []
     for choice in choose_problems(history, {stage: durations for stage in history.graph.open}, seed=seed):
-        scales = LOG_SCALE_MEAN + LOG_SCALE_SD * rng.standard_normal((draws, choice.problem.n_factors))
+        scales = LOG_SCALE_MEAN + LOG_SCALE_SD * rng.standard_normal((draws, choice.problem.n_scales))
         fits.append(stage_fit(choice, rng.standard_normal((draws, choice.problem.size)), scales))
     return StagePosterior(history.graph, history.factors, tuple(fits), "fast", "prior", seed)
 

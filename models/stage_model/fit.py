@@ -159,21 +159,22 @@ def stage_fit(choice: Choice, innovations: Floats, log_scales: Floats) -> StageF
     mean_base = base_by_day(shape, base.mean(axis=0)[None], days=span)[0]
     factors = []
     for factor, effect in enumerate(by_level):
-        scale = float(np.exp(log_scales[:, factor].mean()))
-        thin = thin_levels(data, factor, base=mean_base, effect=mean_effect, scale=scale)
-        factors.append(FactorEffect(data.joint_levels[factor], effect, log_scales[:, factor].copy(), thin))
+        own = log_scales.reshape(len(base), problem.n_factors, data.n_exits)[:, factor]
+        thin = thin_levels(data, factor, base=mean_base, effect=mean_effect, scale=np.exp(own.mean(axis=0)))
+        factors.append(FactorEffect(data.joint_levels[factor], effect, own.copy(), thin))
     return StageFit(data.exits, shape, base, tuple(factors), choice.reason, choice.comparison)
 
 
 def level_effects_of(problem: StageProblem, innovations: Floats, log_scales: Floats) -> list[Floats]:
     """Log effects (draw, level, exit) of each factor's jointly fitted levels, zero on the exit-weighted average."""
     levels = innovations[:, problem.n_parameters :].reshape(len(innovations), -1, problem.data.n_exits)
+    scales = np.exp(log_scales).reshape(len(innovations), problem.n_factors, problem.data.n_exits)
     effects = []
     for factor in range(problem.n_factors):
         columns = problem.column_factor == factor
         part = levels[:, columns]
         centred = part - np.einsum("l,dlj->dj", problem.level_weights[columns], part)[:, None]
-        effects.append(np.exp(log_scales[:, factor])[:, None, None] * centred)
+        effects.append(scales[:, factor, None] * centred)
     return effects
 
 

@@ -17,7 +17,7 @@ from models.stage_model.problem import LOG_SCALE_MEAN, LOG_SCALE_SD, StageProble
 
 Floats = NDArray[np.float64]
 SCALE_GRID = LOG_SCALE_MEAN + LOG_SCALE_SD * np.linspace(-2.25, 2.75, 11)
-"""Log scales tried, half a prior sd apart: 0.03 to 1.8."""
+"""Log scales tried, half a prior sd apart: 0.02 to 1.1."""
 GRID_STEP = SCALE_GRID[1] - SCALE_GRID[0]
 NEGLIGIBLE_WEIGHT = 0.005
 """Grid points with less posterior mass are left out."""
@@ -41,14 +41,14 @@ class LaplaceFit:
     Parameters
     ----------
     innovations : ndarray, shape (draw, size)
-    log_scales : ndarray, shape (draw, factor)
+    log_scales : ndarray, shape (draw, scale)
     log_evidence : float
         Log of the integrated likelihood under the approximation.
     mode : ndarray, shape (size,)
         Mode at the most probable scales.
     root : ndarray, shape (size, size)
         Lower Cholesky root of the precision there.
-    best_scales : ndarray, shape (factor,)
+    best_scales : ndarray, shape (scale,)
         Most probable log scales on the grid.
     """
 
@@ -124,54 +124,115 @@ def laplace_fit(problem: StageProblem, *, draws: int, rng: np.random.Generator) 
     -------
     LaplaceFit
     """
-    weights, best, log_evidence = _scale_posterior(problem)
-    grid_index = np.stack([_systematic(weight, draws, rng) for weight in weights], axis=1) if weights else None
-    mode, root, at_best = find_mode(problem, best, np.zeros(problem.size))
+    grids = _scale_grids(problem)
+    best = np.array([SCALE_GRID[int(np.argmax(grid.weight[exit_]))] for grid in grids for exit_ in range(grid.n_exits)])
+    mode, root, log_evidence = find_mode(problem, best, np.zeros(problem.size))
     shift = mean_shift(problem, mode, root, best)
-    log_scales = np.zeros((draws, 0)) if grid_index is None else SCALE_GRID[grid_index]
     normals = rng.standard_normal((draws, problem.size))
-    innovations = np.empty_like(normals)
-    for scales in np.unique(log_scales, axis=0) if problem.n_factors else [best]:
-        chosen = (log_scales == scales).all(axis=1)
-        centre, spread, _ = find_mode(problem, scales, mode)
-        noise = solve_triangular(spread, normals[chosen].T, lower=True, trans="T", check_finite=False)
-        innovations[chosen] = centre + shift + noise.T
+    innovations = mode + shift + _noise(root, normals)
+    log_scales = np.zeros((draws, problem.n_scales))
+    for factor, grid in enumerate(grids):
+        at = np.stack([_systematic(weight, draws, rng) for weight in grid.weight], axis=1)
+        log_scales[:, factor * grid.n_exits : (factor + 1) * grid.n_exits] = SCALE_GRID[at]
+        _move_to_scales(problem, factor, grid, at, (normals, innovations))
+        gain = np.exp(grid.evidence - grid.evidence.max(axis=1, keepdims=True))
+        log_evidence += float(np.log(gain.sum(axis=1) * GRID_STEP).sum())
     if problem.n_factors:
         _leave_the_grid(problem, innovations, log_scales, rng)
-    log_evidence = at_best if problem.n_factors == 0 else log_evidence
     return LaplaceFit(innovations, log_scales, log_evidence, mode, root, best)
 
 
-def _scale_posterior(problem: StageProblem) -> tuple[list[Floats], Floats, float]:
-    """Posterior weights of each factor's grid, others at their best; best scales; log evidence.
+@dataclass(frozen=True)
+class _ScaleGrid:
+    """Posterior of one factor's scales on the grid, exit by exit, and the modes found on the way.
 
-    With several factors the grid posteriors are taken as independent given the best values of the others.
+    ``evidence`` and ``weight`` have shape (exit, point); ``modes`` holds mode and precision root where every exit of
+    the factor has the scale of the point and the other factors have their best ones, None where no exit weighs it.
     """
-    best = np.full(problem.n_factors, SCALE_GRID[len(SCALE_GRID) // 2])
-    weights: list[Floats] = [np.zeros(0)] * problem.n_factors
+
+    evidence: Floats
+    weight: Floats
+    modes: tuple[tuple[Floats, Floats] | None, ...]
+
+    @property
+    def n_exits(self) -> int:
+        return len(self.weight)
+
+
+def _noise(root: Floats, normals: Floats) -> Floats:
+    """Give normals the covariance that belongs to a precision root, shape (draw, size)."""
+    return np.asarray(solve_triangular(root, normals.T, lower=True, trans="T", check_finite=False).T)
+
+
+def _scale_grids(problem: StageProblem) -> list[_ScaleGrid]:
+    """Grid posterior of every factor, the others at their best scales.
+
+    With whitened levels the Laplace evidence has the derivative ``sum_l m_l^2 - (1 - C_ll)`` in the log scale of an
+    exit, m the mode and C the covariance of that exit's levels (MacKay 1992, doi:10.1162/neco.1992.4.3.415); exits
+    compete for deals but share next to nothing of the likelihood, so each is integrated along the grid by itself.
+    """
+    best = np.full((problem.n_factors, problem.data.n_exits), SCALE_GRID[len(SCALE_GRID) // 2])
+    grids: list[_ScaleGrid] = []
     at = np.zeros(problem.size)
-    log_evidence = 0.0
-    for _ in range(min(problem.n_factors, 2)):
+    for round_ in range(min(problem.n_factors, 2)):
         for factor in range(problem.n_factors):
-            evidence = np.empty(len(SCALE_GRID))
+            own = np.repeat(problem.column_factor == factor, problem.data.n_exits)
+            slope = np.empty((len(SCALE_GRID), problem.data.n_exits))
+            modes = []
             for index, log_scale in enumerate(SCALE_GRID):
                 trial = best.copy()
                 trial[factor] = log_scale
-                at, _, evidence[index] = find_mode(problem, trial, at)
-            mass = np.exp(evidence - evidence.max())
-            log_evidence = float(evidence.max() + np.log(mass.sum() * GRID_STEP))
-            mass /= mass.sum()
-            mass[mass < NEGLIGIBLE_WEIGHT] = 0.0
-            weights[factor] = mass / mass.sum()
-            best[factor] = SCALE_GRID[int(np.argmax(mass))]
-    return weights, best, log_evidence
+                at, root, _ = find_mode(problem, trial.reshape(-1), at)
+                modes.append((at, root))
+                half = solve_triangular(root, np.eye(problem.size), lower=True, check_finite=False)
+                pull = (at**2 - 1.0 + (half**2).sum(axis=0))[problem.n_parameters :][own]
+                slope[index] = pull.reshape(-1, problem.data.n_exits).sum(axis=0)
+            grid = _integrated(slope, modes)
+            best[factor] = SCALE_GRID[np.argmax(grid.weight, axis=1)]
+            grids = [*grids[:factor], grid, *grids[factor + 1 :]] if round_ else [*grids, grid]
+    return grids
+
+
+def _integrated(slope: Floats, modes: list[tuple[Floats, Floats]]) -> _ScaleGrid:
+    """Grid posterior from the derivatives of the evidence, shape (point, exit), by the trapezoid rule."""
+    steps = 0.5 * GRID_STEP * (slope[1:] + slope[:-1])
+    evidence = np.concatenate([np.zeros((1, slope.shape[1])), np.cumsum(steps, axis=0)]).T
+    evidence -= 0.5 * ((SCALE_GRID - LOG_SCALE_MEAN) / LOG_SCALE_SD) ** 2
+    weight = np.exp(evidence - evidence.max(axis=1, keepdims=True))
+    weight /= weight.sum(axis=1, keepdims=True)
+    weight[weight < NEGLIGIBLE_WEIGHT] = 0.0
+    weight /= weight.sum(axis=1, keepdims=True)
+    used = weight.any(axis=0)
+    return _ScaleGrid(evidence, weight, tuple(found if use else None for found, use in zip(modes, used, strict=True)))
+
+
+def _move_to_scales(
+    problem: StageProblem, factor: int, grid: _ScaleGrid, at: NDArray[np.int64], drawn: tuple[Floats, Floats]
+) -> None:
+    """Move each draw's innovations, exit by exit, from the best scales to the drawn ones; in place.
+
+    The same normals go through the mode and covariance of each grid point; what an exit's own unknowns change between
+    two points is the move.
+    """
+    normals, innovations = drawn
+    exit_of = problem.exit_of_innovation
+    chosen = np.argmax(grid.weight, axis=1)
+    moved = {point: found[0] + _noise(found[1], normals) for point, found in enumerate(grid.modes) if found is not None}
+    for exit_ in range(grid.n_exits):
+        own = np.flatnonzero(exit_of == exit_)
+        for point, there in moved.items():
+            rows = np.flatnonzero(at[:, exit_] == point)
+            if len(rows) and point != chosen[exit_]:
+                block = np.ix_(rows, own)
+                innovations[block] += there[block] - moved[int(chosen[exit_])][block]
 
 
 def _leave_the_grid(problem: StageProblem, innovations: Floats, log_scales: Floats, rng: np.random.Generator) -> None:
     """Spread the scales evenly over their grid cells, in place; the level effects stay what they are."""
     moved = GRID_STEP * (rng.random(log_scales.shape) - 0.5)
     log_scales += moved
-    by_column = np.repeat(moved[:, problem.column_factor], problem.data.n_exits, axis=1)
+    by_factor = moved.reshape(len(moved), problem.n_factors, problem.data.n_exits)
+    by_column = by_factor[:, problem.column_factor].reshape(len(moved), -1)
     innovations[:, problem.n_parameters :] *= np.exp(-by_column)
 
 

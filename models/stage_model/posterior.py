@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from xarray import DataTree
 
 Floats = NDArray[np.float64]
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 PIECES = ("codes", "effect", "log_scale", "thin_codes", "thin_mean", "thin_sd")
 """Arrays saved for each stage and factor."""
 LARGEST_LOG_EFFECT = 20.0
@@ -40,7 +40,7 @@ class FactorEffect:
         Level codes fitted jointly, ascending.
     effect : ndarray, shape (draw, level, exit)
         Log factor on the hazards of each exit.
-    log_scale : ndarray, shape (draw,)
+    log_scale : ndarray, shape (draw, exit)
         Log of the spread of the levels.
     thin : ThinLevels
         Levels with next to no stays.
@@ -228,7 +228,7 @@ def level_effects(factor: FactorEffect, draws: NDArray[np.int64], codes: NDArray
     other = codes[~joint]
     numbers = ((other + 1)[:, None] * n_exits + np.arange(n_exits)).reshape(-1)
     noise = keyed_normals(key, draws, numbers).reshape(len(draws), len(other), n_exits)
-    drawn = np.exp(factor.log_scale[draws])[:, None, None] * noise
+    drawn = np.exp(factor.log_scale[draws])[:, None] * noise
     known = np.isin(other, factor.thin.codes)
     place = np.searchsorted(factor.thin.codes, other[known])
     drawn[:, known] = factor.thin.mean[place] + factor.thin.sd[place] * noise[:, known]

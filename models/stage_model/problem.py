@@ -1,7 +1,8 @@
 """The posterior of one stage: base hazard, level effects and their scales, on one set of coordinates.
 
 Both roads, Laplace and NUTS, use the same coordinates, all standard normal a priori: ``base = prior_mean + prior_root @
-raw`` and ``effect = scale * design @ innovations``; the log scale of each factor has a normal prior of its own. So
+raw`` and ``effect = design @ (scale * innovations)``; the log scale of each factor and exit has a normal prior of its
+own: what tells apart who goes back need not tell who wins. So
 "same model, same priors" is not a promise but one function, :func:`log_posterior`, to which a test holds the PyMC
 model.
 """
@@ -14,14 +15,20 @@ from numpy.typing import NDArray
 
 from models.durations.families import FAMILIES
 from models.stage_model.age_bins import age_bins
-from models.stage_model.base_hazards import LARGEST_LOG_HAZARD, Baseline, piecewise_baseline, smooth_baseline
+from models.stage_model.base_hazards import (
+    LARGEST_LOG_HAZARD,
+    Baseline,
+    SmoothBaseline,
+    piecewise_baseline,
+    smooth_baseline,
+)
 from models.stage_model.data import StageData, zero_sum_design
 
 Floats = NDArray[np.float64]
 
-LOG_SCALE_MEAN, LOG_SCALE_SD = math.log(0.2), 0.8
-"""Log-normal prior of the spread between levels: median 0.2 (a good region is some 20 % faster), 95 % from 0.04 to
-1."""
+LOG_SCALE_MEAN, LOG_SCALE_SD = math.log(0.12), 0.8
+"""Log-normal prior of the spread between levels, exit by exit: median 0.12 (a good region is some 12 % faster), 95 % from
+0.025 to 0.6."""
 LEVEL_SD = 2.0
 """Sd of an exit's overall log hazard around the stage's rate shared out evenly: an exit may be 50 times rarer than
 another."""
@@ -74,14 +81,35 @@ class StageProblem:
         return int(self.data.levels.shape[1])
 
     @property
+    def n_scales(self) -> int:
+        """Scales of the level effects: one per factor and exit, factor after factor."""
+        return self.n_factors * self.data.n_exits
+
+    @property
     def n_parameters(self) -> int:
         """Parameters of the base hazard."""
         return len(self.prior_mean)
 
     @property
+    def exit_of_innovation(self) -> NDArray[np.int64]:
+        """Exit that each innovation belongs to, shape (size,)."""
+        n_exits = self.data.n_exits
+        levels = np.tile(np.arange(n_exits), self.design.shape[1])
+        return np.concatenate([exits_of_parameters(self.baseline, n_exits), levels])
+
+    @property
     def size(self) -> int:
         """Number of innovations: base parameters, then levels times exits."""
         return int(self.n_parameters + self.design.shape[1] * self.data.n_exits)
+
+
+def exits_of_parameters(baseline: Baseline, n_exits: int) -> NDArray[np.int64]:
+    """Exit that each base parameter belongs to."""
+    order = np.arange(baseline.n_parameters)
+    if isinstance(baseline, SmoothBaseline):
+        own = baseline.n_parameters // n_exits - baseline.zero_mass
+        return np.where(order < own * n_exits, order // own, order - own * n_exits)
+    return np.asarray(order % n_exits)
 
 
 def piecewise_problem(data: StageData, pipeline_rate: float) -> StageProblem:
@@ -126,14 +154,14 @@ def smooth_problem(data: StageData, family: str, *, zero_mass: bool) -> StagePro
 def place(problem: StageProblem, innovations: Floats, log_scales: Floats) -> tuple[Floats, Floats]:
     """Compute base parameters and log effects (group, exit) from innovations."""
     raw, levels = innovations[: problem.n_parameters], innovations[problem.n_parameters :]
-    effect = scaled_design(problem, log_scales) @ levels.reshape(-1, problem.data.n_exits)
-    return problem.prior_mean + problem.prior_root @ raw, effect
+    scaled = level_scales(problem, log_scales) * levels.reshape(-1, problem.data.n_exits)
+    return problem.prior_mean + problem.prior_root @ raw, problem.design @ scaled
 
 
-def scaled_design(problem: StageProblem, log_scales: Floats) -> Floats:
-    """Design with each factor's columns multiplied by its scale."""
-    scales = np.exp(np.minimum(log_scales, LARGEST_LOG_HAZARD))
-    return problem.design * scales[problem.column_factor] if problem.n_factors else problem.design
+def level_scales(problem: StageProblem, log_scales: Floats) -> Floats:
+    """Scale of each level and exit, shape (level, exit)."""
+    scales = np.exp(np.minimum(log_scales, LARGEST_LOG_HAZARD)).reshape(problem.n_factors, problem.data.n_exits)
+    return np.asarray(scales[problem.column_factor])
 
 
 def log_likelihood(problem: StageProblem, innovations: Floats, log_scales: Floats) -> tuple[float, Floats, Floats]:
@@ -143,14 +171,14 @@ def log_likelihood(problem: StageProblem, innovations: Floats, log_scales: Float
     ----------
     problem : StageProblem
     innovations : ndarray, shape (size,)
-    log_scales : ndarray, shape (factor,)
+    log_scales : ndarray, shape (scale,)
 
     Returns
     -------
     value : float
         Minus infinity below ``IMPOSSIBLE``.
     gradient : ndarray, shape (size,)
-    scale_gradient : ndarray, shape (factor,)
+    scale_gradient : ndarray, shape (scale,)
     """
     base, effect = place(problem, innovations, log_scales)
     value, d_base, d_effect = problem.baseline.terms(base, effect)
@@ -158,12 +186,12 @@ def log_likelihood(problem: StageProblem, innovations: Floats, log_scales: Float
         return -math.inf, np.zeros_like(innovations), np.zeros_like(log_scales)
     d_raw = problem.prior_root.T @ d_base
     if not len(problem.column_factor):
-        return value, d_raw, np.zeros(problem.n_factors)
-    d_levels = scaled_design(problem, log_scales).T @ d_effect
-    levels = innovations[problem.n_parameters :].reshape(d_levels.shape)
-    by_level = (levels * d_levels).sum(axis=1)
-    d_scales = np.bincount(problem.column_factor, weights=by_level, minlength=problem.n_factors)
-    return value, np.concatenate([d_raw, d_levels.reshape(-1)]), d_scales
+        return value, d_raw, np.zeros(problem.n_scales)
+    d_levels = level_scales(problem, log_scales) * (problem.design.T @ d_effect)
+    by_level = innovations[problem.n_parameters :].reshape(d_levels.shape) * d_levels
+    d_scales = np.zeros((problem.n_factors, problem.data.n_exits))
+    np.add.at(d_scales, problem.column_factor, by_level)
+    return value, np.concatenate([d_raw, d_levels.reshape(-1)]), d_scales.reshape(-1)
 
 
 def log_posterior(problem: StageProblem, innovations: Floats, log_scales: Floats) -> tuple[float, Floats]:
@@ -177,18 +205,20 @@ def precision(problem: StageProblem, innovations: Floats, log_scales: Floats) ->
     """Minus the second derivative of the log posterior in the innovations, scales held, shape (size, size)."""
     base, effect = place(problem, innovations, log_scales)
     bend = problem.baseline.curvature(base, effect)
-    design, root = scaled_design(problem, log_scales), problem.prior_root
+    design, root = problem.design, problem.prior_root
     n_base, n_exits = problem.n_parameters, problem.data.n_exits
     out = np.eye(problem.size)
     out[:n_base, :n_base] -= root.T @ bend.base @ root
     if design.shape[1] == 0:
         return out
+    scales = level_scales(problem, log_scales)
     by_group = (root.T @ bend.mixed.reshape(n_base, -1)).reshape(n_base, -1, n_exits)
-    mixed = np.einsum("pgj,gl->plj", by_group, design, optimize=True).reshape(n_base, -1)
+    mixed = (np.einsum("pgj,gl->plj", by_group, design, optimize=True) * scales).reshape(n_base, -1)
     out[:n_base, n_base:] -= mixed
     out[n_base:, :n_base] -= mixed.T
     levels = out[n_base:, n_base:].reshape(design.shape[1], n_exits, design.shape[1], n_exits)
     for j in range(n_exits):
         for k in range(n_exits):
-            levels[:, j, :, k] -= design.T @ (bend.effect[:, j, k, None] * design)
+            curved = design.T @ (bend.effect[:, j, k, None] * design)
+            levels[:, j, :, k] -= scales[:, j, None] * curved * scales[:, k]
     return out

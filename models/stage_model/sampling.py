@@ -26,7 +26,7 @@ from models.stage_model.problem import LOG_SCALE_MEAN, LOG_SCALE_SD, StageProble
 from models.stage_model.selection import Choice
 
 Floats = NDArray[np.float64]
-DOUBTFUL_SHARE, CAREFUL_ACCEPT, CAREFUL_DEPTH = 0.15, 0.95, 7
+DOUBTFUL_SHARE, CAREFUL_ACCEPT, CAREFUL_DEPTH = 0.15, 0.98, 8
 """A stage with fewer effective draws than this share, or with a divergence, is sampled again in smaller steps: where a
 factor has much data and a small scale, the posterior is a bent funnel."""
 SCALE_RIDGE = 1e-2
@@ -74,13 +74,13 @@ def build_stage_model(problem: StageProblem) -> pm.Model:
     Returns
     -------
     pm.Model
-        Free variables ``innovations`` (size,) and, with factors, ``log_scales`` (factor,).
+        Free variables ``innovations`` (size,) and, with factors, ``log_scales`` (scale,).
     """
     with pm.Model() as model:
         innovations = pm.Normal("innovations", 0.0, 1.0, shape=problem.size)
         log_scales = pt.zeros(0)
         if problem.n_factors:
-            log_scales = pm.Normal("log_scales", LOG_SCALE_MEAN, LOG_SCALE_SD, shape=problem.n_factors)
+            log_scales = pm.Normal("log_scales", LOG_SCALE_MEAN, LOG_SCALE_SD, shape=problem.n_scales)
         pm.Potential("log_likelihood", StageLikelihood(problem)(innovations, log_scales)[0])
     return model
 
@@ -92,7 +92,7 @@ class SampledStage:
     Parameters
     ----------
     innovations : ndarray, shape (draw, size)
-    log_scales : ndarray, shape (draw, factor)
+    log_scales : ndarray, shape (draw, scale)
     divergences : int
     """
 

@@ -29,7 +29,7 @@ class ThinLevels:
     sd: Floats
 
 
-def thin_levels(data: StageData, factor: int, *, base: Floats, effect: Floats, scale: float) -> ThinLevels:
+def thin_levels(data: StageData, factor: int, *, base: Floats, effect: Floats, scale: Floats) -> ThinLevels:
     """Log effects of the thin levels of a factor, everything else held at its posterior mean.
 
     A level with ``n_j`` exits where ``e_j`` were expected has the log posterior ``n_j g - e_j exp(g) - g^2 / (2
@@ -43,7 +43,7 @@ def thin_levels(data: StageData, factor: int, *, base: Floats, effect: Floats, s
         Base hazard by day up to the longest stay.
     effect : ndarray, shape (group, exit)
         Log effects of the jointly fitted levels.
-    scale : float
+    scale : ndarray, shape (exit,)
         Spread of the factor's levels.
     """
     level_of_stay = data.stay_levels[:, factor]

@@ -240,7 +240,8 @@ def quantities(posterior: StagePosterior, replica: Replica, *, fault: str | None
         found |= {f"{name} base {index}": column for index, column in enumerate(fit.base.T)}
         contrast = fit.factors[0].effect[:, 0] - fit.factors[0].effect[:, 1]
         found |= {f"{name} effect on {GRAPH.stages[code]}": contrast[:, j] for j, code in enumerate(fit.exits)}
-        found[f"{name} scale"] = fit.factors[0].log_scale
+        scale = fit.factors[0].log_scale
+        found |= {f"{name} scale for {GRAPH.stages[code]}": scale[:, j] for j, code in enumerate(fit.exits)}
     found["log-likelihood"] = log_likelihood(posterior, replica.history)
     aged, age = (0, np.zeros_like(replica.age)) if fault == AGE else (AGED, replica.age)
     ages = np.unique([-1, aged, *age])

@@ -7,7 +7,7 @@ from scipy.special import gammaln
 
 from forecasting.proof.calibration import learn, level_change
 from forecasting.proof.quick_chain import OpenValue
-from models.levels.filtering import HALF_LIFE_DAYS, KAPPA, SIGMA, draw_levels, filter_level
+from models.levels.filtering import GROWTH, HALF_LIFE_DAYS, KAPPA, SIGMA, draw_levels, filter_level
 
 
 def test_a_level_that_stands_still_stays_near_one() -> None:
@@ -52,10 +52,9 @@ def test_one_grid_point_equals_a_particle_filter(sigma: float, half_life: float,
         weight = np.exp(log_weight - log_weight.max())
         cloud = rng.choice(cloud, particles, p=weight / weight.sum())
     state = filter_level(exits, expected, days=7)
-    shape = len(SIGMA), len(HALF_LIFE_DAYS), len(KAPPA)
-    place = np.ravel_multi_index(
-        (list(SIGMA).index(sigma), list(HALF_LIFE_DAYS).index(half_life), list(KAPPA).index(kappa)), shape
-    )
+    shape = len(SIGMA), len(HALF_LIFE_DAYS), len(KAPPA), len(GROWTH)
+    at = list(SIGMA).index(sigma), list(HALF_LIFE_DAYS).index(half_life), list(KAPPA).index(kappa), len(GROWTH) // 2
+    place = np.ravel_multi_index(at, shape)
     assert state.mean[place] == pytest.approx(cloud.mean(), abs=0.25 * cloud.std())
     assert state.sd[place] == pytest.approx(cloud.std(), rel=0.15)
 
@@ -65,8 +64,29 @@ def test_far_ahead_levels_return_to_their_mean() -> None:
     expected = np.full(200, 80.0)
     exits = rng.poisson(expected * np.where(np.arange(200) > 190, 2.0, 1.0)).astype(float)
     state = filter_level(exits, expected, days=7)
-    near, far = (draw_levels(state, periods=periods, draws=20_000, rng=rng).mean() for periods in (1, 400))
-    assert near > far > 0.8
+    near, far = (np.median(draw_levels(state, periods=periods, draws=20_000, rng=rng)) for periods in (1, 400))
+    assert near > far > 0.7
+
+
+def test_growth_that_lasts_is_carried_on() -> None:
+    rng = np.random.default_rng(6)
+    truth = np.exp(0.03 / 30 * 7 * (np.arange(130) - 129))
+    exits = rng.poisson(200.0 * truth).astype(float)
+    expected = np.full(130, 200.0 * truth.mean())
+    state = filter_level(exits, expected, days=7)
+    ahead = np.log(draw_levels(state, periods=26, draws=20_000, rng=rng))
+    came = np.log(np.exp(0.03 / 30 * 7 * np.arange(1, 27)).mean() / truth.mean())
+    assert state.probability @ state.growth * 30 / 7 > 0.01
+    assert np.median(ahead) == pytest.approx(came, abs=0.06)
+
+
+def test_the_future_is_wilder_than_the_normal_says() -> None:
+    rng = np.random.default_rng(7)
+    levels = np.exp(np.cumsum(rng.normal(0.0, 0.1, 100)))
+    state = filter_level(rng.poisson(80.0 * levels / levels.mean()).astype(float), np.full(100, 80.0), days=7)
+    drawn = np.log(draw_levels(state, periods=8, draws=100_000, rng=rng))
+    inner, outer = (np.diff(np.quantile(drawn, [tail, 1 - tail]))[0] for tail in (0.1, 0.005))
+    assert outer / inner > 2.2  # 2.01 for a normal
 
 
 def table(mean: float, tracked: float, actual: float, n: int = 30) -> pd.DataFrame:

@@ -54,7 +54,7 @@ def by_hand(base: np.ndarray, effect: np.ndarray, group: int, exit_: int, days: 
 def test_counts_equal_a_product_over_deals(shape: str, zero_mass: bool) -> None:
     problem = problem_of(shape, zero_mass=zero_mass)
     data, rng = problem.data, np.random.default_rng(1)
-    innovations, log_scales = 0.5 * rng.standard_normal(problem.size), np.array([-0.5, -1.5])
+    innovations, log_scales = 0.5 * rng.standard_normal(problem.size), np.linspace(-0.5, -1.5, problem.n_scales)
     parameters, effect = place(problem, innovations, log_scales)
     base = base_by_day(base_shape(problem), parameters[None], days=int(data.days.max()) + 1)[0]
     stays = zip(data.group, data.exit, data.days, data.count, strict=True)
@@ -69,7 +69,7 @@ def test_counts_equal_a_product_over_deals(shape: str, zero_mass: bool) -> None:
 def test_gradients_and_curvature_are_those_of_finite_differences(shape: str, zero_mass: bool) -> None:
     problem = problem_of(shape, zero_mass=zero_mass)
     rng = np.random.default_rng(2)
-    at, log_scales = 0.4 * rng.standard_normal(problem.size), np.array([-0.5, -1.5])
+    at, log_scales = 0.4 * rng.standard_normal(problem.size), np.linspace(-0.5, -1.5, problem.n_scales)
     direction = rng.standard_normal(problem.size)
     step = 1e-5
     up, down = (log_posterior(problem, at + sign * step * direction, log_scales) for sign in (1, -1))
@@ -83,12 +83,15 @@ def test_scale_gradient() -> None:
     from models.stage_model.problem import log_likelihood
 
     problem = problem_of("piecewise")
-    at, log_scales = 0.4 * np.random.default_rng(2).standard_normal(problem.size), np.array([-0.5, -1.5])
+    at, log_scales = (
+        0.4 * np.random.default_rng(2).standard_normal(problem.size),
+        np.linspace(-0.5, -1.5, problem.n_scales),
+    )
     _, _, gradient = log_likelihood(problem, at, log_scales)
-    for factor in range(2):
-        step = 1e-6 * np.eye(2)[factor]
+    for scale in range(problem.n_scales):
+        step = 1e-6 * np.eye(problem.n_scales)[scale]
         values = [log_likelihood(problem, at, log_scales + sign * step)[0] for sign in (1, -1)]
-        assert gradient[factor] == pytest.approx((values[0] - values[1]) / 2e-6, rel=1e-5)
+        assert gradient[scale] == pytest.approx((values[0] - values[1]) / 2e-6, rel=1e-5)
 
 
 def test_compressed_equals_uncompressed() -> None:
@@ -99,7 +102,7 @@ def test_compressed_equals_uncompressed() -> None:
     values = []
     for history in (single, rows):
         problem = piecewise_problem(stage_data(history, 0), 0.1)
-        values.append(log_posterior(problem, np.full(problem.size, 0.1), np.array([-1.0, -1.0]))[0])
+        values.append(log_posterior(problem, np.full(problem.size, 0.1), np.full(problem.n_scales, -1.0))[0])
     assert len(rows.counts) > len(single.counts)
     assert values[0] == pytest.approx(values[1], rel=1e-12)
 
@@ -122,7 +125,9 @@ def test_an_open_deal_of_ten_years_is_finite(shape: str) -> None:
     data = stage_data(history_of(stays), 0)
     problem = piecewise_problem(data, 0.1) if shape == "piecewise" else smooth_problem(data, shape, zero_mass=True)
     baseline: Baseline = problem.baseline
-    value, gradient, effect_gradient = baseline.terms(*place(problem, np.zeros(problem.size), np.array([-1.0, -1.0])))
+    value, gradient, effect_gradient = baseline.terms(
+        *place(problem, np.zeros(problem.size), np.full(problem.n_scales, -1.0))
+    )
     assert np.isfinite(value)
     assert np.isfinite(gradient).all()
     assert np.isfinite(effect_gradient).all()

@@ -62,7 +62,7 @@ def test_an_unseen_level_spreads_like_the_levels(posterior: StagePosterior) -> N
     cells = np.arange(100, 600, dtype=np.int32)[:, None]
     log_effect = posterior.log_effect(0, np.arange(60), cells)
     scale = np.exp(posterior.stages[0].factors[0].log_scale)
-    standard = log_effect / scale[:, None, None]
+    standard = log_effect / scale[:, None]
     assert abs(standard.mean()) < 0.02
     assert standard.std() == pytest.approx(1.0, abs=0.02)
 
