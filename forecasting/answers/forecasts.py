@@ -256,31 +256,17 @@ def forecast_snapshot(
     options = replace(options or EngineOptions(), sampler="fate")
     edges, arrivals = np.arange(1, (end - as_of).days + 1), replace(posterior.arrivals, as_of=as_of)
     simulated = simulate_open(
-        snapshot.pipeline,
-        posterior.stage,
-        edges=edges,
-        seed=seed,
-        draws=draws,
-        amounts=posterior.amounts,
-        options=options,
-        pace=pace,
-        lost_pace=lost_pace,
-    )
+        snapshot.pipeline, posterior.stage, edges=edges, seed=seed, draws=draws, amounts=posterior.amounts,
+        options=options, pace=pace, lost_pace=lost_pace,
+    )  # fmt: skip
     groups = arrivals.groups if new_business else ()
     segments = tuple(sorted({*simulated.segments, *groups, *snapshot.won["segment"].unique()})) or ("",)
     new_cents = np.zeros((draws, len(edges), len(segments)), dtype=np.int64)
     if groups:
         created = simulate_new(
-            arrivals,
-            posterior.stage,
-            graph=snapshot.graph,
-            edges=edges,
-            seed=seed,
-            draws=draws,
-            amounts=posterior.amounts,
-            options=options,
-            pace=pace,
-        )
+            arrivals, posterior.stage, graph=snapshot.graph, edges=edges, seed=seed, draws=draws,
+            amounts=posterior.amounts, options=options, pace=pace,
+        )  # fmt: skip
         new_cents = _by_segment(created, segments)
     return Forecast(
         as_of=as_of,
