@@ -39,8 +39,8 @@ if TYPE_CHECKING:
     from models.arrivals.model import ArrivalPosterior
     from models.stages import StageGraph
 
-BYTES_PER_GROUP_AND_PERIOD = 24
-"""Table of one draw, thresholds of two, and the sum of probabilities."""
+BYTES_PER_GROUP_AND_PERIOD = 40
+"""Table of one draw, thresholds of two with their padding, and two sums of probabilities."""
 
 
 def simulate_open(
