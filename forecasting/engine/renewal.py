@@ -27,7 +27,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from forecasting.engine.compiled import jit_inline, jit_kernel
+from forecasting.engine.compiled import jit_fused, jit_kernel
 from forecasting.engine.eventual import eventual_outcomes as eventual_outcomes
 from forecasting.engine.exits import exit_probabilities as exit_probabilities
 from forecasting.engine.exits import survival_by_day
@@ -51,7 +51,7 @@ def same_day_solver(leave_to: NDArray[np.float64], next_stage: NDArray[np.int16]
     return np.linalg.inv(system)
 
 
-@jit_kernel
+@jit_fused
 def entry_values(
     leave_to: NDArray[np.float64],
     stay: NDArray[np.float64],
@@ -63,43 +63,57 @@ def entry_values(
     """Fill ``out[stage, T]`` = G for T = 0, 1, ...; ``mass[stage, slot, day]`` is work space."""
     n_stages, horizon = out.shape
     _enter(leave_to, stay, next_stage, value, mass, out)
-    solver = same_day_solver(leave_to, next_stage)
+    solver, moves = same_day_solver(leave_to, next_stage), _open_moves(next_stage)
     solved = np.zeros((n_stages, PUSHED_DAYS))
     for start in range(0, horizon, PUSHED_DAYS):
         stop = min(start + PUSHED_DAYS, horizon)
-        _solve_days(start, stop, solver, next_stage, mass, solved, out)
-        for k in range(n_stages):
-            for s in range(next_stage.shape[1]):
-                j = next_stage[k, s]
-                if 0 <= j < n_stages:
-                    _push(out, k, stop, mass, s, solved, j)
+        _solve_days(start, stop, solver, moves, mass, solved, out)
+        for i in range(len(moves)):
+            k, s, j = moves[i]
+            _add_eight(out[k], stop, horizon - stop, mass[k, s], 1, solved[j])
 
 
-@jit_inline
+@jit_fused
 def _solve_days(
     start: int,
     stop: int,
     solver: NDArray[np.float64],
-    next_stage: NDArray[np.int16],
+    moves: NDArray[np.uintp],
     mass: NDArray[np.float64],
     solved: NDArray[np.float64],
     out: NDArray[np.float64],
 ) -> None:
-    """Settle the moves within each of some days, and what these days send to one another."""
-    n_stages = out.shape[0]
-    for t in range(start, stop):
+    """Settle the moves within each of some days, and what these days send to one another.
+
+    ``moves[i]`` are the stage, the exit and the next stage of every move between open stages.
+    """
+    n_stages = np.uintp(out.shape[0])
+    for day in range(start, stop):
+        t, place = np.uintp(day), np.uintp(day - start)
         for k in range(n_stages):
             today = 0.0
             for j in range(n_stages):
                 today += solver[k, j] * out[j, t]
-            solved[k, t - start] = today
+            solved[k, place] = today
         for k in range(n_stages):
-            out[k, t] = solved[k, t - start]
-            for s in range(next_stage.shape[1]):
-                j = next_stage[k, s]
-                if 0 <= j < n_stages:
-                    for later in range(t + 1, stop):
-                        out[k, later] += mass[k, s, later - t] * solved[j, t - start]
+            out[k, t] = solved[k, place]
+        for i in range(len(moves)):
+            k, s, gain = moves[np.uintp(i), 0], moves[np.uintp(i), 1], solved[moves[np.uintp(i), 2], place]
+            for lag in range(1, stop - day):
+                out[k, t + np.uintp(lag)] += mass[k, s, np.uintp(lag)] * gain
+
+
+@jit_kernel
+def _open_moves(next_stage: NDArray[np.int16]) -> NDArray[np.uintp]:
+    """Stage, exit and next stage of every move between open stages, shape (move, 3)."""
+    moves = np.empty((next_stage.size, 3), dtype=np.uintp)
+    n = 0
+    for k in range(next_stage.shape[0]):
+        for s in range(next_stage.shape[1]):
+            if 0 <= next_stage[k, s] < next_stage.shape[0]:
+                moves[n, 0], moves[n, 1], moves[n, 2] = k, s, next_stage[k, s]
+                n += 1
+    return moves[:n].copy()
 
 
 @jit_kernel
@@ -113,40 +127,25 @@ def _enter(
 ) -> None:
     """Fill ``mass`` with the probabilities of the first move and ``out`` with what it brings at once."""
     n_stages, horizon = out.shape
+    survival = np.empty(horizon + 1)
+    survival[0] = 1.0
     for k in range(n_stages):
-        survival, direct = 1.0, 0.0
         for d in range(horizon):
-            for s in range(next_stage.shape[1]):
-                j = next_stage[k, s]
-                mass[k, s, d] = survival * leave_to[k, s, d]
-                if j >= n_stages:
+            survival[d + 1] = survival[d] * stay[k, d]
+        for d in range(horizon):
+            out[k, d] = value[k] * survival[d + 1]
+        for s in range(next_stage.shape[1]):
+            j = next_stage[k, s]
+            for d in range(horizon):
+                mass[k, s, d] = survival[d] * leave_to[k, s, d]
+            if j >= n_stages and value[j] != 0.0:
+                direct = 0.0
+                for d in range(horizon):
                     direct += mass[k, s, d] * value[j]
-            survival *= stay[k, d]
-            out[k, d] = direct + value[k] * survival
+                    out[k, d] += direct
 
 
-@jit_inline
-def _push(
-    out: NDArray[np.float64],
-    k: int,
-    stop: int,
-    mass: NDArray[np.float64],
-    s: int,
-    solved: NDArray[np.float64],
-    j: int,
-) -> None:
-    """Add to later days what ``PUSHED_DAYS`` solved days send there; eight at once keeps the sums in registers."""
-    g0, g1, g2, g3 = solved[j, 0], solved[j, 1], solved[j, 2], solved[j, 3]
-    g4, g5, g6, g7 = solved[j, 4], solved[j, 5], solved[j, 6], solved[j, 7]
-    for c in range(out.shape[1] - stop):
-        d = np.uintp(c)
-        early = out[k, np.uintp(stop) + d] + mass[k, s, d + np.uintp(8)] * g0 + mass[k, s, d + np.uintp(7)] * g1
-        early = early + mass[k, s, d + np.uintp(6)] * g2 + mass[k, s, d + np.uintp(5)] * g3
-        early = early + mass[k, s, d + np.uintp(4)] * g4 + mass[k, s, d + np.uintp(3)] * g5
-        out[k, np.uintp(stop) + d] = early + mass[k, s, d + np.uintp(2)] * g6 + mass[k, s, d + np.uintp(1)] * g7
-
-
-@jit_kernel
+@jit_fused
 def aged_values(
     leave_to: NDArray[np.float64],
     stay: NDArray[np.float64],
@@ -155,94 +154,160 @@ def aged_values(
     stage: int,
     entry: NDArray[np.float64],
     ages: NDArray[np.int64],
-    work: NDArray[np.float64],
-    out: NDArray[np.float64],
     edges: NDArray[np.int64],
-    fractions: NDArray[np.float64],
+    out: NDArray[np.float64],
 ) -> None:
-    """Fill ``out[age, edge]`` = W of one stage for ages (ascending) at forecast days ``edges + fractions``.
+    """Fill ``out[age, edge]`` = W of one stage for ages and days of progress ``edges``, both ascending.
 
-    Ages far apart are solved in separate runs: a run costs horizon x (ages spanned + horizon / 2).
+    A deal of age a has what its days a + 1 .. a + T bring by the end of T days: with e = a + T, the sum over j < T of
+    S[e - j] p[e - j] G[j]. The range of j is the same for every age, so one sum for each e, continued from edge to
+    edge, serves all ages; it runs over j in order, whatever the edges. Ages far apart are solved in separate runs: a run
+    costs horizon x (ages spanned + horizon / 2).
     """
-    horizon = entry.shape[1]
-    reach = ages[-1] + horizon + 2
-    survival, rescale, direct = np.empty(reach), np.empty(reach), np.empty(reach)
-    survival_by_day(stay[stage], survival, rescale)
-    _weigh_direct(leave_to, next_stage, value, stage, survival, direct)
+    reach = ages[-1] + edges[-1] + 2
+    survival, rescale = np.empty(reach), np.empty(reach)
+    changes = survival_by_day(stay[stage], survival, rescale)
+    weight, to = _weigh_moves(leave_to, next_stage, value, stage, survival)
+    still = 1 if value[stage] != 0.0 or len(to) == 0 else 0  # one more sum: what a deal still in the stage is worth
+    sums, certain, unit = np.zeros((len(to) + still, reach)), np.ones(edges[-1]), np.empty(len(ages))
+    for row in range(len(ages)):
+        unit[row] = 1.0 / survival[ages[row] + 1]
     high = len(ages) - 1
     while high >= 0:
         low = high
-        while low > 0 and ages[low] - ages[low - 1] <= horizon // 2:
+        while low > 0 and ages[low] - ages[low - 1] <= edges[-1] // 2:
             low -= 1
-        row = high
-        origin, last = ages[low], ages[high] + horizon
-        for age in range(last - 1, origin - 1, -1):
-            at, length = age + 1 - origin, min(horizon, last - age)
-            if rescale[age + 2] >= 0.0:
-                work[at : at + length] *= rescale[age + 2]
-            work[at] = value[stage] * survival[age + 1] * stay[stage, age + 1]
-            if direct[age + 1] > 0.0:
-                _add_constant(work, at, length, direct[age + 1])
-            for s in range(next_stage.shape[1]):
-                j = next_stage[stage, s]
-                if 0 <= j < entry.shape[0]:
-                    _add_row(work, at, length, survival[age + 1] * leave_to[stage, s, age + 1], entry, j)
-            if row >= low and ages[row] == age:
-                _read_row(work, at, 1.0 / survival[age + 1], edges, fractions, out, row)
-                row -= 1
+        last = ages[high] + edges[-1]
+        sums[: len(to)] = 0.0
+        for x in range(len(to), len(to) + still):
+            for day in range(reach - 1):
+                sums[x, day] = value[stage] * survival[day] * stay[stage, day]
+        for m in range(len(edges)):
+            start, end = edges[m - 1] if m else 0, edges[m]
+            for x in range(len(sums)):
+                gains = entry[to[x]] if x < len(to) and to[x] >= 0 else certain
+                _add_moves(sums[x], weight[x], gains, start, end, ages[low] + end, last, rescale, changes)
+            if end > 0:
+                _read_ages(sums, ages[low : high + 1], end, unit[low : high + 1], m, out[low : high + 1])
+            else:
+                out[low : high + 1, m] = value[stage]
         high = low - 1
 
 
-@jit_inline
-def _weigh_direct(
+@jit_kernel
+def _read_ages(
+    sums: NDArray[np.float64],
+    ages: NDArray[np.int64],
+    end: int,
+    unit: NDArray[np.float64],
+    m: int,
+    out: NDArray[np.float64],
+) -> None:
+    column = np.uintp(m)
+    for row in range(len(ages)):
+        at = np.uintp(ages[row] + end)
+        total = sums[0, at]
+        for x in range(1, sums.shape[0]):
+            total += sums[np.uintp(x), at]
+        out[row, column] = total * unit[row]
+
+
+@jit_kernel
+def _weigh_moves(
     leave_to: NDArray[np.float64],
     next_stage: NDArray[np.int16],
     value: NDArray[np.float64],
     stage: int,
     survival: NDArray[np.float64],
-    direct: NDArray[np.float64],
-) -> None:
-    """Fill ``direct[day]`` with what the moves of a day to terminal stages bring, in units of the survival."""
-    direct[:] = 0.0
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Moves out of a stage, in units of the survival: ``weight[exit, PUSHED_DAYS + day of the stay]``.
+
+    Exits lead to the open stages ``to[exit]``, or, -1, to terminal ones, weighed with their value. A last row is zero.
+    """
+    n_exits, days, terminal = 0, len(survival) - 1, -1
+    weight = np.zeros((next_stage.shape[1] + 1, PUSHED_DAYS + days))
+    to = np.empty(next_stage.shape[1], dtype=np.int64)
     for s in range(next_stage.shape[1]):
-        j = next_stage[stage, s]
-        if j >= len(next_stage) and value[j] != 0.0:
-            for d in range(len(direct) - 1):
-                direct[d] += survival[d] * leave_to[stage, s, d] * value[j]
+        j, worth = next_stage[stage, s], 1.0
+        if j < 0 or (j >= len(next_stage) and value[j] == 0.0):
+            continue
+        place = n_exits
+        if j >= len(next_stage):
+            worth = value[j]
+            place = terminal = n_exits if terminal < 0 else terminal
+        if place == n_exits:
+            to[n_exits] = j if j < len(next_stage) else -1
+            n_exits += 1
+        row = weight[place]
+        for d in range(days):
+            row[PUSHED_DAYS + d] += survival[d] * leave_to[stage, s, d] * worth
+    weight[n_exits] = 0.0
+    return weight[: n_exits + 1], to[:n_exits]
 
 
-@jit_inline
-def _add_constant(work: NDArray[np.float64], at: int, length: int, amount: float) -> None:
-    start = np.uintp(at)  # unsigned: the compiler then knows that no index counts from the end, and vectorises
-    for c in range(length):
-        work[start + np.uintp(c)] += amount
-
-
-@jit_inline
-def _add_row(
-    work: NDArray[np.float64], at: int, length: int, factor: float, rows: NDArray[np.float64], row: int
+@jit_fused
+def _add_moves(
+    sums: NDArray[np.float64],
+    weight: NDArray[np.float64],
+    gains: NDArray[np.float64],
+    start: int,
+    end: int,
+    first: int,
+    last: int,
+    rescale: NDArray[np.float64],
+    changes: bool,
 ) -> None:
-    start = np.uintp(at)
+    """Add ``weight[e - j] * gains[j]`` for ``start <= j < end`` to the sums of days ``first <= e <= last``.
+
+    Where the unit of the survival ever changes, sums follow it from one day to the one before. Eight at once keep the
+    sums in registers; a few are filled up with zeros, which changes no bit.
+    """
+    some = np.zeros(PUSHED_DAYS)
+    if changes:
+        for j in range(start, end):
+            for day in range(first, last + 1):
+                if j > 0 and rescale[day - j + 1] >= 0.0:
+                    sums[day] *= rescale[day - j + 1]
+                sums[day] += weight[PUSHED_DAYS + day - j] * gains[j]
+        return
+    for since in range(start, end, PUSHED_DAYS):
+        count = min(end - since, PUSHED_DAYS)
+        if count <= 2:
+            for j in range(since, since + count):
+                _add_one(sums, first, last - first + 1, weight, PUSHED_DAYS + first - j, gains[j])
+        else:
+            some[:] = 0.0
+            some[:count] = gains[since : since + count]
+            _add_eight(sums, first, last - first + 1, weight, 1 + first - since, some)
+
+
+@jit_fused
+def _add_one(
+    sums: NDArray[np.float64], at: int, length: int, weight: NDArray[np.float64], since: int, gain: float
+) -> None:
+    to, begin = np.uintp(at), np.uintp(since)  # unsigned: no index counts from the end, so the loop can be vectorised
     for c in range(length):
-        work[start + np.uintp(c)] += factor * rows[row, np.uintp(c)]
+        sums[to + np.uintp(c)] += weight[begin + np.uintp(c)] * gain
 
 
-@jit_inline
-def _read_row(
-    work: NDArray[np.float64],
+@jit_fused
+def _add_eight(
+    sums: NDArray[np.float64],
     at: int,
-    unit: float,
-    edges: NDArray[np.int64],
-    fractions: NDArray[np.float64],
-    out: NDArray[np.float64],
-    row: int,
+    length: int,
+    weight: NDArray[np.float64],
+    since: int,
+    gains: NDArray[np.float64],
 ) -> None:
-    for m in range(len(edges)):
-        place = at + edges[m] - 1
-        reached = work[place]
-        if fractions[m] > 0.0:
-            reached += fractions[m] * (work[place + 1] - reached)
-        out[row, m] = reached * unit
+    g0, g1, g2, g3 = gains[0], gains[1], gains[2], gains[3]
+    g4, g5, g6, g7 = gains[4], gains[5], gains[6], gains[7]
+    to, begin = np.uintp(at), np.uintp(since)
+    for c in range(length):
+        d = np.uintp(c)
+        total = sums[to + d] + weight[begin + d + np.uintp(7)] * g0 + weight[begin + d + np.uintp(6)] * g1
+        total = total + weight[begin + d + np.uintp(5)] * g2 + weight[begin + d + np.uintp(4)] * g3
+        total = total + weight[begin + d + np.uintp(3)] * g4 + weight[begin + d + np.uintp(2)] * g5
+        sums[to + d] = total + weight[begin + d + np.uintp(1)] * g6 + weight[begin + d] * g7
 
 
 @dataclass(frozen=True)
@@ -332,7 +397,7 @@ def _fill_outcomes(
     n_days, horizon, n_codes = base.shape[3], edges[-1], out.shape[5]
     leave_to, stay = np.empty((n_stages, n_slots, n_days)), np.empty((n_stages, n_days))
     mass, entry = np.empty((n_stages, n_slots, horizon)), np.empty((n_stages, horizon))
-    work, rows, sharp = np.empty(n_days + 1), np.empty((len(ages), len(edges))), np.zeros(len(edges))
+    rows = np.empty((len(ages), len(edges)))
     for i in range(n_draws):
         for cell in range(n_cells):
             exit_probabilities(base[i], effect[i, cell], leave_to, stay)
@@ -341,5 +406,5 @@ def _fill_outcomes(
                 value[code] = 1.0
                 entry_values(leave_to, stay, next_stage, value, mass, entry)
                 for k in range(n_stages):
-                    aged_values(leave_to, stay, next_stage, value, k, entry, ages, work, rows, edges, sharp)
+                    aged_values(leave_to, stay, next_stage, value, k, entry, ages, edges, rows)
                     out[i, cell, k, :, :, code] = rows
