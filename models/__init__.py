@@ -30,6 +30,7 @@ _EXPORTS = {
     "fit_stages": "stage_model.fit",
     "load_posterior": "posterior",
     "load_stage_posterior": "stage_model.posterior",
+    "prior_draws": "stage_model.checks",
     "residual_spikes": "stage_model.checks",
     "save_posterior": "posterior",
     "transition_log_score": "stage_model.checks",

@@ -9,9 +9,13 @@ from forecasting.engine.compiled import jit_kernel
 from forecasting.engine.exits import exit_probabilities
 from models.hazards import LatticeHazards
 
+HELD_DAYS = 3650.0
+"""Days for which the hazard of the last lattice day is held: ten years more, so that what hardly ever happens, such as a
+forgotten deal that is won, is not made certain by waiting without end."""
+
 
 def eventual_outcomes(hazards: LatticeHazards, *, n_codes: int, ages: Sequence[int]) -> NDArray[np.float64]:
-    """Probability of each terminal outcome ever, the hazard of the last lattice day held for all later days.
+    """Probability of each terminal outcome ever, the hazard of the last lattice day held for ten years more.
 
     With ``pi[k, j, a]`` the probability that the next move of a deal a days in stage k leads to j, the absorption
     probabilities B of deals entering a stage solve B = pi_open B + pi_terminal (an absorbing Markov chain, Kemeny and
@@ -29,7 +33,7 @@ def eventual_outcomes(hazards: LatticeHazards, *, n_codes: int, ages: Sequence[i
     Returns
     -------
     ndarray of float64, shape (draw, cell, stage, age, code)
-        Open codes are zero. Rows add up to one unless the hazards end in zero: what is missing stays open for ever.
+        Open codes are zero. Rows add up to one where the last hazard is no rarity: what is missing stays open.
 
     Examples
     --------
@@ -80,7 +84,8 @@ def eventual_entry_values(
             j = next_stage[k, s]
             if j >= 0:
                 leaves = 1.0 - stay[k, n_days - 1]
-                share = leave_to[k, s, n_days - 1] / leaves if leaves > 0.0 else 0.0
+                ever = 1.0 - stay[k, n_days - 1] ** HELD_DAYS
+                share = leave_to[k, s, n_days - 1] / leaves * ever if leaves > 0.0 else 0.0
                 for d in range(n_days - 2, -1, -1):
                     share = leave_to[k, s, d] + stay[k, d] * share
                 if j < n_stages:
@@ -103,10 +108,10 @@ def eventual_aged_values(
 ) -> None:
     """Fill ``out[age]`` with the expected final value in one stage, ages ascending."""
     n_days = stay.shape[0]
-    leaves, after = 1.0 - stay[n_days - 1], 0.0
+    leaves, ever, after = 1.0 - stay[n_days - 1], 1.0 - stay[n_days - 1] ** HELD_DAYS, 0.0
     for s in range(len(next_stage)):
         if next_stage[s] >= 0 and leaves > 0.0:
-            after += leave_to[s, n_days - 1] / leaves * entry[next_stage[s]]
+            after += leave_to[s, n_days - 1] / leaves * ever * entry[next_stage[s]]
     row = len(ages) - 1
     for age in range(n_days - 2, -2, -1):
         while row >= 0 and ages[row] > age:

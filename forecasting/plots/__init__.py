@@ -1,7 +1,8 @@
 """Pictures of results: each takes a result and, optionally, axes to draw into, and returns the axes."""
 
+from forecasting.plots.checks import exit_check, stage_check
 from forecasting.plots.deals import deals_at_stake
 from forecasting.plots.revenue import attainment, fan
 from forecasting.plots.stages import stages
 
-__all__ = ["attainment", "deals_at_stake", "fan", "stages"]
+__all__ = ["attainment", "deals_at_stake", "exit_check", "fan", "stage_check", "stages"]

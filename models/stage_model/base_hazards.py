@@ -4,6 +4,7 @@ Both turn a vector of parameters into hazards on the day lattice and know their 
 curvature; nothing above them asks which one it holds.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -28,6 +29,9 @@ LARGEST_LOG_HAZARD = 300.0
 """Log hazards are cut here: every stay has then ended, and nothing overflows."""
 TINY_HAZARD = 1e-300
 """Hazards below are taken as this in logarithms and quotients."""
+IDLE_PACE = 1e-6
+"""Pace of deals that never move beside those that do: never quite nothing, so that one that wakes up after all is a
+surprise of some fourteen nats and no contradiction."""
 
 
 @dataclass(frozen=True)
@@ -120,16 +124,20 @@ def piecewise_baseline(data: StageData, starts: NDArray[np.int64]) -> PiecewiseB
 
 @dataclass(frozen=True)
 class SmoothBaseline:
-    """A duration family per exit, with or without a free hazard on the day of entry.
+    """A duration family per exit, with or without idle deals and a free hazard on the day of entry.
 
-    The parameters are, exit by exit, the family's own; then, with ``zero_mass``, the log hazard of day 0 of each exit,
-    and the family rules from day 1 on.
+    The parameters are, exit by exit, the family's own; with ``idle`` followed by the log ceiling ``c`` of the exit's
+    cumulative hazard, which then is ``c (1 - exp(-H / c))`` with ``H`` the family's: a share ``exp(-sum of c)`` of the
+    deals never leaves (promotion time cure model, Chen, Ibrahim and Sinha 1999, doi:10.1080/01621459.1999.10474196),
+    and early on, or under a high ceiling, the family is itself. Last, with ``zero_mass``, the log hazard of day 0 of
+    each exit, and the family rules from day 1 on.
 
     Parameters
     ----------
     family : str
         A key of ``FAMILIES``.
     zero_mass : bool
+    idle : bool
     days : ndarray of float, shape (day,)
         Distinct days on which stays ended.
     times : ndarray of float, shape (time,)
@@ -141,6 +149,7 @@ class SmoothBaseline:
 
     family: str
     zero_mass: bool
+    idle: bool
     days: Floats
     times: Floats
     exits: Floats
@@ -153,8 +162,8 @@ class SmoothBaseline:
 
     @property
     def n_parameters(self) -> int:
-        """Family parameters and zero-day hazards of all exits."""
-        return self.n_exits * (len(FAMILIES[self.family].priors) + self.zero_mass)
+        """Family parameters, ceilings and zero-day hazards of all exits."""
+        return self.n_exits * (len(FAMILIES[self.family].priors) + self.idle + self.zero_mass)
 
     def terms(self, parameters: Floats, effect: Floats) -> tuple[float, Floats, Floats]:
         """Log-likelihood and gradients, see :class:`Baseline`."""
@@ -178,13 +187,14 @@ class SmoothBaseline:
     def _terms(self, parameters: Floats, effect: Floats) -> tuple[float, Floats, Floats, Floats]:
         """Log-likelihood, gradients, and curvature in the effects."""
         family = FAMILIES[self.family]
-        n_exits, width = self.n_exits, len(family.parameters)
+        n_exits, width = self.n_exits, len(family.parameters) + self.idle
         theta = parameters[: n_exits * width].reshape(n_exits, width)
         log_first = parameters[n_exits * width :]
         gradient, d_effect = np.empty_like(parameters), np.empty_like(effect)
         curvature = np.empty((*effect.shape, n_exits))
         value = smooth_terms(
             family.code,
+            self.idle,
             theta,
             np.exp(np.minimum(log_first, LARGEST_LOG_HAZARD)),
             effect,
@@ -195,8 +205,32 @@ class SmoothBaseline:
 
 
 @njit(cache=True)
+def exit_hazard_grid(code: int, idle: bool, times: Floats, theta: Floats, values: Floats, slopes: Floats) -> None:
+    """Cumulative hazard of one exit at many times and its gradient, written into the last two arguments.
+
+    Without ``idle`` the family's own ``H``; with it ``c (1 - exp(-H / c)) + IDLE_PACE H``, ``log c`` being the last
+    entry of ``theta`` and the last column of ``slopes``.
+    """
+    if not idle:
+        cumulative_hazard_grid(code, times, theta, values, slopes)
+        return
+    width = len(theta) - 1
+    own = np.empty((len(times), width))
+    cumulative_hazard_grid(code, times, theta[:width], values, own)
+    ceiling = math.exp(min(max(theta[width], -LARGEST_LOG_HAZARD), LARGEST_LOG_HAZARD))
+    for t in range(len(times)):
+        reached = min(values[t] / ceiling, LARGEST_LOG_HAZARD)
+        left = math.exp(-reached)
+        values[t] = -ceiling * math.expm1(-reached) + IDLE_PACE * values[t]
+        for k in range(width):
+            slopes[t, k] = (left + IDLE_PACE) * own[t, k]
+        slopes[t, width] = -ceiling * (math.expm1(-reached) + reached * left)
+
+
+@njit(cache=True)
 def smooth_terms(  # noqa: C901 - one pass over the counts
     code: int,
+    idle: bool,
     theta: Floats,
     first: Floats,
     effect: Floats,
@@ -218,7 +252,7 @@ def smooth_terms(  # noqa: C901 - one pass over the counts
     values, slopes = np.empty(n_times), np.empty((n_exits, n_times, width))
     cumulative, hazard = np.empty((n_times, n_exits)), np.empty((n_days, n_exits))
     for j in range(n_exits):
-        cumulative_hazard_grid(code, times, theta[j], values, slopes[j])
+        exit_hazard_grid(code, idle, times, theta[j], values, slopes[j])
         for t in range(n_times):
             cumulative[t, j] = values[t]
             if len(first):
@@ -245,7 +279,7 @@ def smooth_terms(  # noqa: C901 - one pass over the counts
     return value
 
 
-def smooth_baseline(data: StageData, family: str, *, zero_mass: bool) -> SmoothBaseline:
+def smooth_baseline(data: StageData, family: str, *, zero_mass: bool, idle: bool = False) -> SmoothBaseline:
     """Count exits by day and survivors by time for a smooth family."""
     ended = data.exit != STILL_OPEN
     outlasted = data.days + ~ended
@@ -255,4 +289,5 @@ def smooth_baseline(data: StageData, family: str, *, zero_mass: bool) -> SmoothB
     np.add.at(exits, (data.group[ended], day_index, data.exit[ended]), data.count[ended])
     survived = np.zeros((data.n_groups, len(times)))
     np.add.at(survived, (data.group, np.searchsorted(times, outlasted)), data.count)
-    return SmoothBaseline(family, zero_mass, days.astype(np.float64), times.astype(np.float64), exits, survived)
+    times = times.astype(np.float64)
+    return SmoothBaseline(family, zero_mass, idle, days.astype(np.float64), times, exits, survived)

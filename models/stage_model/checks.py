@@ -4,6 +4,7 @@ Everything comes back as tables; nothing here draws.
 """
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -17,6 +18,7 @@ from models.stage_model.fit import choose_problems, stage_fit
 from models.stage_model.likelihood import stays_log_likelihood
 from models.stage_model.posterior import StagePosterior
 from models.stage_model.problem import LOG_SCALE_MEAN, LOG_SCALE_SD
+from models.stage_model.selection import Choice
 
 Floats = NDArray[np.float64]
 CHECK_DRAWS = 200
@@ -143,9 +145,15 @@ def prior_draws(history: StageHistory, *, durations: str = "piecewise", draws: i
     draws : int
     seed : int
     """
+    choices = choose_problems(history, {stage: durations for stage in history.graph.open}, seed=seed)
+    return prior_of(history, choices, draws=draws, seed=seed)
+
+
+def prior_of(history: StageHistory, choices: Sequence[Choice], *, draws: int, seed: int) -> StagePosterior:
+    """Draw from the priors of chosen problems, one per open stage; see :func:`prior_draws`."""
     rng = np.random.default_rng(seed)
     fits = []
-    for choice in choose_problems(history, {stage: durations for stage in history.graph.open}, seed=seed):
+    for choice in choices:
         scales = LOG_SCALE_MEAN + LOG_SCALE_SD * rng.standard_normal((draws, choice.problem.n_scales))
         fits.append(stage_fit(choice, rng.standard_normal((draws, choice.problem.size)), scales))
     return StagePosterior(history.graph, history.factors, tuple(fits), "fast", "prior", seed)

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.durations.families import FAMILIES
+from models.durations.priors import DurationPrior
 from models.stage_model.age_bins import age_bins
 from models.stage_model.base_hazards import (
     LARGEST_LOG_HAZARD,
@@ -41,6 +42,9 @@ kept from hazard zero. Day 0 has twice this and no part in the slow change: what
 process."""
 ZERO_DAY_MEAN, ZERO_DAY_SD = -3.0, 2.0
 """Log hazard of the day of entry under a smooth family: 5 % leave at once, 95 % from 0.1 % to nearly all."""
+CEILING_MEAN, CEILING_SD = -0.5, 1.5
+"""Log ceiling of an exit's cumulative hazard where deals may idle: a common exit takes a third to nearly all of those
+that move, and the lower end leaves room for rare ones."""
 IMPOSSIBLE = -1e15
 """Log-likelihoods below it, met in the first wild steps of a sampler, count as minus infinity with no gradient: farther
 out numbers overflow."""
@@ -134,20 +138,20 @@ def piecewise_problem(data: StageData, pipeline_rate: float) -> StageProblem:
     return StageProblem(data, piecewise_baseline(data, starts), mean, root, *zero_sum_design(data))
 
 
-def smooth_problem(data: StageData, family: str, *, zero_mass: bool) -> StageProblem:
+def smooth_problem(data: StageData, family: str, *, zero_mass: bool, idle: bool = False) -> StageProblem:
     """Posterior with a duration family per exit, the shapes of a stage's exits related."""
-    priors = FAMILIES[family].priors
+    priors = (*FAMILIES[family].priors, *(DurationPrior(CEILING_MEAN, CEILING_SD),) * idle)
     n_exits, width = data.n_exits, len(priors)
     mean = np.concatenate(
         [np.tile([prior.mean for prior in priors], n_exits), np.full(n_exits * zero_mass, ZERO_DAY_MEAN)]
     )
     sd = np.concatenate([np.tile([prior.sd for prior in priors], n_exits), np.full(n_exits * zero_mass, ZERO_DAY_SD)])
     correlation = np.eye(len(mean))
-    for shape in range(1, width):
+    for shape in range(1, width - idle):
         places = np.arange(n_exits) * width + shape
         correlation[np.ix_(places, places)] = SHAPE_CORRELATION + (1.0 - SHAPE_CORRELATION) * np.eye(n_exits)
     root = sd[:, None] * np.linalg.cholesky(correlation)
-    baseline = smooth_baseline(data, family, zero_mass=zero_mass)
+    baseline = smooth_baseline(data, family, zero_mass=zero_mass, idle=idle)
     return StageProblem(data, baseline, mean, root, *zero_sum_design(data))
 
 

@@ -6,7 +6,7 @@ stays are computed once and added with their multiplicities ``w``: ``elpd = sum 
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -38,7 +38,7 @@ class Choice:
     problem : StageProblem
     reason : str
     comparison : tuple of dict
-        Rows ``family``, ``elpd``, ``elpd_diff``, ``se_diff`` against the chosen one, best first.
+        Rows ``family``, ``zero_mass``, ``idle``, ``elpd``, ``elpd_diff``, ``se_diff`` against the chosen one, best first.
     """
 
     problem: StageProblem
@@ -50,9 +50,10 @@ def base_shape(problem: StageProblem) -> BaseShape:
     """How the problem's parameters become hazards by day."""
     baseline, n_exits = problem.baseline, problem.data.n_exits
     if isinstance(baseline, PiecewiseBaseline):
-        return BaseShape(PIECEWISE, n_exits, tuple(int(start) for start in baseline.starts))
+        seen = int(problem.data.days.max(initial=-1)) + 1
+        return BaseShape(PIECEWISE, n_exits, tuple(int(start) for start in baseline.starts), seen=seen)
     if isinstance(baseline, SmoothBaseline):
-        return BaseShape(baseline.family, n_exits, zero_mass=baseline.zero_mass)
+        return BaseShape(baseline.family, n_exits, zero_mass=baseline.zero_mass, idle=baseline.idle)
     raise TypeError(f"expected a piecewise or smooth baseline, got {type(baseline).__name__}")
 
 
@@ -82,17 +83,39 @@ def weighted_total(elpd: Floats, count: NDArray[np.int64]) -> tuple[float, float
     return total, float(np.sqrt(n / max(n - 1, 1) * (count @ (elpd - total / n) ** 2)))
 
 
-def needs_zero_mass(data: StageData, family: str, rng: np.random.Generator) -> bool:
-    """Whether the integrated likelihood prefers a hazard of its own on the day of entry."""
+@dataclass(frozen=True)
+class Extras:
+    """What is added to a smooth family.
+
+    Parameters
+    ----------
+    zero_mass : bool
+        A hazard of its own on the day of entry.
+    idle : bool
+        A share of deals that never move.
+    """
+
+    zero_mass: bool = False
+    idle: bool = False
+
+    @property
+    def text(self) -> str:
+        """Say it in words; empty for nothing."""
+        said = ["a mass at day 0"] * self.zero_mass + ["a share of deals that never move"] * self.idle
+        return f" with {' and '.join(said)}" if said else ""
+
+
+def needed_extras(data: StageData, family: str, rng: np.random.Generator) -> Extras:
+    """Choose the additions to a smooth family that the integrated likelihood prefers."""
+    tried = [Extras(mass, idle) for mass in (False, True) for idle in (False, True)]
     evidence = [
-        laplace_fit(smooth_problem(data, family, zero_mass=mass), draws=1, rng=rng).log_evidence
-        for mass in (False, True)
+        laplace_fit(smooth_problem(data, family, **asdict(extras)), draws=1, rng=rng).log_evidence for extras in tried
     ]
-    return bool(evidence[1] > evidence[0])
+    return tried[int(np.argmax(evidence))]
 
 
 def choose_family(data: StageData, pipeline_rate: float, rng: np.random.Generator) -> Choice:
-    """Choose piecewise or a smooth family, each of the latter with a mass at day 0 where the data ask for it.
+    """Choose piecewise or a smooth family, the latter with a mass at day 0 and idle deals where the data ask for them.
 
     Families compare on the stays of the whole stage: groups change levels of hazards, hardly their shape over days.
 
@@ -112,36 +135,37 @@ def choose_family(data: StageData, pipeline_rate: float, rng: np.random.Generato
     if ended < FEW_STAYS:
         reason = f"piecewise: {ended} ended stays are too few to compare families, its prior is the widest"
         return Choice(piecewise_problem(data, pipeline_rate), reason)
-    # whether many leave on the day they came is a fact of the stage, not of the family tried
-    mass = needs_zero_mass(plain, SMOOTH_CANDIDATES[0], rng)
-    problems = {PIECEWISE: piecewise_problem(plain, pipeline_rate)}
-    problems |= {name: smooth_problem(plain, name, zero_mass=mass) for name in SMOOTH_CANDIDATES}
-    terms = {name: elpd_of_stays(_log_likelihood(problem, rng)) for name, problem in problems.items()}
-    totals = {name: weighted_total(values, plain.count)[0] for name, values in terms.items()}
-    ranked = sorted(totals, key=lambda name: -totals[name])
+    # whether many leave on the day they came, or never, is a fact of the stage more than of the family tried
+    extras = needed_extras(plain, SMOOTH_CANDIDATES[0], rng)
+    variants = dict.fromkeys((replace(extras, idle=False), extras))
+    tried = {(PIECEWISE, Extras()): piecewise_problem(plain, pipeline_rate)}
+    tried |= {
+        (name, more): smooth_problem(plain, name, **asdict(more)) for name in SMOOTH_CANDIDATES for more in variants
+    }
+    terms = {key: elpd_of_stays(_log_likelihood(problem, rng)) for key, problem in tried.items()}
+    ranked = sorted(tried, key=lambda key: -weighted_total(terms[key], plain.count)[0])
     rows: list[dict[str, Any]] = []
-    for name in ranked:
-        difference, se = weighted_total(terms[name] - terms[ranked[0]], plain.count)
-        row = {"family": name, "zero_mass": mass and name != PIECEWISE, "elpd": totals[name]}
-        rows.append(row | {"elpd_diff": difference, "se_diff": se})
-    best, second = rows[0], rows[1]
+    for key in ranked:
+        difference, se = weighted_total(terms[key] - terms[ranked[0]], plain.count)
+        total = weighted_total(terms[key], plain.count)[0]
+        rows.append({"family": key[0], **asdict(key[1]), "elpd": total, "elpd_diff": difference, "se_diff": se})
+    (chosen, added), second = ranked[0], ranked[1]
     reason = (
-        f"{best['family']}: predicts left-out stays better than {second['family']}, the next best, "
-        f"by {-second['elpd_diff']:.1f} in log score (se {second['se_diff']:.1f})"
+        f"{chosen}{added.text}: predicts left-out stays better than {second[0]}{second[1].text}, the next best, "
+        f"by {-rows[1]['elpd_diff']:.1f} in log score (se {rows[1]['se_diff']:.1f})"
     )
-    chosen = best["family"]
     if chosen == PIECEWISE:
         return Choice(piecewise_problem(data, pipeline_rate), reason, tuple(rows))
-    return Choice(smooth_problem(data, chosen, zero_mass=mass), reason, tuple(rows))
+    return Choice(smooth_problem(data, chosen, **asdict(added)), reason, tuple(rows))
 
 
 def given_family(data: StageData, family: str, pipeline_rate: float, rng: np.random.Generator) -> Choice:
-    """Take the family asked for, with a mass at day 0 where the data ask for it."""
+    """Take the family asked for, with a mass at day 0 and idle deals where the data ask for them."""
     if family == PIECEWISE:
         return Choice(piecewise_problem(data, pipeline_rate), "piecewise: as asked")
-    zero_mass = needs_zero_mass(pooled(data), family, rng)
-    added = " with a mass at day 0, which the data ask for" if zero_mass else ""
-    return Choice(smooth_problem(data, family, zero_mass=zero_mass), f"{family}: as asked{added}")
+    extras = needed_extras(pooled(data), family, rng)
+    added = f"{extras.text}, as the data ask" if extras.text else ""
+    return Choice(smooth_problem(data, family, **asdict(extras)), f"{family}: as asked{added}")
 
 
 def _log_likelihood(problem: StageProblem, rng: np.random.Generator) -> Floats:

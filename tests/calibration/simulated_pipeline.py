@@ -17,15 +17,15 @@ from forecasting.engine.renewal import outcome_table
 from models.history import STILL_OPEN, Factor, StageHistory, count_stays
 from models.stage_model.base_hazards import PiecewiseBaseline, SmoothBaseline, piecewise_baseline, smooth_baseline
 from models.stage_model.base_lattice import base_by_day
-from models.stage_model.checks import prior_draws
-from models.stage_model.data import StageData
+from models.stage_model.checks import prior_of
+from models.stage_model.data import StageData, stage_data
 from models.stage_model.fit import choose_problems, stage_fit
 from models.stage_model.laplace import laplace_fit
 from models.stage_model.likelihood import stays_log_likelihood
 from models.stage_model.options import SamplerOptions
 from models.stage_model.posterior import StagePosterior
-from models.stage_model.problem import StageProblem
-from models.stage_model.selection import Choice
+from models.stage_model.problem import StageProblem, smooth_problem
+from models.stage_model.selection import Choice, base_shape
 from models.stages import StageGraph
 
 Floats = NDArray[np.float64]
@@ -42,6 +42,7 @@ STAYS_KEPT = 20
 PIPELINE_DEALS = 12
 AGED = 40
 """Days in stage of the aged deal."""
+IDLE_WEIBULL = "weibull, some deals never move"
 CENSORING, AGE, SWAP = "censoring ignored", "age ignored", "shape and scale swapped"
 """Faults that a calibration test must find."""
 
@@ -146,9 +147,14 @@ def replicate(truth: StagePosterior, *, seed: int, n_deals: int) -> Replica:
 def model_and_truths(family: str, *, simulations: int, seed: int) -> tuple[list[Choice], list[StagePosterior]]:
     """The posterior problems of the planted history, and that many truths drawn from their prior."""
     planted = planted_history()
-    choices = choose_problems(planted, dict.fromkeys(GRAPH.open, family), seed=seed)
+    if family == IDLE_WEIBULL:
+        data = [stage_data(planted, stage) for stage in range(GRAPH.n_open)]
+        choices = [Choice(smooth_problem(each, "weibull", zero_mass=True, idle=True), "planted") for each in data]
+    else:
+        choices = choose_problems(planted, dict.fromkeys(GRAPH.open, family), seed=seed)
+        assert [base_shape(choice.problem).idle for choice in choices] == [False, False]
     assert tuple(choice.problem.data.exits for choice in choices) == EXITS
-    prior = prior_draws(planted, durations=family, draws=simulations, seed=seed)
+    prior = prior_of(planted, choices, draws=simulations, seed=seed)
     return choices, [_one_draw(prior, number) for number in range(simulations)]
 
 
@@ -157,6 +163,7 @@ def _one_draw(posterior: StagePosterior, number: int) -> StagePosterior:
     fits = tuple(
         replace(
             fit,
+            shape=replace(fit.shape, seen=AS_OF + 1),
             base=fit.base[at],
             factors=tuple(replace(f, effect=f.effect[at], log_scale=f.log_scale[at]) for f in fit.factors),
         )
@@ -185,7 +192,8 @@ def with_history(choice: Choice, history: StageHistory) -> Choice:
         baseline = piecewise_baseline(data, problem.baseline.starts)
     else:
         assert isinstance(problem.baseline, SmoothBaseline)
-        baseline = smooth_baseline(data, problem.baseline.family, zero_mass=problem.baseline.zero_mass)
+        smooth = problem.baseline
+        baseline = smooth_baseline(data, smooth.family, zero_mass=smooth.zero_mass, idle=smooth.idle)
     return replace(choice, problem=replace(problem, data=data, baseline=baseline))
 
 
@@ -205,6 +213,8 @@ def fit_replica(
             else:
                 sampled = sample_choice(own, stage, draws=draws, seed=seed, options=nuts)
                 fits.append(stage_fit(own, sampled.innovations, sampled.log_scales))
+    # what is believed of ages beyond the cut hangs on the oldest age seen, which must be the truth's
+    fits = [replace(fit, shape=replace(fit.shape, seen=AS_OF + 1)) for fit in fits]
     return StagePosterior(GRAPH, SEGMENTS, tuple(fits), "fast", "simulated", seed)
 
 

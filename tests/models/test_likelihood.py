@@ -31,9 +31,11 @@ def history_of(stays: pd.DataFrame) -> StageHistory:
     return StageHistory(GRAPH, count_stays(stays), factors, cells)
 
 
-def problem_of(shape: str, *, zero_mass: bool = True, n: int = 120, seed: int = 3) -> StageProblem:
-    data = stage_data(history_of(random_stays(n, seed)), 0)
-    return piecewise_problem(data, 0.1) if shape == "piecewise" else smooth_problem(data, shape, zero_mass=zero_mass)
+def problem_of(shape: str, *, zero_mass: bool = True, idle: bool = False) -> StageProblem:
+    data = stage_data(history_of(random_stays(120, 3)), 0)
+    if shape == "piecewise":
+        return piecewise_problem(data, 0.1)
+    return smooth_problem(data, shape, zero_mass=zero_mass, idle=idle)
 
 
 def by_hand(base: np.ndarray, effect: np.ndarray, group: int, exit_: int, days: int) -> float:
@@ -50,9 +52,10 @@ def by_hand(base: np.ndarray, effect: np.ndarray, group: int, exit_: int, days: 
 
 
 @pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("idle", [False, True])
 @pytest.mark.parametrize("zero_mass", [False, True])
-def test_counts_equal_a_product_over_deals(shape: str, zero_mass: bool) -> None:
-    problem = problem_of(shape, zero_mass=zero_mass)
+def test_counts_equal_a_product_over_deals(shape: str, zero_mass: bool, idle: bool) -> None:
+    problem = problem_of(shape, zero_mass=zero_mass, idle=idle)
     data, rng = problem.data, np.random.default_rng(1)
     innovations, log_scales = 0.5 * rng.standard_normal(problem.size), np.linspace(-0.5, -1.5, problem.n_scales)
     parameters, effect = place(problem, innovations, log_scales)
@@ -65,9 +68,10 @@ def test_counts_equal_a_product_over_deals(shape: str, zero_mass: bool) -> None:
 
 
 @pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("idle", [False, True])
 @pytest.mark.parametrize("zero_mass", [False, True])
-def test_gradients_and_curvature_are_those_of_finite_differences(shape: str, zero_mass: bool) -> None:
-    problem = problem_of(shape, zero_mass=zero_mass)
+def test_gradients_and_curvature_are_those_of_finite_differences(shape: str, zero_mass: bool, idle: bool) -> None:
+    problem = problem_of(shape, zero_mass=zero_mass, idle=idle)
     rng = np.random.default_rng(2)
     at, log_scales = 0.4 * rng.standard_normal(problem.size), np.linspace(-0.5, -1.5, problem.n_scales)
     direction = rng.standard_normal(problem.size)

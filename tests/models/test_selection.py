@@ -9,7 +9,7 @@ from scipy import stats
 
 from models.history import StageHistory, count_stays
 from models.stage_model.data import StageData, stage_data
-from models.stage_model.selection import choose_family, elpd_of_stays, needs_zero_mass, pooled, weighted_total
+from models.stage_model.selection import Extras, choose_family, elpd_of_stays, needed_extras, pooled, weighted_total
 
 
 def weibull_history(n: int, seed: int, *, same_day: float = 0.0, timer: bool = False) -> StageData:
@@ -37,8 +37,10 @@ def test_loo_with_multiplicities_equals_loo_of_single_stays() -> None:
 
 def test_mass_at_day_zero_only_where_the_data_ask() -> None:
     rng = np.random.default_rng(1)
-    assert needs_zero_mass(pooled(weibull_history(800, 1, same_day=0.4)), "weibull", rng)
-    assert not needs_zero_mass(pooled(weibull_history(800, 1)), "weibull", rng)
+    asked = needed_extras(pooled(weibull_history(800, 1, same_day=0.4)), "weibull", rng)
+    assert (asked.zero_mass, asked.idle) == (True, False)
+    assert asked.text == " with a mass at day 0"
+    assert needed_extras(pooled(weibull_history(800, 1)), "weibull", rng) == Extras()
 
 
 def test_a_timer_needs_the_piecewise_family() -> None:

@@ -23,12 +23,12 @@ def posterior(request: pytest.FixtureRequest) -> StagePosterior:
 
 def test_lattice_equals_direct_evaluation(posterior: StagePosterior) -> None:
     cells = np.array([[0], [2]], dtype=np.int32)
-    lattice = posterior.lattice(np.array([3, 17]), days=50, cells=cells)
+    lattice = posterior.lattice(np.array([3, 17]), days=121, cells=cells)
     for row, draw in enumerate((3, 17)):
         for stage, fit in enumerate(posterior.stages):
             shape = fit.shape
             for j in range(len(fit.exits)):
-                for day in (0, 1, 2, 9, 10, 49):
+                for day in (0, 1, 2, 9, 10, 49, 85, 120):
                     assert lattice.base[row, stage, j, day] == pytest.approx(
                         direct(shape, fit.base[draw], j, day), rel=1e-9
                     )
@@ -37,11 +37,27 @@ def test_lattice_equals_direct_evaluation(posterior: StagePosterior) -> None:
                     assert lattice.effect[row, cell, stage, j] == pytest.approx(expected, rel=1e-12)
 
 
+def bin_of(shape: object, day: int) -> int:
+    return max(b for b, start in enumerate(shape.starts) if start <= day)  # type: ignore[attr-defined]
+
+
+def faded(shape: object, hazards: np.ndarray, day: int) -> float:
+    """What is left of the last bin's hazard beyond the oldest age seen: lively deals leave, idle ones stay."""
+    last, seen = shape.starts[-1], shape.seen  # type: ignore[attr-defined]
+    pace = np.mean([hazards[bin_of(shape, earlier)].sum() for earlier in range(1, last)])
+    held = hazards[-1].sum()
+    if day < seen or held >= pace:
+        return 1.0
+    idle = 1.0 - held / pace
+    alive = [idle + (1.0 - idle) * np.exp(-pace * (day - seen + more)) for more in (0, 1)]
+    return float(max(np.log(alive[0] / alive[1]), 1e-4 * pace) / held)
+
+
 def direct(shape: object, parameters: np.ndarray, j: int, day: int) -> float:
     family, n_exits = shape.family, shape.n_exits  # type: ignore[attr-defined]
     if family == "piecewise":
-        of_day = max(b for b, start in enumerate(shape.starts) if start <= day)  # type: ignore[attr-defined]
-        return float(np.exp(parameters[of_day * n_exits + j]))
+        hazards = np.exp(parameters).reshape(-1, n_exits)
+        return faded(shape, hazards, day) * float(hazards[bin_of(shape, min(day, shape.seen - 1)), j])  # type: ignore[attr-defined]
     width = len(FAMILIES[family].parameters)
     if day == 0 and shape.zero_mass:  # type: ignore[attr-defined]
         return float(np.exp(parameters[n_exits * width + j]))
