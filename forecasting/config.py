@@ -68,7 +68,8 @@ class _Section(BaseModel):
 class DataConfig(_Section):
     """``[data]``: where the two tables are.
 
-    ``deals`` and ``stage_history`` are CSV or Parquet files, or SQL when ``url`` names a database.
+    ``deals`` and ``stage_history`` are CSV or Parquet files, or SQL when ``url`` names a database. ``commits`` is a file
+    of what managers committed to, scored beside the forecasts of a backtest.
     """
 
     deals: str
@@ -78,6 +79,7 @@ class DataConfig(_Section):
     folder: str | None = None
     currency: str | None = None
     timezone: str | None = None
+    commits: str | None = None
 
     @model_validator(mode="after")
     def _folder_has_a_use(self) -> Self:
@@ -97,17 +99,21 @@ class StagesConfig(_Section):
 
 
 class ModelConfig(_Section):
-    """``[model]``: what tells deals apart, and how the model is fitted."""
+    """``[model]``: what tells deals apart, and how the model is fitted; ``window_days`` leaves out the older past."""
 
     segment: Names = ()
     covariates: Names = DEFAULT_COVARIATES
     durations: Durations = "auto"
     inference: Literal["nuts", "fast"] = "nuts"
+    window_days: Annotated[int, Field(ge=30)] | None = None
     seed: Annotated[int, Field(ge=0)] = 1
 
 
 class ForecastConfig(_Section):
-    """``[forecast]``: how far, in which periods, and what counts. Either ``horizon`` or ``until``; default 90 days."""
+    """``[forecast]``: how far, in which periods, and what counts. Either ``horizon`` or ``until``; default 90 days.
+
+    ``plan`` is a file of planned new deals; ``levels`` says whether calibration counts the levels of the moment.
+    """
 
     horizon: Horizon | None = None
     until: Day | None = None
@@ -115,12 +121,18 @@ class ForecastConfig(_Section):
     fiscal_year_start: Annotated[int, Field(ge=1, le=12)] = 1
     draws: Annotated[int, Field(ge=100, le=1_000_000)] = 4000
     new_business: bool = True
+    plan: str | None = None
     calibrate: bool = True
+    levels: bool = True
 
     @model_validator(mode="after")
     def _one_end(self) -> Self:
         if self.horizon is not None and self.until is not None:
             raise PydanticCustomError("horizon", "horizon and until both say where the forecast ends: keep one of them")
+        if self.plan is not None and not self.new_business:
+            raise PydanticCustomError(
+                "plan", "plan is of new deals, and new_business = false leaves them out: keep one"
+            )
         return self
 
 
@@ -180,6 +192,16 @@ class JobConfig(_Section):
     def output_folder(self) -> Path:
         """Folder of the artefacts."""
         return self.folder / Path(self.output.folder).expanduser()
+
+    @property
+    def commits_file(self) -> Path | None:
+        """File of commits."""
+        return None if self.data.commits is None else self.folder / Path(self.data.commits).expanduser()
+
+    @property
+    def plan_file(self) -> Path | None:
+        """File of planned new deals."""
+        return None if self.forecast.plan is None else self.folder / Path(self.forecast.plan).expanduser()
 
     @property
     def store_url(self) -> str | None:
@@ -323,12 +345,13 @@ def _check_stages(config: JobConfig) -> None:
 
 def _check_files(config: JobConfig) -> None:
     """Complain of files that are named and not there, all at once."""
-    if config.data.url is not None:
-        return
+    named: dict[str, str | None] = {"data.commits": config.data.commits, "forecast.plan": config.forecast.plan}
+    if config.data.url is None:
+        named |= {"data.deals": config.data.deals, "data.stage_history": config.data.stage_history}
     missing = [
-        f"- data.{key}: there is no file {config.folder / name}"
-        for key, name in (("deals", config.data.deals), ("stage_history", config.data.stage_history))
-        if not (config.folder / Path(name).expanduser()).is_file()
+        f"- {key}: there is no file {config.folder / name}"
+        for key, name in named.items()
+        if name is not None and not (config.folder / Path(name).expanduser()).is_file()
     ]
     if missing:
         raise SettingsError(f"{config.path}:\n" + "\n".join(missing) + "\n  (paths are relative to the job file)")
@@ -342,7 +365,7 @@ def _complaint(detail: ErrorDetails) -> str:
         return f"{key}: {_unknown(str(where[-1]), _section(where[:-1]))}"
     if kind == "missing":
         return f"{key}: this key is missing and has no default"
-    if kind in {"horizon", "target", "data"}:
+    if kind in {"horizon", "target", "data", "plan"}:
         return f"{key}: {detail['msg']}" + (f", got {detail['input']!r}" if isinstance(detail["input"], str) else "")
     expected = detail["msg"].removeprefix("Input should be ").replace("a valid tuple", "a list")
     return f"{key}: expected {expected[:1].lower()}{expected[1:]}, got {detail['input']!r}"

@@ -5,7 +5,7 @@ from datetime import date
 
 from forecasting.config import DEFAULT_COVARIATES
 from forecasting.data.deals import Deals
-from forecasting.data.snapshot import Snapshot, cut, stage_history
+from forecasting.data.snapshot import Snapshot, cut, stage_history, within
 from models.amounts import fit_amounts
 from models.arrivals.model import fit_arrivals
 from models.posterior import ModelSpec, Posterior
@@ -69,8 +69,13 @@ def fit(
     >>> posterior.stage.n_draws, posterior.amounts.n_draws, posterior.arrivals.n_draws
     (200, 200, 200)
     """
-    snapshot = cut(deals, as_of=as_of, segment=segment, covariates=covariates)
     spec = ModelSpec(tuple(segment), tuple(covariates), durations, inference, draws, seed)
+    return fit_spec(deals, as_of=as_of, spec=spec, progress=progress)
+
+
+def fit_spec(deals: Deals, *, as_of: date | str, spec: ModelSpec, progress: Progress | None = None) -> Posterior:
+    """Fit what a record of settings asks for, a window on the past included; see :func:`fit`."""
+    snapshot = cut(deals, as_of=as_of, segment=spec.segment, covariates=spec.covariates)
     return fit_snapshot(snapshot, spec=spec, inputs_sha256=deals.inputs_sha256, progress=progress)
 
 
@@ -78,6 +83,8 @@ def fit_snapshot(
     snapshot: Snapshot, *, spec: ModelSpec, inputs_sha256: str = "", progress: Progress | None = None
 ) -> Posterior:
     """Fit the models to deals already cut at a date, see :func:`fit`."""
+    if spec.window_days is not None:
+        snapshot = within(snapshot, spec.window_days)
     stage = fit_stages(
         stage_history(snapshot),
         durations=spec.durations,

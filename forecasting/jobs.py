@@ -7,12 +7,15 @@ from pathlib import Path
 
 from forecasting.answers.forecasts import Forecast, forecast, with_calibration
 from forecasting.config import Job, JobConfig, horizon_end, job_template
+from forecasting.data.given import arrival_plan, read_commits, read_plan
 from forecasting.data.quality import DataQuality
 from forecasting.data.snapshot import cut
-from forecasting.fitting import fit
+from forecasting.fitting import fit_spec
 from forecasting.output.findings import Findings, Goal, findings
 from forecasting.periods import as_date
 from forecasting.proof.calibration import own_calibration
+from forecasting.proof.new_calibration import own_new_calibration
+from forecasting.proof.stay_table import stay_table
 from models.errors import DiagnosticsError, EmptyInputError, InputError, SettingsError
 from models.posterior import ModelSpec, Posterior, load_posterior, save_posterior
 
@@ -90,6 +93,7 @@ def check(job: Job, *, as_of: str | date | None = None) -> Check:
     """
     day = last_day(job) if as_of is None else as_date(as_of)
     snapshot = cut(job.deals, as_of=day, segment=job.config.model.segment, covariates=job.config.model.covariates)
+    _check_given(job.config, tuple(snapshot.arrivals["segment"].unique()))
     won = int(snapshot.won["amount"].notna().sum())
     if not won:
         raise EmptyInputError(
@@ -106,6 +110,14 @@ def check(job: Job, *, as_of: str | date | None = None) -> Check:
         open_by_stage={name: int((stage == code).sum()) for code, name in enumerate(snapshot.graph.open)},
         open_without_amount=snapshot.pipeline.amount_missing,
     )
+
+
+def _check_given(config: JobConfig, segments: tuple[str, ...]) -> None:
+    """Read the small tables that the job names, so that their faults show before any fitting."""
+    if config.commits_file is not None:
+        read_commits(config.commits_file)
+    if config.plan_file is not None:
+        arrival_plan(read_plan(config.plan_file), segments)
 
 
 def last_day(job: Job) -> date:
@@ -140,18 +152,7 @@ def fitted(job: Job, *, as_of: str | date, refit: bool = False, progress: Progre
     saved = None if refit else _saved(job, as_date(as_of), folder)
     if saved is not None:
         return saved
-    spec = job_spec(job)
-    posterior = fit(
-        job.deals,
-        as_of=as_of,
-        segment=spec.segment,
-        covariates=spec.covariates,
-        durations=spec.durations,
-        inference=job.config.model.inference,
-        draws=spec.draws,
-        seed=spec.seed,
-        progress=progress,
-    )
+    posterior = fit_spec(job.deals, as_of=as_of, spec=job_spec(job), progress=progress)
     check_diagnostics(posterior)
     save_posterior(posterior, folder)
     return posterior
@@ -177,6 +178,7 @@ def job_spec(job: Job) -> ModelSpec:
         inference=model.inference,
         draws=max(draws, MIN_NUTS_DRAWS) if model.inference == "nuts" else draws,
         seed=model.seed,
+        window_days=model.window_days,
     )
 
 
@@ -216,11 +218,14 @@ def forecast_job(job: Job, *, as_of: str | date, refit: bool = False, progress: 
         until=until,
         seed=config.model.seed,
         new_business=config.forecast.new_business,
+        plan=None if config.plan_file is None else read_plan(config.plan_file),
     )
     if not config.forecast.calibrate:
         return made
-    learned = own_calibration(job.deals, as_of=day, horizon_days=made.horizon_days, seed=config.model.seed)
-    return with_calibration(made, learned, seed=config.model.seed)
+    stays, seed, days = stay_table(job.deals), config.model.seed, made.horizon_days
+    learned = own_calibration(stays, as_of=day, horizon_days=days, seed=seed, levels=config.forecast.levels)
+    of_new = own_new_calibration(stays, as_of=day, horizon_days=days) if config.forecast.new_business else None
+    return with_calibration(made, learned, seed=seed, new=of_new)
 
 
 def job_goal(config: JobConfig) -> Goal | None:

@@ -37,6 +37,8 @@ class ModelSpec:
     draws : int
         Posterior draws.
     seed : int
+    window_days : int or None
+        Only what began within so many days before the as-of date is learned from; None takes all of the past.
     """
 
     segment: tuple[str, ...] = ()
@@ -45,6 +47,7 @@ class ModelSpec:
     inference: str = "nuts"
     draws: int = 4000
     seed: int = 0
+    window_days: int | None = None
 
 
 @dataclass(frozen=True)

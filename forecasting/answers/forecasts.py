@@ -6,7 +6,7 @@ draw, day and segment. Every answer is a sum over those, so answers never contra
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from datetime import date
+from datetime import date, timedelta
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,10 +17,12 @@ from forecasting.answers import revenue as revenue_tables
 from forecasting.answers.deal_table import deal_table, with_swing
 from forecasting.answers.leads import LeadsNeeded, leads_needed
 from forecasting.answers.revenue import LEVELS, Period, Source, target_span
+from forecasting.data.given import arrival_plan, plan_table
 from forecasting.data.snapshot import Snapshot, cut
 from forecasting.engine.blocks import EngineOptions
 from forecasting.periods import as_date
 from forecasting.simulate import NewSimulation, OpenSimulation, simulate_new, simulate_open
+from models.arrivals.plan import planned_days
 from models.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     from forecasting.data.open_pipeline import OpenPipeline
     from forecasting.data.quality import DataQuality
     from forecasting.proof.calibration import Calibration
+    from forecasting.proof.new_calibration import NewCalibration
     from models.posterior import Posterior
 
 
@@ -65,6 +68,8 @@ class Forecast:
         Rows in, used and rejected.
     warnings : tuple of str
         What a reader of the forecast has to know.
+    new_calibration : NewCalibration or None
+        What closed forecasts of new business taught.
     """
 
     as_of: date
@@ -86,6 +91,7 @@ class Forecast:
     warnings: tuple[str, ...] = ()
     pace: NDArray[np.float64] | None = None
     lost_pace: NDArray[np.float64] | None = None
+    new_calibration: "NewCalibration | None" = None
 
     @property
     def draws(self) -> int:
@@ -190,6 +196,7 @@ def forecast(
     seed: int,
     draws: int | None = None,
     new_business: bool = True,
+    plan: pd.DataFrame | None = None,
     options: EngineOptions | None = None,
 ) -> Forecast:
     """Forecast revenue from the day after ``as_of`` to ``until``.
@@ -206,6 +213,9 @@ def forecast(
         Posterior draws to use, the first ones; by default all.
     new_business : bool
         Whether deals not created yet count.
+    plan : DataFrame, optional
+        Planned numbers of new deals, in the place of the learned ones on the days it covers; columns as in
+        :func:`forecasting.data.given.plan_table`.
     options : EngineOptions, optional
         Where and within which memory the simulation runs.
 
@@ -216,9 +226,11 @@ def forecast(
     Raises
     ------
     SettingsError
-        ``until`` is not after ``as_of``, or the posterior knows more than ``as_of`` allows.
+        ``until`` is not after ``as_of``, the posterior knows more than ``as_of`` allows, or the plan does not fit.
     """
     day = as_date(as_of)
+    if plan is not None:
+        posterior = with_plan(posterior, plan, new_business=new_business)
     snapshot = cut(
         deals,
         as_of=day,
@@ -229,7 +241,31 @@ def forecast(
     made = forecast_snapshot(
         snapshot, posterior, until=until, seed=seed, draws=draws, new_business=new_business, options=options
     )
-    return replace(made, currency=deals.currency, data_quality=deals.quality)
+    warnings = (*made.warnings, *_plan_warnings(made))
+    return replace(made, currency=deals.currency, data_quality=deals.quality, warnings=warnings)
+
+
+def with_plan(posterior: "Posterior", plan: pd.DataFrame, *, new_business: bool = True) -> "Posterior":
+    """Posterior whose new deals arrive as planned on the days the plan covers, see :mod:`models.arrivals.plan`.
+
+    Parameters
+    ----------
+    posterior : Posterior
+    plan : DataFrame
+        Columns as in :func:`forecasting.data.given.plan_table`.
+    new_business : bool
+        Whether deals not created yet count; a plan is refused where they do not.
+
+    Raises
+    ------
+    InputError, SettingsError
+        The plan cannot be read, names an unknown segment, counts a day twice, or is not asked for.
+    """
+    if not new_business:
+        raise SettingsError("a plan of new deals needs new business: drop the plan, or set new_business to true")
+    arrivals = posterior.arrivals
+    rows = arrival_plan(plan_table(plan), arrivals.groups)
+    return replace(posterior, arrivals=replace(arrivals, plan=rows))
 
 
 def forecast_snapshot(
@@ -290,12 +326,14 @@ def forecast_snapshot(
     )
 
 
-def with_calibration(forecast: Forecast, calibration: "Calibration", *, seed: int) -> Forecast:
+def with_calibration(
+    forecast: Forecast, calibration: "Calibration", *, seed: int, new: "NewCalibration | None" = None
+) -> Forecast:
     """Forecast that carries what its own closed forecasts taught.
 
-    One error per draw acts on all its days, segments and sources, so that everything still adds up: revenue of open
-    deals is multiplied by ``calibration.factors`` of its total, new business by the same draw's shift alone, since the
-    errors behind the scale are those of open deals.
+    One factor per draw acts on all days and segments of open deals, one on those of new business, so that everything
+    still adds up. Both come from the draw's error: revenue of open deals is multiplied by ``calibration.factors`` of its
+    total, new business by ``new.factors`` of its own; without ``new`` by the shift of the open deals alone.
 
     Parameters
     ----------
@@ -303,6 +341,8 @@ def with_calibration(forecast: Forecast, calibration: "Calibration", *, seed: in
         Not calibrated yet.
     calibration : Calibration
     seed : int
+    new : NewCalibration, optional
+        What closed forecasts of new business taught.
 
     Raises
     ------
@@ -312,7 +352,11 @@ def with_calibration(forecast: Forecast, calibration: "Calibration", *, seed: in
     if forecast.calibration is not None:
         raise SettingsError("this forecast is calibrated already: calibrate the forecast it was made from")
     on_open = calibration.factors(forecast.open_cents.sum(axis=(1, 2)) / 100, seed=seed)
-    on_new = np.exp(calibration.draw(forecast.draws, seed=seed).shift)
+    shift = calibration.draw(forecast.draws, seed=seed).shift
+    on_new = np.exp(shift)
+    if new is not None:
+        open_errors = (shift - calibration.bias) / max(calibration.sd, 1e-9)
+        on_new = new.factors(forecast.new_cents.sum(axis=(1, 2)) / 100, open_errors=open_errors, seed=seed)
     return replace(
         forecast,
         open_cents=_scaled(forecast.open_cents, on_open),
@@ -320,6 +364,7 @@ def with_calibration(forecast: Forecast, calibration: "Calibration", *, seed: in
         open_factor=on_open,
         new_factor=on_new,
         calibration=calibration,
+        new_calibration=new,
     )
 
 
@@ -340,6 +385,15 @@ def _by_segment(simulated: OpenSimulation | NewSimulation, segments: tuple[str, 
     cents = np.zeros((*simulated.revenue_cents.shape[:2], len(segments)), dtype=np.int64)
     cents[:, :, [segments.index(label) for label in simulated.segments]] = simulated.revenue_cents
     return cents
+
+
+def _plan_warnings(made: Forecast) -> list[str]:
+    plan = made.posterior.arrivals.plan
+    covered = planned_days(plan, first_day=made.as_of + timedelta(days=1), days=made.horizon_days)
+    if not plan or covered == made.horizon_days:
+        return []
+    rest = made.horizon_days - covered
+    return [f"the plan of new deals says nothing of {rest} of {made.horizon_days} days: there they arrive as learned"]
 
 
 def _warnings(snapshot: Snapshot, fitted: date) -> list[str]:

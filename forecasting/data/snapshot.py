@@ -8,8 +8,8 @@ A deal counts from its first stage entry on. One whose first entry closes it has
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import date
+from dataclasses import dataclass, replace
+from datetime import date, timedelta
 from difflib import get_close_matches
 from hashlib import sha256
 
@@ -165,6 +165,17 @@ def cut(
         pipeline=_pipeline(deals, stays, place[len(stays) :], cells, labels, day),
         won=_won(deals, known, labels),
         arrivals=_arrivals(stays, known, ids, labels),
+    )
+
+
+def within(snapshot: Snapshot, window_days: int) -> Snapshot:
+    """Leave out stays, wins and arrivals that began before a window of days up to the as-of date; open deals stay."""
+    since = pd.Timestamp(snapshot.as_of - timedelta(days=window_days))
+    return replace(
+        snapshot,
+        stays=snapshot.stays[snapshot.stays["entered_on"] > since],
+        won=snapshot.won[snapshot.won["won_on"] > since],
+        arrivals=snapshot.arrivals[snapshot.arrivals["arrived_on"] > since],
     )
 
 

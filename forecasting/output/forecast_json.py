@@ -95,6 +95,7 @@ class ForecastRecord(_Record):
     inputs_sha256: str
     model: dict[str, JsonValue]
     calibration: CalibrationRecord | None
+    new_calibration: CalibrationRecord | None
     diagnostics: DiagnosticsRecord
     revenue: list[RevenueRecord]
     target: TargetRecord | None
@@ -119,6 +120,7 @@ def forecast_record(found: "Findings") -> ForecastRecord:
         inputs_sha256=forecast.posterior.inputs_sha256,
         model=_model(found),
         calibration=CalibrationRecord(**forecast.calibration.to_dict()) if forecast.calibration else None,
+        new_calibration=CalibrationRecord(**of_new.to_dict()) if (of_new := forecast.new_calibration) else None,
         diagnostics=DiagnosticsRecord.model_validate(dict(diagnostics)),
         revenue=_revenue(found),
         target=None
@@ -144,6 +146,7 @@ def _model(found: "Findings") -> dict[str, JsonValue]:
         "segment": list(spec.segment),
         "covariates": list(spec.covariates),
         "seed": spec.seed,
+        "window_days": spec.window_days,
     }
 
 

@@ -7,7 +7,7 @@ happened after the origins by noise and finds the same forecasts to the last bit
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, as_completed
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +25,7 @@ from forecasting.periods import PeriodName, as_date, next_period_start, period_s
 from forecasting.proof.backtest_result import BacktestResult, score_columns
 from forecasting.proof.baselines import BASELINES
 from forecasting.proof.calibration import own_calibration
+from forecasting.proof.new_calibration import own_new_calibration
 from forecasting.proof.scores import auc, brier, crps
 from forecasting.proof.stay_table import StayTable, day_of, known_at, stay_table
 from models.errors import SettingsError
@@ -214,10 +215,12 @@ def forecast_origin(
     snapshot = cut(deals, as_of=as_of, segment=options.segment, covariates=options.covariates)
     made = _forecast(snapshot, until, options, of_origin)
     raw_open, raw_total = _draws(made)
-    learned = None
+    learned, of_new = None, None
     if calibrate:
         learned = own_calibration(stays, as_of=as_of, horizon_days=horizon_days, seed=seed, levels=options.levels)
-    published = made if learned is None else with_calibration(made, learned, seed=of_origin)
+    if calibrate and options.new_business:
+        of_new = own_new_calibration(stays, as_of=as_of, horizon_days=horizon_days)
+    published = made if learned is None else with_calibration(made, learned, seed=of_origin, new=of_new)
     open_draws, total_draws = _draws(published)
     wins = cut(deals, as_of=until).won
     wins = wins[wins["won_on"] > pd.Timestamp(as_of)]
@@ -242,26 +245,22 @@ def forecast_origin(
 
 def _forecast(snapshot: Snapshot, until: date, options: BacktestOptions, seed: int) -> Forecast:
     """Fit and forecast one snapshot, uncalibrated."""
-    spec = ModelSpec(options.segment, options.covariates, options.durations, options.inference, options.draws, seed)
-    window = snapshot if options.window_days is None else _within(snapshot, options.window_days)
+    spec = ModelSpec(
+        segment=options.segment,
+        covariates=options.covariates,
+        durations=options.durations,
+        inference=options.inference,
+        draws=options.draws,
+        seed=seed,
+        window_days=options.window_days,
+    )
     with threadpool_limits(
         1
     ):  # the matrices are small: threads would only wait for each other, and origins run in parallel
-        posterior = fit_snapshot(window, spec=spec)
+        posterior = fit_snapshot(snapshot, spec=spec)
     engine = EngineOptions(threads=1, detail_draws=1)
     return forecast_snapshot(
         snapshot, posterior, until=until, seed=seed, new_business=options.new_business, options=engine
-    )
-
-
-def _within(snapshot: Snapshot, window_days: int) -> Snapshot:
-    """Leave out what began before the window; the open pipeline stays."""
-    since = pd.Timestamp(snapshot.as_of - timedelta(days=window_days))
-    return replace(
-        snapshot,
-        stays=snapshot.stays[snapshot.stays["entered_on"] > since],
-        won=snapshot.won[snapshot.won["won_on"] > since],
-        arrivals=snapshot.arrivals[snapshot.arrivals["arrived_on"] > since],
     )
 
 

@@ -25,6 +25,7 @@ from scipy.special import gammaincinv, ndtr
 
 from models.amounts import AmountPosterior
 from models.arrivals.level import ODD_SHAPE, draw_levels, filter_levels, shared_surprise, weekly_counts
+from models.arrivals.plan import NO_PLAN, ArrivalPlan, PlannedDeals, apply_plan
 from models.arrivals.season import draw_season, past_season
 from models.errors import SettingsError
 
@@ -70,6 +71,8 @@ class ArrivalPosterior:
         Factor of each calendar month; ones where no season is believed.
     weekday : ndarray of float64, shape (draw, group, 7)
         Share of a week's arrivals by weekday, Monday first.
+    plan : ArrivalPlan
+        Planned counts that stand in for the level on the days they cover, see :mod:`models.arrivals.plan`.
     """
 
     as_of: date
@@ -88,6 +91,7 @@ class ArrivalPosterior:
     common: float
     season: NDArray[np.float64]
     weekday: NDArray[np.float64]
+    plan: ArrivalPlan = NO_PLAN
 
     def __post_init__(self) -> None:
         groups = len(self.groups)
@@ -103,7 +107,8 @@ class ArrivalPosterior:
         """Arrays and JSON-able rest; :meth:`from_arrays` gives back an equal record."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         arrays = {name: value for name, value in values.items() if isinstance(value, np.ndarray)}
-        return arrays, {"as_of": self.as_of.isoformat(), "groups": list(self.groups), "common": self.common}
+        meta = {"as_of": self.as_of.isoformat(), "groups": list(self.groups), "common": self.common}
+        return arrays, meta | {"plan": [list(row) for row in self.plan]}
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, NDArray[Any]], meta: Mapping[str, Any]) -> "ArrivalPosterior":
@@ -113,6 +118,7 @@ class ArrivalPosterior:
             as_of=date.fromisoformat(meta["as_of"]),
             groups=tuple(meta["groups"]),
             common=float(meta["common"]),
+            plan=tuple(PlannedDeals(*row) for row in meta.get("plan", [])),
         )
 
 
@@ -147,17 +153,25 @@ def daily_intensity(
 
     step_sd = arrivals.level_sd[draws][:, None]
     faded = arrivals.growth[draws][:, None] * GROWTH_KEPT ** np.arange(weeks)[None, :, None]
-    path = np.cumsum(faded + step_sd * mixed[:, :, 0] - step_sd**2 / 2, axis=1)
+    steps = step_sd * mixed[:, :, 0] - step_sd**2 / 2
+    path = np.cumsum(faded + steps, axis=1)
     path = arrivals.log_level[draws][:, None] + np.clip(path, -MAX_LOG_GROWTH, MAX_LOG_GROWTH)
     odd = ndtr(mixed[:, :, 2]) < arrivals.odd_share[draws][:, None]
-    rate = np.exp(path) * _gamma_noise(mixed[:, :, 1], np.where(odd, ODD_SHAPE, arrivals.noise_shape[draws][:, None]))
+    noise = _gamma_noise(mixed[:, :, 1], np.where(odd, ODD_SHAPE, arrivals.noise_shape[draws][:, None]))
+    rate = np.exp(path) * noise
 
     calendar = pd.date_range(arrivals.as_of + timedelta(days=1), periods=days)
     week = np.arange(days) // 7
     middle = pd.date_range(arrivals.as_of + timedelta(days=4), periods=weeks, freq="7D")
     rate = rate * arrivals.season[draws][:, middle.month.to_numpy() - 1, None]
-    by_day = rate[:, week].transpose(0, 2, 1)
-    return np.ascontiguousarray(by_day * arrivals.weekday[draws][:, :, calendar.weekday.to_numpy()])
+    weekday = arrivals.weekday[draws]
+    by_day = rate[:, week].transpose(0, 2, 1) * weekday[:, :, calendar.weekday.to_numpy()]
+    if arrivals.plan:
+        drift = np.exp(np.clip(np.cumsum(steps, axis=1), -MAX_LOG_GROWTH, MAX_LOG_GROWTH))
+        around = (drift * noise)[:, week].transpose(0, 2, 1)
+        level, first_day = np.exp(arrivals.log_level[draws]), arrivals.as_of + timedelta(days=1)
+        apply_plan(by_day, around, arrivals.plan, first_day=first_day, level=level, weekday=weekday)
+    return np.ascontiguousarray(by_day)
 
 
 def _draw_generator(seed: int, draw: int) -> Generator:
@@ -220,7 +234,10 @@ def fit_arrivals(
         as_of=as_of,
         groups=groups,
         cells=cells,
-        **combos,
+        combo_cell=combos["combo_cell"],
+        combo_stage=combos["combo_stage"],
+        combo_group=combos["combo_group"],
+        combo_pool=combos["combo_pool"],
         mix=_mix_draws(seen, combos["combo_group"], draws, rng),
         log_level=level.log_level,
         growth=level.growth,

@@ -60,6 +60,11 @@ def draw_season(
     return factor
 
 
+def month_factors(counts: NDArray[np.float64], as_of: date) -> NDArray[np.float64]:
+    """Most likely factor of each calendar month, shape (12,), from counts of shape (week, group)."""
+    return np.exp(_month_effects(counts.sum(axis=1), _months(len(counts), as_of))[0])
+
+
 def _months(weeks: int, as_of: date) -> NDArray[np.int64]:
     """Month (0 to 11) of the middle day of each past week, oldest first."""
     last_middle = as_of - timedelta(days=3)

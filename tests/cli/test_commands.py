@@ -79,7 +79,7 @@ def test_fit_saves_and_the_next_command_uses_it(fitted_work: Path, monkeypatch: 
     def never(*_: object, **__: object) -> None:
         raise AssertionError("fitted again")
 
-    monkeypatch.setattr("forecasting.jobs.fit", never)
+    monkeypatch.setattr("forecasting.jobs.fit_spec", never)
     found = as_json(run("fit", fitted_work / "dealcast.toml", *AS_OF, "--json"))
     assert found["as_of"] == "2026-09-30"
     assert found["draws"] == 200
@@ -115,7 +115,7 @@ def test_failed_diagnostics_publish_nothing(work: Path, fitted_company: Path, mo
 
     good = load_posterior(fitted_company / "out" / "posterior")
     bad = replace(good, stage=replace(good.stage, diagnostics=Diagnostics(1.2, 90.0, 3)))
-    monkeypatch.setattr("forecasting.jobs.fit", lambda *_, **__: bad)
+    monkeypatch.setattr("forecasting.jobs.fit_spec", lambda *_, **__: bad)
     result = run("forecast", work / "dealcast.toml", *AS_OF, "--json")
     assert result.exit_code == 3
     error = as_json(result)["error"]

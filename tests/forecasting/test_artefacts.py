@@ -16,8 +16,8 @@ from models.errors import SettingsError
 
 KEYS = {
     "": (
-        "schema_version as_of until currency seed draws inputs_sha256 model calibration diagnostics revenue target "
-        "data_quality"
+        "schema_version as_of until currency seed draws inputs_sha256 model calibration new_calibration "
+        "diagnostics revenue target data_quality"
     ),
     "calibration": "origins bias scale sd",
     "diagnostics": "rhat_max ess_min divergences",

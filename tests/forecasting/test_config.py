@@ -40,7 +40,13 @@ def test_the_keys_that_the_template_comments_out_are_keys(job: Path) -> None:
     lines = [line.removeprefix("# ") if " = " in line or line.startswith("# [") else line for line in text.splitlines()]
     text = "\n".join(line for line in lines if not line.startswith('url = "warehouse'))
     job.write_text(text)
+    with pytest.raises(SettingsError, match=r"data.commits: there is no file(?s:.*)forecast.plan: there is no file"):
+        read_config(job)
+    for name in ("commits.csv", "plan.csv"):
+        (job.parent / name).touch()
     config = read_config(job)
+    assert (config.commits_file, config.plan_file) == (job.parent / "commits.csv", job.parent / "plan.csv")
+    assert config.model.window_days == 730
     assert config.target is not None
     assert (config.target.amount, config.target.by, config.target.since) == (5e6, date(2027, 3, 31), date(2027, 1, 1))
     assert config.store_url == f"sqlite:///{job.parent / 'forecasts.db'}"
@@ -55,6 +61,8 @@ def test_the_keys_that_the_template_comments_out_are_keys(job: Path) -> None:
         ("[data]", 'path = "x"\n[data]', "- path: unknown key"),
         ("draws = 4000", 'draws = "many"', "forecast.draws: expected a valid integer, got 'many'"),
         ("draws = 4000", "draws = 4000.5", "forecast.draws: expected a valid integer"),
+        ("new_business = true", 'new_business = false\nplan = "p.csv"', "forecast: plan is of new deals"),
+        ("seed = 1", "window_days = 7\nseed = 1", "model.window_days: expected greater than or equal to 30, got 7"),
         ("new_business = true", "new_business = 1", "forecast.new_business: expected a valid boolean, got 1"),
         ("open = [", "open = 3 # [", "stages.open: expected a list, got 3"),
         ('# segment = ["region"]', 'segment = "region"', "model.segment: expected a list"),

@@ -1,5 +1,6 @@
 """Cutting at a date: what was known then by brute force, and nothing that came later."""
 
+from dataclasses import replace
 from datetime import date, timedelta
 
 import numpy as np
@@ -10,9 +11,11 @@ from hypothesis import strategies as st
 
 from forecasting.data.deals import Deals, deals_from_frames
 from forecasting.data.sample import DemoHistory, demo_history
-from forecasting.data.snapshot import Snapshot, cut, stage_history
+from forecasting.data.snapshot import Snapshot, cut, stage_history, within
+from forecasting.fitting import fit_snapshot
 from models.errors import EmptyInputError, SettingsError
 from models.history import STILL_OPEN, UNSEEN_LEVEL
+from models.posterior import ModelSpec
 from models.stages import StageGraph
 
 GRAPH = StageGraph(open=("Lead", "Proposal", "Negotiation"), won=("Won", "Renewed"), lost=("Lost", "No decision"))
@@ -289,3 +292,21 @@ def test_factors_of_an_earlier_fit_are_kept_and_new_levels_are_unseen(demo: Demo
     assert not (late.arrivals.loc[~unseen, "segment"] == "Mars").any()
     same = cut(deals, as_of="2026-03-31", factors=early.factors, **ALL_FACTORS)
     assert same.content_hash() == early.content_hash()
+
+
+def test_a_window_leaves_out_what_began_before_it_and_keeps_the_pipeline() -> None:
+    demo = demo_history(seed=2, n_deals=150, months=14)
+    deals = deals_from_frames(demo.deals, demo.stage_history, stages=demo.graph, timezone="UTC")
+    whole = cut(deals, as_of=demo.as_of)
+    recent = within(whole, 90)
+    for table, column in (("stays", "entered_on"), ("won", "won_on"), ("arrivals", "arrived_on")):
+        kept, all_of_it = getattr(recent, table), getattr(whole, table)
+        assert 0 < len(kept) < len(all_of_it)
+        assert len(kept) == (all_of_it[column] > pd.Timestamp(demo.as_of - timedelta(days=90))).sum()
+    assert recent.pipeline is whole.pipeline
+    spec = ModelSpec(covariates=(), durations="piecewise", inference="fast", draws=20, window_days=90)
+    by_window, by_hand = (
+        fit_snapshot(s, spec=each) for s, each in ((whole, spec), (recent, replace(spec, window_days=None)))
+    )
+    np.testing.assert_array_equal(by_window.arrivals.log_level, by_hand.arrivals.log_level)
+    assert by_window.spec.window_days == 90

@@ -1,0 +1,120 @@
+"""Revenue of deals not created yet in milliseconds: expected value and spread, as of many past dates.
+
+The same belief as the published forecast in its cheapest form: the level of arrivals from the same filter over its grid
+of settings, the share of created deals that was won by each number of days since creation (each deal watched as long as
+it has existed), and the mean amount of past wins. With L_j the arrivals of coming week j, w_j the share of them won
+within the horizon, and a the amount of a win,
+
+    mean = E[sum_j L_j w_j] E[a],   variance = E[wins] E[a^2] + Var[sum_j L_j w_j] E[a]^2 + what is not known of w and a.
+
+It exists for :mod:`forecasting.proof.new_calibration`.
+"""
+
+from dataclasses import dataclass
+from datetime import date, timedelta
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import softmax
+
+from forecasting.proof.stay_table import NEVER, KnownStays
+from models.arrivals.level import ODD_SHAPE, LevelGrid, filter_levels, weekly_counts
+from models.arrivals.model import GROWTH_KEPT
+from models.arrivals.season import month_factors, past_season
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class NewValue:
+    """Revenue that deals created later will bring: expected value and sd, in currency units."""
+
+    mean: float
+    sd: float
+
+
+def new_revenue(known: KnownStays, *, horizons: tuple[int, ...]) -> tuple[NewValue, ...]:
+    """Forecast the revenue of deals created after the day, within so many days of it.
+
+    Parameters
+    ----------
+    known : KnownStays
+        All that was known at the end of a day.
+    horizons : tuple of int
+        Days ahead.
+
+    Returns
+    -------
+    tuple of NewValue
+        One per horizon; zeros while nothing has been won.
+    """
+    created, won_on = (np.full(len(known.amount), NEVER, dtype=np.int64) for _ in range(2))
+    np.minimum.at(created, known.deal, known.entered)
+    wins = known.ended_in_win
+    won_on[known.deal[wins]] = known.left[wins]
+    begun, won = created < NEVER, won_on < NEVER
+    if not won.any():
+        return tuple(NewValue(0.0, 0.0) for _ in horizons)
+    amount = known.filled_amount[won]
+    first, second = float(amount.mean()), float((amount**2).mean())
+    won_by = _won_by(known.as_of - created[begun], won_on[won] - created[won])
+    arriving = _Arriving.from_days(created[begun] - known.as_of, date(1970, 1, 1) + timedelta(days=known.as_of))
+    found = []
+    for horizon in horizons:
+        curve = np.concatenate([won_by, np.full(horizon, won_by[-1])])[:horizon]
+        expected, variance = arriving.wins(curve[::-1])  # a deal created on day u has horizon - u days left
+        unknown = (expected * first) ** 2 * max(second / first**2, 1.0) / len(amount) if first > 0.0 else 0.0
+        spread = expected * second + variance * first**2 + unknown
+        found.append(NewValue(expected * first, float(np.sqrt(spread))))
+    return tuple(found)
+
+
+def _won_by(age: Ints, cycle: Ints) -> Floats:
+    """Share of deals won within 0, 1, ... days of their creation; each day among the deals that are that old."""
+    days = int(age.max()) + 1
+    watched = np.cumsum(np.bincount(age, minlength=days)[::-1])[::-1]
+    return np.cumsum(np.bincount(cycle, minlength=days)[:days] / watched)
+
+
+@dataclass(frozen=True)
+class _Arriving:
+    """Belief about the coming weeks' arrivals under every setting of the filter."""
+
+    grid: LevelGrid
+    weight: Floats  # (setting,)
+    as_of: date
+    season: Floats | None  # (month,)
+
+    @classmethod
+    def from_days(cls, day: Ints, as_of: date) -> "_Arriving":
+        """Filter the arrivals of all segments together; ``day`` counts from the as-of date, 0 or negative."""
+        counts, exposure = weekly_counts(day, np.zeros(len(day), dtype=np.int64), 1)
+        path = past_season(counts, exposure, as_of)
+        grid = filter_levels(counts, exposure, path)
+        weight = np.zeros(len(grid.growth))
+        for state, odds in ((True, grid.season_odds), (False, 1.0 - grid.season_odds)):
+            settings = grid.seasonal == state
+            if settings.any():
+                weight[settings] = odds * softmax(grid.log_weight[0, settings])
+        return cls(grid, weight, as_of, None if path is None else month_factors(counts, as_of))
+
+    def wins(self, share: Floats) -> tuple[float, float]:
+        """Mean and variance of the expected wins, by the share won among the arrivals of each coming day."""
+        grid, weeks = self.grid, -(-len(share) // 7)
+        shape, week = grid.shape[0], np.arange(1, weeks + 1)
+        part = np.bincount(np.arange(len(share)) // 7, weights=share / 7.0, minlength=weeks)
+        season = np.ones((len(shape), weeks))
+        if self.season is not None:
+            month = [(self.as_of + timedelta(days=7 * int(w) - 3)).month - 1 for w in week]
+            season[grid.seasonal] = self.season[month]
+        growth = grid.growth[:, None] * np.cumsum(GROWTH_KEPT ** (week - 1.0))
+        mean = (shape / grid.rate[0])[:, None] * np.exp(growth) * part * season
+        earlier = np.minimum(week[:, None], week)
+        level = (1.0 + 1.0 / shape)[:, None, None] * np.exp((grid.level_sd**2)[:, None, None] * earlier)
+        odd = (1.0 - grid.odd_share) / grid.noise_shape + grid.odd_share / ODD_SHAPE
+        level += level * odd[:, None, None] * np.eye(weeks)
+        variance = np.einsum("sj,sk,sjk->s", mean, mean, level - 1.0)
+        total = mean.sum(axis=1)
+        expected = float(self.weight @ total)
+        return expected, float(self.weight @ (variance + total**2)) - expected**2
