@@ -4,7 +4,6 @@ Draw i uses draw i of every posterior. Results hold integer cents by draw, perio
 and the inputs, never on how the work was cut or where it ran (``tests/forecasting/test_simulate.py``).
 """
 
-import math
 import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -15,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from forecasting.engine.blocks import MEGABYTE, EngineOptions, cut_draws, run_blocks
 from forecasting.engine.chances import GroupChances
+from forecasting.engine.clock import check_pace, longest_reach
 from forecasting.engine.cost import faster_sampler
 from forecasting.engine.deal_groups import GroupedDeals, amount_draws, group_deals, slice_groups
 from forecasting.engine.new_business import ArrivalKinds
@@ -52,8 +52,8 @@ def simulate_open(
     draws: int,
     amounts: "AmountPosterior | None" = None,
     options: EngineOptions | None = None,
-    effects: NDArray[np.float64] | None = None,
-    speed: NDArray[np.float64] | None = None,
+    pace: NDArray[np.float64] | None = None,
+    lost_pace: NDArray[np.float64] | None = None,
 ) -> OpenSimulation:
     """Simulate which open deals are won when, and for how much.
 
@@ -70,11 +70,11 @@ def simulate_open(
     amounts : AmountPosterior, optional
         Without it amounts stay as they are and missing amounts count as zero.
     options : EngineOptions, optional
-    effects : ndarray of float64, shape (draw, stage, slot), optional
-        Factor on the hazards of each draw: a shock that lasts.
-    speed : ndarray of float64, shape (draw,), optional
-        Days of progress per calendar day in each draw; period ends between two days of progress are interpolated.
-        Needs the fate sampler.
+    pace : ndarray of float64, shape (draw,) or (draw, day), optional
+        Days of progress that deals make on forecast day 1, 2, ..., the same on all or day by day: 1 is an ordinary day,
+        0 a day on which nothing moves; see :mod:`forecasting.engine.clock`.
+    lost_pace : ndarray of float64, same shapes, optional
+        Pace at which deals are lost, where that is asked by date: kinds of lost by the horizon, closed by day.
 
     Returns
     -------
@@ -83,16 +83,13 @@ def simulate_open(
     Raises
     ------
     SettingsError
-        Edges not ascending from 1, more draws than a posterior holds, or ``speed`` with the path sampler.
+        Edges not ascending from 1, more draws than a posterior holds, or a pace of fewer draws or days.
     """
     started = time.perf_counter()
     options, days = options or EngineOptions(), check_edges(edges)
-    run = _prepare(pipeline, stage, days, draws=draws, amounts=amounts, effects=effects, speed=speed)
-    sampler = options.sampler
-    if sampler == "auto":
-        sampler = "fate" if speed is not None else faster_sampler(run.deals.arrays, run.situation, int(days[-1]))
-    if sampler == "paths" and speed is not None:
-        raise SettingsError("speed moves period ends, which only the fate sampler can: use sampler='fate' or 'auto'")
+    check_pace(lost_pace, draws=draws, days=int(days[-1]), name="lost_pace")
+    run = _prepare(pipeline, stage, days, draws=draws, amounts=amounts, pace=pace)
+    sampler = faster_sampler(run.deals.arrays, run.situation) if options.sampler == "auto" else options.sampler
     shape = draws, len(days), len(run.deals.segments)
     cents, count = np.zeros(shape, dtype=np.int64), np.zeros(shape, dtype=np.int32)
     sums = np.zeros((len(run.deals.arrays.group_cell), len(days)), dtype=np.int64) if sampler == "fate" else None
@@ -113,7 +110,7 @@ def simulate_open(
         segments=run.deals.segments,
         outcomes=(*pipeline.graph.won, *pipeline.graph.lost, "open"),
         group=run.deals.group_of_deal,
-        chances=GroupChances(run.situation, run.deals.arrays, days, draws, options, sums),
+        chances=GroupChances(run.situation, run.deals.arrays, days, draws, options, sums, pace, lost_pace),
         sampler=sampler,
         seconds=time.perf_counter() - started,
     )
@@ -128,15 +125,16 @@ def simulate_paths(
     draws: int,
     amounts: "AmountPosterior | None" = None,
     options: EngineOptions | None = None,
-    effects: NDArray[np.float64] | None = None,
+    pace: NDArray[np.float64] | None = None,
     keep_stays: bool = False,
 ) -> PathSimulation:
     """Play every open deal stay by stay: where deals are by day, what they re-enter, how long they wait.
 
     Parameters
     ----------
-    pipeline, stage, edges, seed, draws, amounts, options, effects
-        As for :func:`simulate_open`, whose path sampler gives the very same revenue.
+    pipeline, stage, edges, seed, draws, amounts, options, pace
+        As for :func:`simulate_open`, whose path sampler gives the very same revenue. What a deal does within one day of
+        progress that is spread over several forecast days, it does at one random moment of it.
     keep_stays : bool
         Keep every stay; memory then grows with deals times draws.
 
@@ -151,7 +149,7 @@ def simulate_paths(
     """
     started = time.perf_counter()
     options, days = options or EngineOptions(), check_edges(edges)
-    run = _prepare(pipeline, stage, days, draws=draws, amounts=amounts, effects=effects)
+    run = _prepare(pipeline, stage, days, draws=draws, amounts=amounts, pace=pace)
     graph, shape = pipeline.graph, (draws, len(days))
     cents = np.zeros((*shape, len(run.deals.segments)), dtype=np.int64)
     count = np.zeros(cents.shape, dtype=np.int32)
@@ -199,7 +197,7 @@ def simulate_new(
     draws: int,
     amounts: "AmountPosterior",
     options: EngineOptions | None = None,
-    effects: NDArray[np.float64] | None = None,
+    pace: NDArray[np.float64] | None = None,
 ) -> NewSimulation:
     """Simulate the revenue of deals created after the as-of date.
 
@@ -219,8 +217,10 @@ def simulate_new(
         Posterior draws to use, the first ones.
     amounts : AmountPosterior
     options : EngineOptions, optional
-    effects : ndarray of float64, shape (draw, stage, slot), optional
-        Factor on the hazards of each draw: a shock that lasts.
+    pace : ndarray of float64, shape (draw,) or (draw, day), optional
+        Days of progress that deals make on forecast day 1, 2, ..., as for :func:`simulate_open`. A deal is created at
+        the start of its day: by the end of day t, one of day u has made the progress of days u to t. How many are
+        created does not depend on it.
 
     Returns
     -------
@@ -238,15 +238,24 @@ def simulate_new(
     pairs = np.column_stack([arrivals.combo_group, arrivals.combo_pool])
     lanes, lane = np.unique(pairs, axis=0, return_inverse=True)
     kinds = ArrivalKinds(cell, arrivals.combo_stage, lane.ravel(), lanes[:, 0].copy(), lanes[:, 1].copy())
-    situation = Situation(
-        stage, arrivals.cells[used], int(days[-1]), graph.n_open, len(graph.stages), graph.won_codes, effects
-    )
+    check_pace(pace, draws=draws, days=int(days[-1]))
+    reach = longest_reach(pace, draws=draws, days=int(days[-1]))
+    situation = Situation(stage, arrivals.cells[used], -1, reach, graph.n_open, len(graph.stages), graph.won_codes)
     shape = draws, len(days), len(arrivals.groups)
     cents = np.zeros(shape, dtype=np.int64)
     count, created = np.zeros(shape, dtype=np.int32), np.zeros(shape, dtype=np.int32)
     size = options.draws_per_block(situation.bytes_per_draw + 16 * shape[1] * shape[2])
     tasks = [
-        NewTask(situation, arrivals, kinds, amount_draws(amounts, np.arange(*block), graph.n_open), days, seed, *block)
+        NewTask(
+            situation,
+            arrivals,
+            kinds,
+            amount_draws(amounts, np.arange(*block), graph.n_open),
+            days,
+            None if pace is None else pace[slice(*block)],
+            seed,
+            *block,
+        )
         for block in cut_draws(draws, size)
     ]
     for part in run_blocks(run_new_task, tasks, options, draws=draws):
@@ -286,6 +295,7 @@ class _OpenRun:
 
     deals: GroupedDeals
     situation: Situation
+    pace: NDArray[np.float64] | None
 
 
 def _prepare(
@@ -295,18 +305,14 @@ def _prepare(
     *,
     draws: int,
     amounts: "AmountPosterior | None",
-    effects: NDArray[np.float64] | None,
-    speed: NDArray[np.float64] | None = None,
+    pace: NDArray[np.float64] | None,
 ) -> _OpenRun:
     check_draws(draws, stage.n_draws, draws if amounts is None else amounts.n_draws)
-    for name, given in (("effects", effects), ("speed", speed)):
-        if given is not None and (len(given) < draws or not (given > 0).all()):
-            raise SettingsError(f"{name} must be positive and have one row per draw ({draws}), got {given.shape}")
+    check_pace(pace, draws=draws, days=int(days[-1]))
     graph, deals = pipeline.graph, group_deals(pipeline, amounts)
-    reach = int(days[-1]) if speed is None else math.ceil(max(1.0, float(speed.max())) * days[-1])
-    lattice_days = deals.max_age + reach + 2
+    reach = longest_reach(pace, draws=draws, days=int(days[-1]))
     codes = graph.n_open, len(graph.stages), graph.won_codes
-    return _OpenRun(deals, Situation(stage, deals.cells, lattice_days, *codes, effects, speed))
+    return _OpenRun(deals, Situation(stage, deals.cells, deals.max_age, reach, *codes), pace)
 
 
 def _open_tasks(
@@ -328,5 +334,6 @@ def _open_tasks(
         part = slice_groups(deals, start, min(start + chunk, n_groups))
         for first, last in blocks:
             block_amounts = amount_draws(amounts, np.arange(first, last), situation.n_open)
-            tasks.append(OpenTask(situation, part, block_amounts, days, seed, n_segments, first, last, start))
+            pace = None if run.pace is None else run.pace[first:last]
+            tasks.append(OpenTask(situation, part, block_amounts, days, pace, seed, n_segments, first, last, start))
     return tasks

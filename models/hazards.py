@@ -17,6 +17,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from models.errors import SettingsError
+
 NO_EXIT = -1
 """Filler in ``next_stage`` where a stage has fewer exits than slots."""
 
@@ -55,6 +57,48 @@ class HazardSource(Protocol):
         population of levels (the same one whenever the same draw is asked).
         """
         ...
+
+
+@dataclass(frozen=True)
+class ScaledHazards:
+    """Hazards of another source times a factor of each draw, stage and exit: a shock that lasts, a what-if.
+
+    Parameters
+    ----------
+    source : HazardSource
+    factor : ndarray of float64, shape (draw, stage, slot)
+        Positive; one row for each draw of the source.
+
+    Raises
+    ------
+    SettingsError
+        A factor that is not positive, or not one row per draw.
+
+    Examples
+    --------
+    >>> plain = PlantedHazards(np.array([[1]], dtype=np.int16), np.full((2, 1, 1, 5), 0.1))
+    >>> faster = ScaledHazards(plain, np.array([[[1.0]], [[2.0]]]))
+    >>> faster.lattice(np.array([1]), days=5, cells=np.zeros((1, 1), dtype=np.int32)).effect.ravel().tolist()
+    [2.0]
+    """
+
+    source: HazardSource
+    factor: NDArray[np.float64]
+
+    def __post_init__(self) -> None:
+        if self.factor.ndim != 3 or len(self.factor) != self.source.n_draws or not (self.factor > 0).all():
+            expected = f"({self.source.n_draws}, stage, slot)"
+            raise SettingsError(f"factor must be positive and of shape {expected}, got {self.factor.shape}")
+
+    @property
+    def n_draws(self) -> int:
+        """Number of draws of the source."""
+        return self.source.n_draws
+
+    def lattice(self, draws: NDArray[np.int64], *, days: int, cells: NDArray[np.int32]) -> LatticeHazards:
+        """Hazards of the given draws, see :class:`HazardSource`."""
+        given = self.source.lattice(draws, days=days, cells=cells)
+        return LatticeHazards(given.next_stage, given.base, given.effect * self.factor[draws][:, None])
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from forecasting.answers.revenue import Span, cents_in, target_cents
 from forecasting.engine.amounts import AmountDraws, DealArrays, amount_keys, win_cents
+from forecasting.engine.clock import Clock, clock_at, lattice_reach, progress_by_day
 from forecasting.engine.deal_groups import GroupedDeals, amount_draws, group_deals
 from forecasting.engine.fate import MAX_BITS, TO_BITS, win_probabilities
 from forecasting.engine.streams import STEP_FATE, half, mix, pair_key
@@ -182,7 +183,9 @@ def deal_fates(
     posterior, graph = forecast.posterior, forecast.pipeline.graph
     before, last = max((span.start - forecast.as_of).days - 1, 0), (span.end - forecast.as_of).days
     edges = np.array([last] if before == 0 else [before, last])
-    hazards = posterior.stage.lattice(draws, days=deals.max_age + last + 1, cells=deals.cells)
+    progress = progress_by_day(forecast.pace, draws, days=last)
+    clock = clock_at(progress, edges)
+    hazards = posterior.stage.lattice(draws, days=deals.max_age + lattice_reach(progress) + 2, cells=deals.cells)
     won = np.zeros((len(draws), len(deals.arrays.key)), dtype=np.bool_)
     cents = np.zeros(won.shape, dtype=np.int64)
     _deal_fates(
@@ -192,7 +195,7 @@ def deal_fates(
         np.isin(np.arange(len(graph.stages)), graph.won_codes).astype(np.float64),
         deals.arrays,
         amount_draws(posterior.amounts, draws, graph.n_open),
-        edges,
+        clock,
         forecast.seed,
         int(draws[0]),
         won,
@@ -209,23 +212,24 @@ def _deal_fates(  # noqa: PLR0913, PLR0917 (kernels take plain arrays, records c
     value: NDArray[np.float64],
     deals: DealArrays,
     amounts: AmountDraws,
-    edges: NDArray[np.int64],
+    clock: Clock,
     seed: int,
     first_draw: int,
     won: NDArray[np.bool_],
     cents: NDArray[np.int64],
 ) -> None:
     """Fill ``won[draw, deal]`` and ``cents[draw, deal]`` with the numbers of the fate sampler."""
-    table, sharp = np.empty((len(deals.group_cell), len(edges))), np.zeros(len(edges))
+    n_edges = clock.day.shape[1]
+    table = np.empty((len(deals.group_cell), n_edges))
     for row in range(len(base)):
         draw = first_draw + row
-        win_probabilities(base[row], effect[row], next_stage, value, deals, edges, sharp, table)
+        win_probabilities(base[row], effect[row], next_stage, value, deals, clock.day[row], clock.fraction[row], table)
         key = pair_key(seed, draw, STEP_FATE)
         keys = amount_keys(seed, draw)
         for deal in range(len(deals.key)):
             group = deals.group[deal]
             uniform = half(mix(key + deals.key[deal]), draw)
-            won[row, deal] = uniform < np.uint32(min(table[group, len(edges) - 1] * TO_BITS, MAX_BITS))
-            if len(edges) > 1 and uniform < np.uint32(min(table[group, 0] * TO_BITS, MAX_BITS)):
+            won[row, deal] = uniform < np.uint32(min(table[group, n_edges - 1] * TO_BITS, MAX_BITS))
+            if n_edges > 1 and uniform < np.uint32(min(table[group, 0] * TO_BITS, MAX_BITS)):
                 won[row, deal] = False
             cents[row, deal] = win_cents(deals, amounts, row, keys, deal)

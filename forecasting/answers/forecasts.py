@@ -20,7 +20,7 @@ from forecasting.answers.revenue import LEVELS, Period, Source, target_span
 from forecasting.data.snapshot import Snapshot, cut
 from forecasting.engine.blocks import EngineOptions
 from forecasting.periods import as_date
-from forecasting.simulate import OpenSimulation, simulate_new, simulate_open
+from forecasting.simulate import NewSimulation, OpenSimulation, simulate_new, simulate_open
 from models.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -56,6 +56,8 @@ class Forecast:
         What the forecast followed from; leads needed and scenarios play it forward again.
     open_factor, new_factor : ndarray of float64, shape (draw,)
         Factor that calibration put on each draw; ones without.
+    pace, lost_pace : ndarray of float64, shape (draw,) or (draw, day), or None
+        Days of progress on each forecast day, see :mod:`forecasting.engine.clock`; None is one.
     calibration : Calibration or None
     diagnostics : mapping
         ``rhat_max``, ``ess_min``, ``divergences`` of the fit.
@@ -82,6 +84,8 @@ class Forecast:
     diagnostics: Mapping[str, Any]
     data_quality: "DataQuality | None" = None
     warnings: tuple[str, ...] = ()
+    pace: NDArray[np.float64] | None = None
+    lost_pace: NDArray[np.float64] | None = None
 
     @property
     def draws(self) -> int:
@@ -237,39 +241,33 @@ def forecast_snapshot(
     draws: int | None = None,
     new_business: bool = True,
     options: EngineOptions | None = None,
+    pace: NDArray[np.float64] | None = None,
+    lost_pace: NDArray[np.float64] | None = None,
 ) -> Forecast:
-    """Forecast from deals already cut at the as-of date, see :func:`forecast`; the currency is not known then."""
+    """Forecast from deals already cut at the as-of date, see :func:`forecast`; the currency is not known then.
+
+    ``pace`` and ``lost_pace``, shape (draw,) or (draw, day), are days of progress on each forecast day, see
+    :func:`forecasting.simulate.simulate_open`; all answers of the forecast follow them.
+    """
     as_of, end = snapshot.as_of, as_date(until, name="until")
     _check_dates(as_of, end, posterior.as_of)
     draws = posterior.stage.n_draws if draws is None else draws
     # deal tables and swings are taken from the same fates as the revenue, which only this sampler allows
     options = replace(options or EngineOptions(), sampler="fate")
-    edges = np.arange(1, (end - as_of).days + 1)
-    arrivals = replace(posterior.arrivals, as_of=as_of)
+    edges, arrivals = np.arange(1, (end - as_of).days + 1), replace(posterior.arrivals, as_of=as_of)
     simulated = simulate_open(
-        snapshot.pipeline,
-        posterior.stage,
-        edges=edges,
-        seed=seed,
-        draws=draws,
-        amounts=posterior.amounts,
-        options=options,
-    )
+        snapshot.pipeline, posterior.stage, edges=edges, seed=seed, draws=draws, amounts=posterior.amounts,
+        options=options, pace=pace, lost_pace=lost_pace,
+    )  # fmt: skip
     groups = arrivals.groups if new_business else ()
     segments = tuple(sorted({*simulated.segments, *groups, *snapshot.won["segment"].unique()})) or ("",)
     new_cents = np.zeros((draws, len(edges), len(segments)), dtype=np.int64)
     if groups:
         created = simulate_new(
-            arrivals,
-            posterior.stage,
-            graph=snapshot.graph,
-            edges=edges,
-            seed=seed,
-            draws=draws,
-            amounts=posterior.amounts,
-            options=options,
-        )
-        new_cents[:, :, [segments.index(label) for label in created.segments]] = created.revenue_cents
+            arrivals, posterior.stage, graph=snapshot.graph, edges=edges, seed=seed, draws=draws,
+            amounts=posterior.amounts, options=options, pace=pace,
+        )  # fmt: skip
+        new_cents = _by_segment(created, segments)
     return Forecast(
         as_of=as_of,
         until=end,
@@ -287,6 +285,8 @@ def forecast_snapshot(
         calibration=None,
         diagnostics=asdict(posterior.stage.diagnostics),
         warnings=tuple(_warnings(snapshot, posterior.as_of)),
+        pace=pace,
+        lost_pace=lost_pace,
     )
 
 
@@ -336,7 +336,7 @@ def _check_dates(as_of: date, until: date, fitted: date) -> None:
         )
 
 
-def _by_segment(simulated: OpenSimulation, segments: tuple[str, ...]) -> NDArray[np.int64]:
+def _by_segment(simulated: OpenSimulation | NewSimulation, segments: tuple[str, ...]) -> NDArray[np.int64]:
     cents = np.zeros((*simulated.revenue_cents.shape[:2], len(segments)), dtype=np.int64)
     cents[:, :, [segments.index(label) for label in simulated.segments]] = simulated.revenue_cents
     return cents

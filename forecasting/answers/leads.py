@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from forecasting.answers.revenue import Span, attainment, cents_in, target_cents
+from forecasting.engine.clock import lattice_reach, progress_by_day
 from forecasting.engine.renewal import entry_values, eventual_outcomes, exit_probabilities
 from forecasting.engine.streams import SEED_STRIDE, draw_key, mix, unit
 from models.arrivals.model import ArrivalPosterior
@@ -163,16 +164,20 @@ def kind_shares(arrivals: ArrivalPosterior, draws: NDArray[np.int64]) -> NDArray
 def win_by_creation(forecast: "Forecast", draws: NDArray[np.int64], *, first: int, last: int) -> NDArray[np.float64]:
     """Probability that a lead created on forecast day 1 .. ``last`` is won on day ``first`` .. ``last``.
 
+    A lead of day u has made the progress of days u to t by the end of day t, as new business has.
+
     Returns
     -------
     ndarray of float64, shape (draw, kind, creation day)
     """
     arrivals, posterior = forecast.posterior.arrivals, forecast.posterior
     graph = forecast.pipeline.graph
-    hazards = posterior.stage.lattice(draws, days=last + 1, cells=arrivals.cells)
+    progress = progress_by_day(forecast.pace, draws, days=last)
+    reach = max(lattice_reach(progress), 1)
+    hazards = posterior.stage.lattice(draws, days=reach + 1, cells=arrivals.cells)
     value = np.zeros(len(graph.stages))
     value[list(graph.won_codes)] = 1.0
-    cumulative = np.empty((len(draws), len(arrivals.combo_cell), last))
+    won_by = np.zeros((len(draws), len(arrivals.combo_cell), reach + 2))  # at 0, 1, ... days of progress
     _entry_wins(
         np.ascontiguousarray(hazards.base),
         np.ascontiguousarray(hazards.effect),
@@ -180,12 +185,21 @@ def win_by_creation(forecast: "Forecast", draws: NDArray[np.int64], *, first: in
         value,
         arrivals.combo_cell,
         arrivals.combo_stage,
-        cumulative,
+        won_by[:, :, 1:-1],
     )
-    in_time = cumulative[:, :, ::-1].copy()  # creation on day t leaves lags 0 .. last - t
-    if first > 1:
-        in_time[:, :, : first - 1] -= cumulative[:, :, : first - 1][:, :, ::-1]
-    return np.maximum(in_time, 0.0)
+    won_by[:, :, -1] = won_by[:, :, -2]
+    since = progress[:, :last]
+    in_time = _read_between_days(won_by, progress[:, last, None] - since)
+    early = np.maximum(progress[:, first - 1, None] - since, 0.0)
+    return np.maximum(in_time - _read_between_days(won_by, early), 0.0)
+
+
+def _read_between_days(won_by: NDArray[np.float64], progress: NDArray[np.float64]) -> NDArray[np.float64]:
+    """``won_by[draw, kind, whole day]`` at ``progress[draw, i]`` days, linear in between, shape (draw, kind, i)."""
+    day = np.floor(progress).astype(np.int64)[:, None, :]
+    low, high = (np.take_along_axis(won_by, day + after, axis=2) for after in (0, 1))
+    between: NDArray[np.float64] = low + (progress[:, None, :] - day) * (high - low)
+    return between
 
 
 @numba.njit(**_JIT)
@@ -198,7 +212,7 @@ def _entry_wins(
     kind_stage: NDArray[np.int64],
     out: NDArray[np.float64],
 ) -> None:
-    """Fill ``out[draw, kind, lag]`` with the probability of being won by the end of day ``lag`` after creation."""
+    """Fill ``out[draw, kind, lag]`` with the probability of being won by the end of day ``lag`` of progress."""
     n_draws, n_cells, n_stages, n_slots = effect.shape
     n_days, horizon = base.shape[3], out.shape[2]
     leave_to, stay = np.empty((n_stages, n_slots, n_days)), np.empty((n_stages, n_days))

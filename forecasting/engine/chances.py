@@ -1,6 +1,5 @@
 """Exact chances of each group of open deals, worked out when first asked for."""
 
-import math
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -9,7 +8,8 @@ from numpy.typing import NDArray
 
 from forecasting.engine.amounts import DealArrays
 from forecasting.engine.blocks import EngineOptions, cut_draws, run_blocks
-from forecasting.engine.details import DetailMeans, close_day_grid, detail_means
+from forecasting.engine.clock import clock_at, progress_by_day
+from forecasting.engine.details import DetailMeans, close_day_grid, detail_clocks, detail_means
 from forecasting.engine.fate import MEAN_UNIT, add_win_sums
 from forecasting.engine.tasks import Situation
 
@@ -33,6 +33,8 @@ class GroupChances:
     options : EngineOptions
     sums : ndarray of int64, shape (group, period), or None
         Win probabilities added up over draws in units of 1 / MEAN_UNIT, where the simulation left them.
+    pace, lost_pace : ndarray of float64, shape (draw,) or (draw, day), or None
+        Days of progress per forecast day; deals are lost at ``lost_pace``, if given.
     """
 
     situation: Situation
@@ -41,6 +43,8 @@ class GroupChances:
     draws: int
     options: EngineOptions
     sums: NDArray[np.int64] | None = None
+    pace: NDArray[np.float64] | None = None
+    lost_pace: NDArray[np.float64] | None = None
 
     @property
     def _local(self) -> EngineOptions:
@@ -66,7 +70,8 @@ class GroupChances:
 
     def _win_sums(self, block: tuple[int, int]) -> NDArray[np.int64]:
         draws = np.arange(*block)
-        hazards, clock = self.situation.hazards(draws), self.situation.clock(self.edges, draws)
+        progress = progress_by_day(self.pace, draws, days=int(self.edges[-1]))
+        hazards, clock = self.situation.hazards(draws, progress), clock_at(progress, self.edges)
         sums = np.zeros((len(self.deals.group_cell), len(self.edges)), dtype=np.int64)
         value = self.situation.win_value()
         add_win_sums(hazards.base, hazards.effect, hazards.next_stage, value, self.deals, clock, sums)
@@ -76,18 +81,18 @@ class GroupChances:
     def _details(self) -> DetailMeans:
         count = min(self.options.detail_draws, self.draws)
         chosen = np.unique(np.linspace(0, self.draws - 1, count).round().astype(np.int64))
-        fastest = 1.0 if self.situation.speed is None else max(1.0, float(self.situation.speed.max()))
-        reach = int(self.deals.group_age.max(initial=0)) + math.ceil(fastest * self.close_days[-1]) + 2
         blocks = [chosen[start:stop] for start, stop in cut_draws(len(chosen), DETAIL_BLOCK)]
 
         def means(block: NDArray[np.int64]) -> tuple[int, DetailMeans]:
+            last = int(self.close_days[-1])
+            won = progress_by_day(self.pace, block, days=last)
+            lost = None if self.lost_pace is None else progress_by_day(self.lost_pace, block, days=last)
             part = detail_means(
-                self.situation.hazards(block, days=reach),
+                self.situation.hazards(block, won if lost is None else np.maximum(won, lost)),
                 self.deals,
-                self.situation.clock(self.edges, block),
+                detail_clocks(won, lost, horizon=int(self.edges[-1]), close_days=self.close_days),
                 n_codes=self.situation.n_codes,
                 won_codes=self.situation.won_codes,
-                close_days=self.close_days,
             )
             return int(block[0]), DetailMeans(*(len(block) * mean for mean in part))
 

@@ -17,9 +17,9 @@ PATH_NS = 80.0
 """Cost of one deal's path: two to three stays."""
 
 
-def faster_sampler(deals: DealArrays, situation: Situation, horizon: int) -> Literal["fate", "paths"]:
+def faster_sampler(deals: DealArrays, situation: Situation) -> Literal["fate", "paths"]:
     """Sampler with the smaller expected cost, from constants measured by ``python -m benchmarks.speed.engine``."""
-    n_deals, n_cells = len(deals.key), len(situation.cells)
+    n_deals, n_cells, horizon = len(deals.key), len(situation.cells), situation.reach
     new_run = np.r_[True, np.diff(deals.group_cell * situation.n_open + deals.group_stage) != 0][: len(deals.group_age)]
     gap = np.where(new_run, horizon // 2, np.minimum(np.diff(deals.group_age, prepend=0), horizon // 2))
     solver = horizon * (float(gap.sum()) + n_cells * situation.n_open * horizon / 2)

@@ -7,10 +7,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from forecasting.engine.amounts import DealArrays
+from forecasting.engine.clock import Clock, clock_at
 from forecasting.engine.compiled import jit_kernel
 from forecasting.engine.eventual import eventual_aged_values, eventual_entry_values
 from forecasting.engine.exits import exit_probabilities
-from forecasting.engine.fate import Clock, win_probabilities
+from forecasting.engine.fate import win_probabilities
 from models.hazards import LatticeHazards
 
 
@@ -29,31 +30,54 @@ def close_day_grid(horizon: int, long_horizon: int) -> NDArray[np.int64]:
     return days[days <= long_horizon].astype(np.int64)
 
 
+class DetailClocks(NamedTuple):
+    """Clocks of some draws at the horizon and at the days of ``closed``; those of losses are None if they are alike."""
+
+    end: Clock
+    days: Clock
+    lost_end: Clock | None
+    lost_days: Clock | None
+
+
+def detail_clocks(
+    won: NDArray[np.float64], lost: NDArray[np.float64] | None, *, horizon: int, close_days: NDArray[np.int64]
+) -> DetailClocks:
+    """Read the clocks from days of progress by forecast day, shape (draw, 1 + day)."""
+    last = np.array([horizon])
+    both = clock_at(won, last), clock_at(won, close_days)
+    if lost is None:
+        return DetailClocks(*both, None, None)
+    return DetailClocks(*both, clock_at(lost, last), clock_at(lost, close_days))
+
+
 def detail_means(
-    hazards: LatticeHazards,
-    deals: DealArrays,
-    clock: Clock,
-    *,
-    n_codes: int,
-    won_codes: tuple[int, ...],
-    close_days: NDArray[np.int64],
+    hazards: LatticeHazards, deals: DealArrays, clocks: DetailClocks, *, n_codes: int, won_codes: tuple[int, ...]
 ) -> DetailMeans:
-    """Average the details of each group over the draws of ``hazards``."""
+    """Average the details of each group over the draws of ``hazards``.
+
+    What is lost may have a clock of its own. Outcomes still add up to one at most: the chances to be won by some day
+    and to be lost by another are parts of those to be won, and lost, ever.
+    """
     n_draws, n_stages, n_groups = len(hazards.base), len(hazards.next_stage), len(deals.group_cell)
-    ended, closed = np.zeros((n_groups, n_codes - n_stages)), np.zeros((n_groups, len(close_days)))
+    shape = n_groups, clocks.days.day.shape[1]
+    ended, closed = np.zeros((n_groups, n_codes - n_stages)), np.zeros(shape)
     ever = np.zeros(n_groups)
-    one, grid = np.empty((n_groups, 1)), np.empty((n_groups, len(close_days)))
-    any_end = (np.arange(n_codes) >= n_stages).astype(np.float64)
+    one, grid = np.empty((n_groups, 1)), np.empty(shape)
     any_win = np.isin(np.arange(n_codes), won_codes).astype(np.float64)
-    sharp = np.zeros(len(close_days))
+    any_end = (np.arange(n_codes) >= n_stages).astype(np.float64)
+    asked = [(any_end, clocks.days)]
+    if clocks.lost_days is not None:
+        asked = [(any_win, clocks.days), (any_end - any_win, clocks.lost_days)]
     for i in range(n_draws):
         draw = hazards.base[i], hazards.effect[i], hazards.next_stage
         for code in range(n_stages, n_codes):
             only = (np.arange(n_codes) == code).astype(np.float64)
-            win_probabilities(*draw, only, deals, clock.day[i, -1:], clock.fraction[i, -1:], one)
+            end = clocks.end if code in won_codes or clocks.lost_end is None else clocks.lost_end
+            win_probabilities(*draw, only, deals, end.day[i], end.fraction[i], one)
             ended[:, code - n_stages] += one[:, 0]
-        win_probabilities(*draw, any_end, deals, close_days, sharp, grid)
-        closed += grid
+        for value, days in asked:
+            win_probabilities(*draw, value, deals, days.day[i], days.fraction[i], grid)
+            closed += grid
         _add_eventual(*draw, any_win, deals, ever)
     return DetailMeans(ended / n_draws, ever / n_draws, closed / n_draws)
 

@@ -6,12 +6,11 @@ deals at once. The kernel fills that table for two draws, throws one uniform per
 counts.
 """
 
-from typing import NamedTuple
-
 import numpy as np
 from numpy.typing import NDArray
 
 from forecasting.engine.amounts import AmountDraws, DealArrays, amount_keys, win_cents
+from forecasting.engine.clock import Clock
 from forecasting.engine.compiled import jit_inline, jit_kernel
 from forecasting.engine.exits import exit_probabilities
 from forecasting.engine.renewal import aged_values, entry_values
@@ -27,22 +26,6 @@ TILE = 2048
 """Deals whose random numbers are made at a time; their buffers stay in the first cache."""
 
 
-class Clock(NamedTuple):
-    """Forecast days at which periods end, by draw: ``day + fraction``, shape (draw, period)."""
-
-    day: NDArray[np.int64]
-    fraction: NDArray[np.float64]
-
-
-def period_clock(edges: NDArray[np.int64], speed: NDArray[np.float64] | None, draws: NDArray[np.int64]) -> Clock:
-    """Period ends of some draws on their own clocks, ``speed`` days of progress per calendar day."""
-    if speed is None:
-        return Clock(np.tile(edges, (len(draws), 1)), np.zeros((len(draws), len(edges))))
-    progress = np.maximum(edges * speed[draws, None], 1.0)  # the first day is the least a clock can tell
-    day = np.floor(progress).astype(np.int64)
-    return Clock(day, progress - day)
-
-
 @jit_kernel
 def win_probabilities(
     base: NDArray[np.float64],
@@ -54,9 +37,9 @@ def win_probabilities(
     fraction: NDArray[np.float64],
     out: NDArray[np.float64],
 ) -> None:
-    """Fill ``out[group, period]`` with the expected ``value`` of one draw, cell by cell."""
+    """Fill ``out[group, period]`` with the expected ``value`` of one draw at ``day + fraction``, cell by cell."""
     n_stages, n_slots, n_days = base.shape
-    horizon = day[-1] + (1 if fraction[-1] > 0.0 else 0)
+    horizon = max(day[-1] + (1 if fraction[-1] > 0.0 else 0), 1)
     leave_to, stay = np.empty((n_stages, n_slots, n_days)), np.empty((n_stages, n_days))
     mass, entry = np.empty((n_stages, n_slots, horizon)), np.empty((n_stages, horizon))
     work = np.empty(n_days + 1)

@@ -9,8 +9,13 @@ day t are independent Poisson counts with mean
 w_k(d) being the exact probability that a deal of kind k is won on the d-th day after it was created. Each win then
 draws its amount, and the day it was created, given the day it was won; deals created and not won by the last day are
 one more Poisson count.
+
+A deal is created at the start of its day. Where time is not uniform, with C(t) days of progress by the end of forecast
+day t (:mod:`forecasting.engine.clock`), w_k(t - u) becomes W_k(C(t) - C(u - 1)) - W_k(C(t - 1) - C(u - 1)), W_k(x) being
+the probability to be won within x days of progress: 0 at 0, w_k(0) at 1, w_k(0) + w_k(1) at 2, and linear in between.
 """
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -48,6 +53,13 @@ class ArrivalKinds(NamedTuple):
     lane_pool: NDArray[np.int64]
 
 
+class Lane(NamedTuple):
+    """Of one lane and draw: wins on each day of progress per deal created, and by its end, ``won_by[n]`` of n days."""
+
+    wins: NDArray[np.float64]
+    won_by: NDArray[np.float64]
+
+
 @jit_kernel
 def lane_wins(
     base: NDArray[np.float64],
@@ -58,7 +70,7 @@ def lane_wins(
     shares: NDArray[np.float64],
     out: NDArray[np.float64],
 ) -> None:
-    """Fill ``out[lane, d]``: expected wins on the d-th day after creation per deal created in the lane's segment."""
+    """Fill ``out[lane, d]``: expected wins on day d of progress per deal created in the lane's segment."""
     n_stages, n_slots, n_days = base.shape
     horizon = out.shape[1]
     leave_to, stay = np.empty((n_stages, n_slots, n_days)), np.empty((n_stages, n_days))
@@ -80,14 +92,50 @@ def _address(lane: int, day: int) -> np.uint64:
     return np.uint64(lane) * SEED_STRIDE + np.uint64(day) * STEP_STRIDE
 
 
+@jit_inline
+def _won_within(won_by: NDArray[np.float64], progress: float) -> float:
+    """W at some days of progress; ``won_by[n]`` is that of n whole days."""
+    day = int(progress)
+    return float(won_by[day] + (progress - day) * (won_by[day + 1] - won_by[day]))
+
+
+@jit_inline
+def _won_on(lane: Lane, reached: NDArray[np.float64], plain: bool, created: int, day: int) -> float:
+    """Probability that a deal created on one forecast day is won on another; days count from zero here."""
+    if plain:
+        return float(lane.wins[day - created])
+    since = reached[created]
+    return _won_within(lane.won_by, reached[day + 1] - since) - _won_within(lane.won_by, reached[day] - since)
+
+
 @jit_kernel
-def _creation_day(intensity: NDArray[np.float64], wins: NDArray[np.float64], day: int, target: float) -> int:
+def _creation_day(
+    intensity: NDArray[np.float64], lane: Lane, reached: NDArray[np.float64], plain: bool, day: int, target: float
+) -> int:
     """Day on which the deal behind a win on ``day`` was created; ``target`` is a uniform part of the total rate."""
     for created in range(day):
-        target -= intensity[created] * wins[day - created]
+        target -= intensity[created] * _won_on(lane, reached, plain, created, day)
         if target < 0.0:
             return created
     return day
+
+
+@jit_kernel
+def _win_rates(
+    intensity: NDArray[np.float64], lane: Lane, reached: NDArray[np.float64], plain: bool, rates: NDArray[np.float64]
+) -> None:
+    """Fill ``rates[day]`` with the mean number of wins of each forecast day."""
+    rates[:] = 0.0
+    if plain:
+        for day in range(len(rates)):
+            for before in range(day + 1):
+                rates[day] += intensity[before] * lane.wins[day - before]
+        return
+    for created in range(len(rates)):  # first all wins by the end of each day
+        for day in range(created, len(rates)):
+            rates[day] += intensity[created] * _won_within(lane.won_by, reached[day + 1] - reached[created])
+    for day in range(len(rates) - 1, 0, -1):
+        rates[day] = max(rates[day] - rates[day - 1], 0.0)
 
 
 @jit_kernel
@@ -95,6 +143,7 @@ def _new_draw(
     keys: tuple[np.uint64, np.uint64, np.uint64, np.uint64],
     wins: NDArray[np.float64],
     intensity: NDArray[np.float64],
+    reached: NDArray[np.float64],
     kinds: ArrivalKinds,
     pool: NDArray[np.float64],
     pool_start: NDArray[np.int64],
@@ -105,17 +154,23 @@ def _new_draw(
     created: NDArray[np.int32],
 ) -> None:
     """One draw: wins lane by lane and day by day, then the deals created and not won."""
-    horizon = wins.shape[1]
-    won_share = np.zeros((intensity.shape[0], horizon))
-    for lane in range(len(kinds.lane_group)):
-        group, amounts = kinds.lane_group[lane], kinds.lane_pool[lane]
+    horizon, progress_days = intensity.shape[1], wins.shape[1]
+    plain = True
+    for day in range(horizon + 1):
+        plain = plain and reached[day] == day
+    won_share = np.zeros((intensity.shape[0], progress_days + 2))
+    won_by, rates = np.zeros(progress_days + 2), np.empty(horizon)
+    for number in range(len(kinds.lane_group)):
+        group, amounts = kinds.lane_group[number], kinds.lane_pool[number]
         place = group * 1_000_003 + amounts
+        for n in range(progress_days):
+            won_share[group, n + 1] += wins[number, n]
+            won_by[n + 1] = won_by[n] + wins[number, n]
+        won_by[progress_days + 1] = won_by[progress_days]
+        lane = Lane(wins[number], won_by)
+        _win_rates(intensity[group], lane, reached, plain, rates)
         for day in range(horizon):
-            won_share[group, day] += wins[lane, day]
-            rate = 0.0
-            for before in range(day + 1):
-                rate += intensity[group, before] * wins[lane, day - before]
-            address = _address(place, day)
+            rate, address = rates[day], _address(place, day)
             for win in range(poisson(rate, mix(keys[0] + address))):
                 bits = mix(mix(keys[1] + address) + np.uint64(win))
                 cents[period[day], group] += pooled_cents(
@@ -123,11 +178,13 @@ def _new_draw(
                 )
                 count[period[day], group] += 1
                 part = unit(mix(mix(keys[2] + address) + np.uint64(win))) * rate
-                created[period[_creation_day(intensity[group], wins[lane], day, part)], group] += 1
+                made = _creation_day(intensity[group], lane, reached, plain, day, part)
+                created[period[made], group] += 1
     for group in range(intensity.shape[0]):
-        won = 0.0
-        for day in range(horizon - 1, -1, -1):
-            won += won_share[group, horizon - 1 - day]
+        for n in range(progress_days + 1):
+            won_share[group, n + 1] += won_share[group, n]
+        for day in range(horizon):
+            won = _won_within(won_share[group], reached[horizon] - reached[day])
             rest = intensity[group, day] * max(1.0 - won, 0.0)
             created[period[day], group] += poisson(rest, mix(keys[3] + _address(group, day)))
 
@@ -145,13 +202,17 @@ def new_block(
     pool_start: NDArray[np.int64],
     log_scale: NDArray[np.float64],
     edges: NDArray[np.int64],
+    progress: NDArray[np.float64],
     seed: int,
     first_draw: int,
     cents: NDArray[np.int64],
     count: NDArray[np.int32],
     created: NDArray[np.int32],
 ) -> None:
-    """Simulate draws ``first_draw, first_draw + 1, ...``; adds to ``[draw, period, segment]`` arrays."""
+    """Simulate draws ``first_draw, first_draw + 1, ...``; adds to ``[draw, period, segment]`` arrays.
+
+    ``progress[draw, day]`` are the days of progress by the end of each forecast day.
+    """
     horizon = edges[-1]
     period = np.empty(horizon, dtype=np.int64)
     m = 0
@@ -159,8 +220,8 @@ def new_block(
         if day + 1 > edges[m]:
             m += 1
         period[day] = m
-    wins = np.empty((len(kinds.lane_group), horizon))
     for i in range(base.shape[0]):
+        wins = np.empty((len(kinds.lane_group), max(math.ceil(progress[i, horizon]), 1)))
         lane_wins(base[i], effect[i], next_stage, value, kinds, shares[i], wins)
         draw = first_draw + i
         keys = (
@@ -170,4 +231,7 @@ def new_block(
             draw_key(seed, draw, STEP_NOT_WON),
         )
         factors = np.exp(log_scale[i])
-        _new_draw(keys, wins, intensity[i], kinds, pool, pool_start, factors, period, cents[i], count[i], created[i])
+        _new_draw(
+            keys, wins, intensity[i], progress[i], kinds, pool, pool_start, factors, period, cents[i], count[i],
+            created[i],
+        )  # fmt: skip

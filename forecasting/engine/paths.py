@@ -1,7 +1,8 @@
 """The path sampler: every deal played stay by stay, for questions about the way and not only its end.
 
 A stay ends on the first day d with S[d + 1] <= u S[a + 1], u uniform, a the days already spent; then the next stage is
-drawn with the shares of that day's hazards. Random numbers are addressed by (seed, draw, deal, number of the stay). It
+drawn with the shares of that day's hazards. Random numbers are addressed by (seed, draw, deal, number of the stay). Days
+are days of progress (:mod:`forecasting.engine.clock`), told in forecast days where something is counted or recorded. It
 shares the survival table with the renewal equations and nothing else, so that each checks the other.
 """
 
@@ -11,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from forecasting.engine.amounts import AmountDraws, DealArrays, amount_keys, win_cents
+from forecasting.engine.clock import Calendar, forecast_day, make_calendar
 from forecasting.engine.compiled import jit_inline, jit_kernel
 from forecasting.engine.exits import exit_probabilities, survival_by_day
 from forecasting.engine.streams import STEP_STAY, TO_UNIT_32, draw_key, mix
@@ -64,7 +66,7 @@ class StageTables(NamedTuple):
 
 
 class Travellers(NamedTuple):
-    """Deals under way: place in the arrays, stage, day entered, first day of the stay still to come, stages seen."""
+    """Deals under way: place in the arrays, stage, day of progress entered, first day of stay still to come, stages seen."""
 
     deal: NDArray[np.int32]
     stage: NDArray[np.int16]
@@ -207,7 +209,7 @@ def _find_leavers(
     key: np.uint64,
     draw: int,
     moving: int,
-    horizon: int,
+    calendar: Calendar,
     under_way: Travellers,
     tables: StageTables,
     deals: DealArrays,
@@ -216,7 +218,7 @@ def _find_leavers(
     used: int,
 ) -> int:
     """Which of the deals under way leave their stage within the horizon; the others' stays are recorded, if at all."""
-    leaving = 0
+    leaving, horizon = 0, len(calendar.first_day) - 1
     for i in range(moving):
         k, start = under_way.stage[i], under_way.start[i]
         stop = horizon - under_way.entered[i] + 1
@@ -231,7 +233,9 @@ def _find_leavers(
         leavers.at[leaving], leavers.target[leaving], leavers.bits[leaving] = i, target, bits
         leaving += 1 if leaves else 0
         if used >= 0 and not leaves:
-            _record(rows, used + i, draw, under_way.deal[i], k, under_way.entered[i], horizon + 1, STILL_HERE)
+            deal = under_way.deal[i]
+            entered = forecast_day(calendar, deals.key[deal], under_way.entered[i])
+            _record(rows, used + i, draw, deal, k, entered, len(calendar.reached), STILL_HERE)
     return leaving
 
 
@@ -250,13 +254,14 @@ def _move_on(
     value: NDArray[np.float64],
     deals: DealArrays,
     amounts: AmountDraws,
+    calendar: Calendar,
     period: NDArray[np.int64],
     totals: PathTotals,
     rows: StayRows,
     used: int,
 ) -> int:
     """End the stays of all who leave; those who enter another open stage are kept, closed up to the front."""
-    n_stages, horizon = next_stage.shape[0], len(period) - 1
+    n_stages, horizon = next_stage.shape[0], len(calendar.first_day) - 1
     kept = 0
     for place in range(leaving):
         i, target = leavers.at[place], leavers.target[place]
@@ -266,9 +271,14 @@ def _move_on(
             day = _exit_day(tables, k, under_way.start[i], horizon - entered + 1, target)
         pick = float(leavers.bits[place] >> np.uint64(32)) * TO_UNIT_32
         slot = _exit_slot(leave_to, k, day, 1.0 - stay[k, day], pick)
-        after, today = next_stage[k, slot], entered + day
+        after = next_stage[k, slot]
+        today = forecast_day(calendar, deals.key[deal], entered + day)
+        within = today < len(period)
         if used >= 0:
-            _record(rows, used + i, draw, deal, k, entered, today, after)
+            since = forecast_day(calendar, deals.key[deal], entered)
+            _record(rows, used + i, draw, deal, k, since, today, after if within else STILL_HERE)
+        if not within:
+            continue
         totals.moves[period[today], k] -= 1
         totals.moves[period[today], after] += 1
         if after >= n_stages:
@@ -283,7 +293,7 @@ def _move_on(
         flag = np.uint64(1) << np.uint64(after)
         totals.entries[period[today], after] += 1
         totals.returns[period[today], after] += 1 if under_way.seen[i] & flag else 0
-        under_way.deal[kept], under_way.stage[kept], under_way.entered[kept] = deal, after, today
+        under_way.deal[kept], under_way.stage[kept], under_way.entered[kept] = deal, after, entered + day
         under_way.start[kept], under_way.seen[kept] = 0, under_way.seen[i] | flag
         kept += 1
     return kept
@@ -298,17 +308,19 @@ def path_block(
     deals: DealArrays,
     amounts: AmountDraws,
     period: NDArray[np.int64],
+    progress: NDArray[np.float64],
     seed: int,
     first_draw: int,
     totals: PathTotals,
     record: bool,
 ) -> StayRows:
-    """Play draws ``first_draw, first_draw + 1, ...`` of the given deals; ``period`` is that of each forecast day.
+    """Play draws ``first_draw, first_draw + 1, ...`` of the given deals.
 
-    Adds to ``totals``, whose arrays have a leading axis of draws, and returns the stays if they are to be recorded.
+    ``period`` is that of each forecast day, ``progress[draw, day]`` the days of progress by its end. Adds to
+    ``totals``, whose arrays have a leading axis of draws, and returns the stays if they are to be recorded.
     """
     n_draws, n_stages, n_slots, n_days = base.shape
-    n_deals, n_groups, horizon = len(deals.key), len(deals.group_cell), len(period) - 1
+    n_deals, n_groups = len(deals.key), len(deals.group_cell)
     leave_to, stay = np.empty((n_stages, n_slots, n_days)), np.empty((n_stages, n_days))
     tables = empty_tables(n_stages, n_days)
     under_way = Travellers(
@@ -324,7 +336,7 @@ def path_block(
     rows, used = empty_rows(0), 0
     for i in range(n_draws):
         draw = first_draw + i
-        keys = amount_keys(seed, draw)
+        keys, calendar = amount_keys(seed, draw), make_calendar(progress[i], seed, draw)
         sums = PathTotals(totals.cents[i], totals.wins[i], totals.moves[i], totals.entries[i], totals.returns[i])
         first = 0
         for g in range(1, n_groups + 1):
@@ -340,11 +352,11 @@ def path_block(
                 if record:
                     rows = _grown(rows, used, moving)
                 at = used if record else -1
-                leaving = _find_leavers(key, draw, moving, horizon, under_way, tables, deals, leavers, rows, at)
+                leaving = _find_leavers(key, draw, moving, calendar, under_way, tables, deals, leavers, rows, at)
                 used += moving if record else 0
                 moving = _move_on(
                     keys, draw, i, leaving, under_way, leavers, leave_to, stay, tables, next_stage, value, deals,
-                    amounts, period, sums, rows, at,
+                    amounts, calendar, period, sums, rows, at,
                 )  # fmt: skip
                 step += 1
             first = last

@@ -160,7 +160,7 @@ def aged_values(
     edges: NDArray[np.int64],
     fractions: NDArray[np.float64],
 ) -> None:
-    """Fill ``out[age, edge]`` = W of one stage for ages (ascending) at forecast days ``edges + fractions``.
+    """Fill ``out[age, edge]`` = W of one stage for ages (ascending) at ``edges + fractions`` days of progress.
 
     Ages far apart are solved in separate runs: a run costs horizon x (ages spanned + horizon / 2).
     """
@@ -188,7 +188,8 @@ def aged_values(
                 if 0 <= j < entry.shape[0]:
                     _add_row(work, at, length, survival[age + 1] * leave_to[stage, s, age + 1], entry, j)
             if row >= low and ages[row] == age:
-                _read_row(work, at, 1.0 / survival[age + 1], edges, fractions, out, row)
+                now = value[stage] * survival[age + 1]
+                _read_row(work, at, now, 1.0 / survival[age + 1], edges, fractions, out, row)
                 row -= 1
         high = low - 1
 
@@ -231,6 +232,7 @@ def _add_row(
 def _read_row(
     work: NDArray[np.float64],
     at: int,
+    now: float,
     unit: float,
     edges: NDArray[np.int64],
     fractions: NDArray[np.float64],
@@ -239,7 +241,7 @@ def _read_row(
 ) -> None:
     for m in range(len(edges)):
         place = at + edges[m] - 1
-        reached = work[place]
+        reached = work[place] if edges[m] > 0 else now
         if fractions[m] > 0.0:
             reached += fractions[m] * (work[place + 1] - reached)
         out[row, m] = reached * unit

@@ -32,6 +32,8 @@ STEP_WINS = 4
 STEP_WIN_AMOUNT = 5
 STEP_WIN_CREATED = 6
 STEP_NOT_WON = 7
+STEP_CLOCK = 9
+"""When within a day of progress a deal moves; 8 is taken by leads needed."""
 STEP_STAY = 16
 """First stay of a path; the stays that follow take the next numbers."""
 

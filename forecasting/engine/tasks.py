@@ -6,7 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from forecasting.engine.amounts import AmountDraws, DealArrays
-from forecasting.engine.fate import Clock, fate_block, period_clock
+from forecasting.engine.clock import clock_at, lattice_reach, progress_by_day
+from forecasting.engine.fate import fate_block
 from forecasting.engine.new_business import ArrivalKinds, new_block
 from forecasting.engine.paths import PathTotals, StayRows, path_block
 from models.arrivals.model import ArrivalPosterior, daily_intensity
@@ -21,39 +22,37 @@ class Situation:
     ----------
     source : HazardSource
     cells : ndarray of int32, shape (cell, factor)
-    days : int
-        Days of a stay that the lattice must reach.
+    age : int
+        Most days any deal has spent in its stage, -1 without deals.
+    reach : int
+        Most days of progress that any draw begins by the end of the forecast.
     n_open, n_codes : int
         Number of open stages, and of all stage codes.
     won_codes : tuple of int
-    effects : ndarray of float64, shape (draw, stage, slot), or None
-        Factor on the hazards per draw, for shocks that last.
-    speed : ndarray of float64, shape (draw,), or None
-        Days of progress per calendar day, by draw.
     """
 
     source: HazardSource
     cells: NDArray[np.int32]
-    days: int
+    age: int
+    reach: int
     n_open: int
     n_codes: int
     won_codes: tuple[int, ...]
-    effects: NDArray[np.float64] | None = None
-    speed: NDArray[np.float64] | None = None
 
-    def hazards(self, draws: NDArray[np.int64], *, days: int | None = None) -> LatticeHazards:
-        """Hazards of some draws, shocks included."""
-        given = self.source.lattice(draws, days=self.days if days is None else days, cells=self.cells)
-        effect = given.effect if self.effects is None else given.effect * self.effects[draws][:, None]
+    @property
+    def days(self) -> int:
+        """Days of a stay that the lattice must reach."""
+        return self.age + self.reach + 2
+
+    def hazards(self, draws: NDArray[np.int64], progress: NDArray[np.float64]) -> LatticeHazards:
+        """Hazards of some draws, as far as their own clocks take them."""
+        days = self.age + lattice_reach(progress) + 2
+        given = self.source.lattice(draws, days=days, cells=self.cells)
         return LatticeHazards(
             np.ascontiguousarray(given.next_stage, dtype=np.int16),
             np.ascontiguousarray(given.base, dtype=np.float64),
-            np.ascontiguousarray(effect, dtype=np.float64),
+            np.ascontiguousarray(given.effect, dtype=np.float64),
         )
-
-    def clock(self, edges: NDArray[np.int64], draws: NDArray[np.int64]) -> Clock:
-        """Days of progress at which the periods of some draws end."""
-        return period_clock(edges, self.speed, draws)
 
     @property
     def bytes_per_draw(self) -> int:
@@ -67,12 +66,16 @@ class Situation:
 
 @dataclass(frozen=True)
 class OpenTask:
-    """Draws ``first .. last - 1`` of some groups of deals, ``first_group`` being the first of them."""
+    """Draws ``first .. last - 1`` of some groups of deals, ``first_group`` being the first of them.
+
+    ``pace`` is that of these draws, None where time is uniform.
+    """
 
     situation: Situation
     deals: DealArrays
     amounts: AmountDraws
     edges: NDArray[np.int64]
+    pace: NDArray[np.float64] | None
     seed: int
     n_segments: int
     first: int
@@ -84,6 +87,10 @@ class OpenTask:
     def draws(self) -> slice:
         """Rows of the result."""
         return slice(self.first, self.last)
+
+    def progress(self) -> NDArray[np.float64]:
+        """Days of progress by forecast day, shape (draw, 1 + day)."""
+        return progress_by_day(self.pace, np.arange(self.last - self.first), days=int(self.edges[-1]))
 
 
 @dataclass(frozen=True)
@@ -109,7 +116,8 @@ class PathResult:
 
 def run_fate_task(task: OpenTask) -> FateResult:
     """Simulate one block with the fate sampler."""
-    hazards = task.situation.hazards(np.arange(task.first, task.last))
+    progress = task.progress()
+    hazards = task.situation.hazards(np.arange(task.first, task.last), progress)
     n_periods, n_groups = len(task.edges), len(task.deals.group_cell)
     cents = np.zeros((task.last - task.first, n_periods, task.n_segments), dtype=np.int64)
     count = np.zeros(cents.shape, dtype=np.int32)
@@ -121,7 +129,7 @@ def run_fate_task(task: OpenTask) -> FateResult:
         task.situation.win_value(),
         task.deals,
         task.amounts,
-        task.situation.clock(task.edges, np.arange(task.first, task.last)),
+        clock_at(progress, task.edges),
         task.seed,
         task.first,
         cents,
@@ -133,8 +141,8 @@ def run_fate_task(task: OpenTask) -> FateResult:
 
 def run_path_task(task: OpenTask) -> PathResult:
     """Simulate one block with the path sampler."""
-    situation = task.situation
-    hazards = situation.hazards(np.arange(task.first, task.last))
+    situation, progress = task.situation, task.progress()
+    hazards = situation.hazards(np.arange(task.first, task.last), progress)
     shape = task.last - task.first, len(task.edges)
     totals = PathTotals(
         np.zeros((*shape, task.n_segments), dtype=np.int64),
@@ -151,6 +159,7 @@ def run_path_task(task: OpenTask) -> PathResult:
         task.deals,
         task.amounts,
         np.searchsorted(task.edges, np.arange(task.edges[-1] + 1)),
+        progress,
         task.seed,
         task.first,
         totals,
@@ -169,6 +178,7 @@ class NewTask:
     kinds: ArrivalKinds
     amounts: AmountDraws
     edges: NDArray[np.int64]
+    pace: NDArray[np.float64] | None
     seed: int
     first: int
     last: int
@@ -187,7 +197,8 @@ class NewResult:
 def run_new_task(task: NewTask) -> NewResult:
     """Simulate one block of new business."""
     draws = np.arange(task.first, task.last)
-    hazards = task.situation.hazards(draws)
+    progress = progress_by_day(task.pace, draws - task.first, days=int(task.edges[-1]))
+    hazards = task.situation.hazards(draws, progress)
     intensity = daily_intensity(task.arrivals, days=int(task.edges[-1]), draws=draws, seed=task.seed)
     shape = len(draws), len(task.edges), len(task.arrivals.groups)
     cents = np.zeros(shape, dtype=np.int64)
@@ -204,6 +215,7 @@ def run_new_task(task: NewTask) -> NewResult:
         task.amounts.pool_start,
         task.amounts.scale,
         task.edges,
+        progress,
         task.seed,
         task.first,
         cents,

@@ -8,6 +8,7 @@ from forecasting.engine.blocks import EngineOptions
 from forecasting.engine.renewal import outcome_table
 from forecasting.simulate import NewSimulation, simulate_new
 from models.errors import SettingsError
+from models.hazards import ScaledHazards
 
 GRAPH, DRAWS, DAYS = row_graph(), 2000, 60
 SOURCE, ARRIVALS, AMOUNTS = row_hazards(DRAWS, days=80), steady_arrivals(DRAWS), plain_amounts(DRAWS, 3)
@@ -74,13 +75,11 @@ def test_a_longer_horizon_keeps_the_wins_of_the_first_days():
     assert np.array_equal(short.revenue_cents[:, 0], long.revenue_cents[:, 0])
 
 
-def test_effects_reach_new_business_too():
-    factor = np.ones((100, 3, 3))
+def test_shocks_on_hazards_reach_new_business_too():
+    factor = np.ones((DRAWS, 3, 3))
     factor[:, :, 1:] = 0.2  # fewer losses
-    plain = simulate(draws=100)
-    made = simulate_new(
-        ARRIVALS, SOURCE, graph=GRAPH, edges=[20, 45, DAYS], seed=6, draws=100, amounts=AMOUNTS, effects=factor
-    )
+    plain, scaled = simulate(draws=100), ScaledHazards(SOURCE, factor)
+    made = simulate_new(ARRIVALS, scaled, graph=GRAPH, edges=[20, 45, DAYS], seed=6, draws=100, amounts=AMOUNTS)
     assert made.won_count.sum() > 1.1 * plain.won_count.sum()
 
 

@@ -16,7 +16,7 @@ from forecasting.engine.blocks import EngineOptions
 from forecasting.engine.renewal import eventual_outcomes, outcome_table
 from forecasting.simulate import OpenSimulation, simulate_open, simulate_paths
 from models.errors import SettingsError
-from models.hazards import PlantedHazards
+from models.hazards import PlantedHazards, ScaledHazards
 
 EDGES = [10, 31, 60]
 CASES = [
@@ -225,29 +225,25 @@ def test_old_deals_are_simulated_as_well_as_new_ones():
         np.testing.assert_allclose(made.win_probability[0], exact, atol=1e-11)
 
 
-def test_effects_multiply_the_hazards_and_leave_other_draws_alone():
+def test_shocks_multiply_the_hazards_and_leave_other_draws_alone():
     source, pipeline = row_hazards(10, days=130), open_deals(row_graph(), 300)
     factor = np.ones((10, 3, 3))
     factor[4:] = 1.7
-    made = simulate_open(pipeline, source, edges=EDGES, seed=1, draws=10, effects=factor)
+    made = simulate_open(pipeline, ScaledHazards(source, factor), edges=EDGES, seed=1, draws=10)
     planted = replace(source, effect=source.effect * factor[:, None])
     assert same_totals(made, simulate_open(pipeline, planted, edges=EDGES, seed=1, draws=10))
     plain = simulate_open(pipeline, source, edges=EDGES, seed=1, draws=10)
     assert np.array_equal(made.revenue_cents[:4], plain.revenue_cents[:4])
 
 
-def test_speed_moves_the_ends_of_periods():
+def test_a_constant_pace_moves_the_ends_of_periods():
     source, pipeline = row_hazards(10, days=200), open_deals(row_graph(), 300)
-    twice = simulate_open(pipeline, source, edges=[10, 30], seed=1, draws=10, speed=np.full(10, 2.0))
+    twice = simulate_open(pipeline, source, edges=[10, 30], seed=1, draws=10, pace=np.full(10, 2.0), options=fate())
     assert same_totals(twice, simulate_open(pipeline, source, edges=[20, 60], seed=1, draws=10, options=fate()))
-    between = simulate_open(pipeline, source, edges=[10, 30], seed=1, draws=10, speed=np.full(10, 1.05))
+    between = simulate_open(pipeline, source, edges=[10, 30], seed=1, draws=10, pace=np.full(10, 1.05))
     days = simulate_open(pipeline, source, edges=[10, 11, 31, 32], seed=1, draws=10, options=fate()).win_probability
     halfway = np.column_stack([days[:, :2].mean(axis=1), days[:, 2:].mean(axis=1)])
     np.testing.assert_allclose(between.win_probability, halfway, atol=1e-11)
-    with pytest.raises(SettingsError, match="speed"):
-        simulate_open(
-            pipeline, source, edges=[9], seed=1, draws=10, speed=np.ones(10), options=EngineOptions(sampler="paths")
-        )
 
 
 def fate() -> EngineOptions:
@@ -293,8 +289,8 @@ def test_refuses_more_draws_than_there_are_and_odd_options():
         simulate_open(pipeline, row_hazards(3), edges=EDGES, seed=1, draws=4)
     with pytest.raises(SettingsError, match="draws must be from 1 to 2"):
         simulate_open(pipeline, row_hazards(3), edges=EDGES, seed=1, draws=3, amounts=plain_amounts(2, 3))
-    with pytest.raises(SettingsError, match="effects must be positive"):
-        simulate_open(pipeline, row_hazards(3), edges=EDGES, seed=1, draws=3, effects=np.zeros((3, 3, 3)))
+    with pytest.raises(SettingsError, match="factor must be positive"):
+        ScaledHazards(row_hazards(3), np.zeros((3, 3, 3)))
     with pytest.raises(SettingsError, match="sampler"):
         EngineOptions(sampler="guess")
     with pytest.raises(SettingsError, match="threads"):
