@@ -9,7 +9,7 @@ from forecasting.answers.forecasts import Forecast, forecast, with_calibration
 from forecasting.config import Job, JobConfig, horizon_end, job_template
 from forecasting.data.quality import DataQuality
 from forecasting.data.snapshot import cut
-from forecasting.fitting import fit
+from forecasting.fitting import fit_spec
 from forecasting.output.findings import Findings, Goal, findings
 from forecasting.periods import as_date
 from forecasting.proof.calibration import own_calibration
@@ -140,18 +140,7 @@ def fitted(job: Job, *, as_of: str | date, refit: bool = False, progress: Progre
     saved = None if refit else _saved(job, as_date(as_of), folder)
     if saved is not None:
         return saved
-    spec = job_spec(job)
-    posterior = fit(
-        job.deals,
-        as_of=as_of,
-        segment=spec.segment,
-        covariates=spec.covariates,
-        durations=spec.durations,
-        inference=job.config.model.inference,
-        draws=spec.draws,
-        seed=spec.seed,
-        progress=progress,
-    )
+    posterior = fit_spec(job.deals, as_of=as_of, spec=job_spec(job), progress=progress)
     check_diagnostics(posterior)
     save_posterior(posterior, folder)
     return posterior
@@ -177,6 +166,9 @@ def job_spec(job: Job) -> ModelSpec:
         inference=model.inference,
         draws=max(draws, MIN_NUTS_DRAWS) if model.inference == "nuts" else draws,
         seed=model.seed,
+        calendar=model.calendar,
+        holidays=model.holidays,
+        fiscal_year_start=job.config.forecast.fiscal_year_start,
     )
 
 

@@ -27,6 +27,7 @@ from forecasting.proof.baselines import BASELINES
 from forecasting.proof.calibration import own_calibration
 from forecasting.proof.scores import auc, brier, crps
 from forecasting.proof.stay_table import StayTable, day_of, known_at, stay_table
+from models.calendar.days import DEFAULT_CALENDAR
 from models.errors import SettingsError
 from models.posterior import ModelSpec
 
@@ -58,6 +59,8 @@ class BacktestOptions:
         Whether deals created after the origin count.
     levels : bool
         Whether calibration counts the levels of the moment, see :mod:`models.levels.filtering`.
+    calendar, holidays, fiscal_year_start
+        As in :class:`models.posterior.ModelSpec`.
     """
 
     segment: tuple[str, ...] = ()
@@ -68,6 +71,9 @@ class BacktestOptions:
     window_days: int | None = None
     new_business: bool = True
     levels: bool = True
+    calendar: tuple[str, ...] = DEFAULT_CALENDAR
+    holidays: str | None = None
+    fiscal_year_start: int = 1
 
 
 @dataclass(frozen=True)
@@ -242,7 +248,17 @@ def forecast_origin(
 
 def _forecast(snapshot: Snapshot, until: date, options: BacktestOptions, seed: int) -> Forecast:
     """Fit and forecast one snapshot, uncalibrated."""
-    spec = ModelSpec(options.segment, options.covariates, options.durations, options.inference, options.draws, seed)
+    spec = ModelSpec(
+        segment=options.segment,
+        covariates=options.covariates,
+        durations=options.durations,
+        inference=options.inference,
+        draws=options.draws,
+        seed=seed,
+        calendar=options.calendar,
+        holidays=options.holidays,
+        fiscal_year_start=options.fiscal_year_start,
+    )
     window = snapshot if options.window_days is None else _within(snapshot, options.window_days)
     with threadpool_limits(
         1

@@ -12,6 +12,9 @@ Days = NDArray[np.datetime64]
 WEEKDAY, HOLIDAY, PERIOD_END = "weekday", "holiday", "period_end"
 CALENDAR_PARTS = (WEEKDAY, HOLIDAY, PERIOD_END)
 """What a calendar can be made of."""
+DEFAULT_CALENDAR: tuple[str, ...] = ()
+"""None: on four public logs weekdays and holidays tell far better on which day deals are won, but their revenue over a
+month no better (``python -m benchmarks.accuracy.calendar``)."""
 WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 DAYS_TO_GO = {1: "last selling day", 3: "2 to 3 selling days to go", 7: "4 to 7 selling days to go"}
 """Upper end of each class of days near the end of a period, the day itself counted, and what it is called."""
@@ -172,13 +175,13 @@ def selling_days_to_go(days: Days, off: Days) -> NDArray[np.int64]:
     >>> selling_days_to_go(days, np.zeros(0, dtype="datetime64[D]")).tolist()
     [22, 2, 1]
     """
-    following = (days.astype("datetime64[M]") + 1).astype("datetime64[D]")
+    following = (days.astype("datetime64[M]") + np.timedelta64(1, "M")).astype("datetime64[D]")
     return np.maximum(np.busday_count(days, following, holidays=off), 1).astype(np.int64)
 
 
 def forecast_days(as_of: date, days: int) -> Days:
     """Dates of forecast days 1, 2, ..., the day after the as-of date being the first."""
-    return np.datetime64(as_of, "D") + np.arange(1, days + 1)
+    return np.datetime64(as_of, "D") + np.arange(1, days + 1).astype("timedelta64[D]")
 
 
 def _year(day: np.datetime64) -> int:

@@ -42,7 +42,7 @@ class DatedExits:
     @property
     def days(self) -> NDArray[np.datetime64]:
         """The dates."""
-        return self.first + np.arange(len(self.seen))
+        return np.asarray(self.first + np.arange(len(self.seen)).astype("timedelta64[D]"))
 
     def weekly_expected(self) -> Floats:
         """Give the expected exits per day of the week around each date, shape (date, kind).

@@ -38,8 +38,8 @@ MIN_PERIOD_ENDS = 4
 before the only quarter end there is, and one odd week cannot be told from a habit."""
 LEAST_EXPECTED = 1e-6
 """Dates on which fewer exits are expected say nothing."""
-LARGEST_LOG_WEIGHT = 8.0
-"""Weights stay within a factor of 3,000 of one: a weekday without a single exit tells no more."""
+SMALLEST_WEIGHT, LARGEST_WEIGHT = 3e-4, 31.0
+"""A weekday without a single exit tells no more than the first; a day that does the work of a month has the second."""
 
 
 @dataclass(frozen=True)
@@ -157,8 +157,13 @@ def pace(calendar: CalendarPosterior, *, as_of: date, days: int, draws: int, kin
         raise SettingsError(f"draws must be from 1 to {calendar.n_draws}, the draws of the calendar; got {draws}")
     place = KINDS.index(kind)
     classes = day_classes(calendar.options, forecast_days(as_of, days))
-    log_weight = _log_weight(calendar.log_effect[:draws, place], classes) + calendar.log_level[:draws, place, None]
-    return np.exp(np.clip(log_weight, -LARGEST_LOG_WEIGHT, LARGEST_LOG_WEIGHT))
+    return _weight(calendar, classes, place)[:draws]
+
+
+def mean_weight(calendar: CalendarPosterior, classes: NDArray[np.int32], *, kind: str) -> Floats:
+    """Posterior mean weight of dates by their classes, shape (date,); see :func:`models.calendar.days.day_classes`."""
+    alike, of_date = np.unique(classes, axis=0, return_inverse=True)
+    return np.asarray(_weight(calendar, alike, KINDS.index(kind)).mean(axis=0)[of_date.reshape(-1)])
 
 
 def calendar_table(calendar: CalendarPosterior) -> pd.DataFrame:
@@ -225,6 +230,11 @@ def _counts(
 
 def _log_prior(spreads: Iterable[tuple[float, float]]) -> Floats:
     return np.array([(np.log(median), log_sd) for median, log_sd in spreads])
+
+
+def _weight(calendar: CalendarPosterior, classes: NDArray[np.int32], kind: int) -> Floats:
+    log_weight = _log_weight(calendar.log_effect[:, kind], classes) + calendar.log_level[:, kind, None]
+    return np.exp(np.clip(log_weight, np.log(SMALLEST_WEIGHT), np.log(LARGEST_WEIGHT)))
 
 
 def _log_weight(effect: Floats, classes: NDArray[np.int32]) -> Floats:

@@ -62,7 +62,7 @@ def planted_forecast(
     )  # fmt: skip
     posterior: Any = SimpleNamespace(
         stage=stage,
-        spec=SimpleNamespace(segment=("region",), covariates=("log_amount",), seed=3),
+        spec=SimpleNamespace(segment=("region",), covariates=("log_amount",), calendar=(), holidays=None, seed=3),
         inputs_sha256="0123456789abcdef" * 4,
     )
     table = _deals(rng, graph, n_open, scale)
