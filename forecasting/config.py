@@ -15,6 +15,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from forecasting.periods import PeriodName, next_period_start, period_start
+from models.calendar.days import DEFAULT_CALENDAR, check_holidays
 from models.errors import SettingsError
 from models.stages import StageGraph
 
@@ -54,6 +55,8 @@ Durations = Literal[
     "auto", "piecewise", "exponential", "weibull", "lognormal", "gamma", "loglogistic", "generalized_gamma"
 ]
 """Shapes of the times to transition; listed here so that a job file is checked without loading the models."""
+CalendarPart = Literal["weekday", "holiday", "period_end"]
+"""Properties of a date that the calendar can learn weights of."""
 Names = Annotated[tuple[str, ...], Field(strict=False)]
 Day = Annotated[date, BeforeValidator(_date)]
 Horizon = Annotated[str, BeforeValidator(lambda value: _horizon(value) if isinstance(value, str) else value)]
@@ -107,6 +110,21 @@ class ModelConfig(_Section):
     inference: Literal["nuts", "fast"] = "nuts"
     window_days: Annotated[int, Field(ge=30)] | None = None
     seed: Annotated[int, Field(ge=0)] = 1
+    calendar: Annotated[tuple[CalendarPart, ...], Field(strict=False, validate_default=True)] = DEFAULT_CALENDAR  # type: ignore[assignment]
+    holidays: str | None = None
+
+    @model_validator(mode="after")
+    def _holidays_are_known(self) -> Self:
+        if self.holidays is not None:
+            try:
+                check_holidays(self.holidays)
+            except SettingsError as error:
+                raise PydanticCustomError("holidays", "{reason}", {"reason": str(error)}) from None
+        elif "holiday" in self.calendar:
+            raise PydanticCustomError(
+                "holidays", "calendar names holiday: say of which country in holidays, such as 'NL' or 'US-CA'"
+            )
+        return self
 
 
 class ForecastConfig(_Section):
@@ -365,7 +383,7 @@ def _complaint(detail: ErrorDetails) -> str:
         return f"{key}: {_unknown(str(where[-1]), _section(where[:-1]))}"
     if kind == "missing":
         return f"{key}: this key is missing and has no default"
-    if kind in {"horizon", "target", "data", "plan"}:
+    if kind in {"horizon", "target", "data", "plan", "holidays"}:
         return f"{key}: {detail['msg']}" + (f", got {detail['input']!r}" if isinstance(detail["input"], str) else "")
     expected = detail["msg"].removeprefix("Input should be ").replace("a valid tuple", "a list")
     return f"{key}: expected {expected[:1].lower()}{expected[1:]}, got {detail['input']!r}"

@@ -8,8 +8,11 @@ from forecasting.data.deals import Deals
 from forecasting.data.snapshot import Snapshot, cut, stage_history, within
 from models.amounts import fit_amounts
 from models.arrivals.model import fit_arrivals
+from models.calendar.expected import dated_exits
+from models.calendar.model import CalendarPosterior, fit_calendar
 from models.posterior import ModelSpec, Posterior
 from models.stage_model.fit import Inference, fit_stages
+from models.stage_model.posterior import StagePosterior
 
 Progress = Callable[[str, int, int], None]
 """Called with the name of the stage that is done, how many are done, and how many there are."""
@@ -74,7 +77,24 @@ def fit(
 
 
 def fit_spec(deals: Deals, *, as_of: date | str, spec: ModelSpec, progress: Progress | None = None) -> Posterior:
-    """Fit what a record of settings asks for, a window on the past included; see :func:`fit`."""
+    """Fit with all that can be asked of the models in one record, calendar and window included; see :func:`fit`.
+
+    Parameters
+    ----------
+    deals : Deals
+    as_of : date or ISO text
+    spec : ModelSpec
+    progress : callable, optional
+
+    Returns
+    -------
+    Posterior
+
+    Raises
+    ------
+    EmptyInputError, SettingsError
+        As :func:`fit`; or the calendar names what there is not.
+    """
     snapshot = cut(deals, as_of=as_of, segment=spec.segment, covariates=spec.covariates)
     return fit_snapshot(snapshot, spec=spec, inputs_sha256=deals.inputs_sha256, progress=progress)
 
@@ -105,7 +125,15 @@ def fit_snapshot(
     arrivals = fit_arrivals(
         snapshot.arrivals, amounts, as_of=snapshot.as_of, cells=snapshot.cells, draws=draws, seed=spec.seed
     )
-    return Posterior(snapshot.as_of, spec, stage, amounts, arrivals, inputs_sha256)
+    calendar = _calendar(snapshot, stage, spec)
+    return Posterior(snapshot.as_of, spec, stage, amounts, arrivals, inputs_sha256, calendar)
+
+
+def _calendar(snapshot: Snapshot, stage: StagePosterior, spec: ModelSpec) -> CalendarPosterior | None:
+    if not spec.calendar:
+        return None
+    exits = dated_exits(snapshot.stays, stage, snapshot.cells, snapshot.graph)
+    return fit_calendar(exits, options=spec.calendar_options, draws=stage.n_draws, seed=spec.seed)
 
 
 def _inference(spec: ModelSpec) -> Inference:

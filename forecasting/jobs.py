@@ -179,6 +179,9 @@ def job_spec(job: Job) -> ModelSpec:
         draws=max(draws, MIN_NUTS_DRAWS) if model.inference == "nuts" else draws,
         seed=model.seed,
         window_days=model.window_days,
+        calendar=model.calendar,
+        holidays=model.holidays,
+        fiscal_year_start=job.config.forecast.fiscal_year_start,
     )
 
 

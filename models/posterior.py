@@ -1,23 +1,27 @@
 """Everything believed at one as-of date, in one record: how deals move, what they are worth, how many will come.
 
-Draw i is draw i in all three parts. A posterior is saved as a folder of ``.npz`` arrays and one JSON file: no pickle, so a
-file from elsewhere can be read without trusting it.
+Draw i is draw i in all parts, the calendar among them where one was asked for. A posterior is saved as a folder of
+``.npz`` arrays and one JSON file: no pickle, so a file from elsewhere can be read without trusting it.
 """
 
 import json
 from dataclasses import asdict, dataclass
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from models.amounts import AmountPosterior
 from models.arrivals.model import ArrivalPosterior
+from models.calendar.days import DEFAULT_CALENDAR, PERIOD_END, CalendarOptions
+from models.calendar.model import CalendarPosterior
 from models.errors import InputError, SettingsError
 from models.stage_model.posterior import StagePosterior, load_stage_posterior
 
 SCHEMA_VERSION = 1
 META_FILE, STAGE_FILE, AMOUNTS_FILE, ARRIVALS_FILE = "posterior.json", "stages.npz", "amounts.npz", "arrivals.npz"
+CALENDAR_FILE = "calendar.npz"
 
 
 @dataclass(frozen=True)
@@ -39,6 +43,13 @@ class ModelSpec:
     seed : int
     window_days : int or None
         Only what began within so many days before the as-of date is learned from; None takes all of the past.
+    calendar : tuple of str
+        Which properties of a date change how many deals are won and lost on it: any of ``weekday``, ``holiday`` and
+        ``period_end``; none leaves all days alike.
+    holidays : str or None
+        Country or subdivision whose holidays count, such as ``"NL"`` or ``"US-CA"``.
+    fiscal_year_start : int
+        Month in which quarters begin, for their ends in the calendar.
     """
 
     segment: tuple[str, ...] = ()
@@ -48,6 +59,18 @@ class ModelSpec:
     draws: int = 4000
     seed: int = 0
     window_days: int | None = None
+    calendar: tuple[str, ...] = DEFAULT_CALENDAR
+    holidays: str | None = None
+    fiscal_year_start: int = 1
+
+    def __post_init__(self) -> None:
+        _ = self.calendar_options  # complains of what it cannot be
+
+    @property
+    def calendar_options(self) -> CalendarOptions:
+        """The calendar asked for, checked."""
+        start = self.fiscal_year_start if PERIOD_END in self.calendar else 1
+        return CalendarOptions(self.calendar, self.holidays, start)
 
 
 @dataclass(frozen=True)
@@ -67,6 +90,8 @@ class Posterior:
         Deals not created yet.
     inputs_sha256 : str
         Hash of the input files, to tell whether a saved posterior still fits the data.
+    calendar : CalendarPosterior or None
+        How much each date counts; None when all days are alike.
     """
 
     as_of: date
@@ -75,13 +100,13 @@ class Posterior:
     amounts: AmountPosterior
     arrivals: ArrivalPosterior
     inputs_sha256: str
+    calendar: CalendarPosterior | None = None
 
     def __post_init__(self) -> None:
         counts = {self.stage.n_draws, self.amounts.n_draws, self.arrivals.n_draws}
+        counts |= set() if self.calendar is None else {self.calendar.n_draws}
         if len(counts) > 1:
-            raise SettingsError(
-                f"stage, amount and arrival posteriors must have equally many draws, got {sorted(counts)}"
-            )
+            raise SettingsError(f"all parts of a posterior must have equally many draws, got {sorted(counts)}")
 
 
 def save_posterior(posterior: Posterior, folder: str | Path) -> Path:
@@ -112,7 +137,11 @@ def save_posterior(posterior: Posterior, folder: str | Path) -> Path:
         "spec": asdict(posterior.spec),
         "amounts": amount_meta,
         "arrivals": arrival_meta,
+        "calendar": None,
     }
+    if posterior.calendar is not None:
+        calendar_arrays, meta["calendar"] = posterior.calendar.to_arrays()
+        np.savez_compressed(folder / CALENDAR_FILE, allow_pickle=False, **calendar_arrays)
     (folder / META_FILE).write_text(json.dumps(meta, indent=2), encoding="utf-8")
     return folder
 
@@ -137,16 +166,29 @@ def load_posterior(folder: str | Path) -> Posterior:
             f"the posterior in {folder} has schema version {meta.get('schema_version')}, this release reads "
             f"{SCHEMA_VERSION}; run the fit again"
         )
-    spec = meta["spec"]
     with np.load(folder / AMOUNTS_FILE, allow_pickle=False) as arrays:
         amounts = AmountPosterior.from_arrays(dict(arrays), meta["amounts"])
     with np.load(folder / ARRIVALS_FILE, allow_pickle=False) as arrays:
         arrivals = ArrivalPosterior.from_arrays(dict(arrays), meta["arrivals"])
     return Posterior(
         as_of=date.fromisoformat(meta["as_of"]),
-        spec=ModelSpec(**spec | {"segment": tuple(spec["segment"]), "covariates": tuple(spec["covariates"])}),
+        spec=_spec(meta["spec"]),
         stage=load_stage_posterior(folder / STAGE_FILE),
         amounts=amounts,
         arrivals=arrivals,
         inputs_sha256=meta["inputs_sha256"],
+        calendar=_calendar(folder, meta.get("calendar")),
     )
+
+
+def _spec(saved: dict[str, Any]) -> ModelSpec:
+    """Read settings from JSON; those of a release without a calendar asked for none."""
+    tuples = {name: tuple(saved.get(name, ())) for name in ("segment", "covariates", "calendar")}
+    return ModelSpec(**saved | tuples)
+
+
+def _calendar(folder: Path, meta: dict[str, Any] | None) -> CalendarPosterior | None:
+    if meta is None:
+        return None
+    with np.load(folder / CALENDAR_FILE, allow_pickle=False) as arrays:
+        return CalendarPosterior.from_arrays(dict(arrays), meta)

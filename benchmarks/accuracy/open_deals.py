@@ -2,6 +2,7 @@
 
     python -m benchmarks.accuracy.open_deals            # official origins, found through DEALCAST_DATA
     python -m benchmarks.accuracy.open_deals --weekly   # every week in the same spans, about 170 forecasts
+    python -m benchmarks.accuracy.open_deals --calendar weekday,holiday    # days that weigh differently, see calendar
     python -m benchmarks.accuracy.open_deals --save     # also keeps every forecast for the results page
     python -m benchmarks.accuracy.open_deals --toy      # the sample data, for the tests
 
@@ -36,6 +37,7 @@ OPTIONS = BacktestOptions(durations="piecewise", draws=2000)
 SEED = 20261123
 RECIPES = {"chain": "chain", "amount": "+ amount effect", "published": "+ levels and own past errors"}
 """Recipes in the saved table and what they are called in the printed one."""
+HOLIDAYS = "NL"
 SAVED = Path(__file__).parents[2] / "docs" / "results"
 """Where every forecast is kept: the results page is made from it."""
 
@@ -74,6 +76,12 @@ def sample_deals() -> Deals:
 
     demo = demo_history(seed=7, n_deals=300, months=18, faulty_rows=False)
     return deals_from_frames(demo.deals, demo.stage_history, stages=demo.graph, timezone="UTC")
+
+
+def on_calendar(options: BacktestOptions, named: str) -> BacktestOptions:
+    """Options with the calendar named on the command line; all four logs are Dutch."""
+    parts = () if named == "none" else tuple(named.split(","))
+    return replace(options, calendar=parts, holidays=HOLIDAYS if "holiday" in parts else None)
 
 
 def measure(pipeline: Pipeline, options: BacktestOptions, *, executor: Executor | None) -> dict[str, BacktestResult]:
@@ -140,6 +148,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--save", action="store_true", help="keep every forecast for the results page")
     parser.add_argument("--folder", type=Path, default=SAVED, help="where --save keeps them")
     parser.add_argument("--draws", type=int, default=OPTIONS.draws, help="posterior draws of each forecast")
+    parser.add_argument("--calendar", help="weekday, holiday, period_end, or none; by default the product's")
     parser.add_argument("--processes", type=int, default=2, help="origins forecast at a time")
     asked = parser.parse_args(argv)
     folder = real_data.find_data()
@@ -151,6 +160,8 @@ def main(argv: list[str] | None = None) -> int:
         pipelines = [replace(pipeline, every="7d") for pipeline in pipelines]
     pipelines = [pipeline for pipeline in pipelines if asked.only in (None, pipeline.name)]
     options = replace(OPTIONS, draws=200 if asked.toy else asked.draws)
+    if asked.calendar is not None:
+        options = on_calendar(options, asked.calendar)
     if asked.toy or asked.processes == 1:
         kept = _report(pipelines, options, None)
     else:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from forecasting.answers import revenue as revenue_tables
 from forecasting.answers.deal_table import deal_table, with_swing
 from forecasting.answers.leads import LeadsNeeded, leads_needed
+from forecasting.answers.pace import on_calendar
 from forecasting.answers.revenue import LEVELS, Period, Source, target_span
 from forecasting.data.given import arrival_plan, plan_table
 from forecasting.data.snapshot import Snapshot, cut
@@ -283,7 +284,8 @@ def forecast_snapshot(
     """Forecast from deals already cut at the as-of date, see :func:`forecast`; the currency is not known then.
 
     ``pace`` and ``lost_pace``, shape (draw,) or (draw, day), are days of progress on each forecast day, see
-    :func:`forecasting.simulate.simulate_open`; all answers of the forecast follow them.
+    :func:`forecasting.simulate.simulate_open`; they multiply the weights of the calendar, if the posterior has one, and
+    all answers of the forecast follow them.
     """
     as_of, end = snapshot.as_of, as_date(until, name="until")
     _check_dates(as_of, end, posterior.as_of)
@@ -291,6 +293,10 @@ def forecast_snapshot(
     # deal tables and swings are taken from the same fates as the revenue, which only this sampler allows
     options = replace(options or EngineOptions(), sampler="fate")
     edges, arrivals = np.arange(1, (end - as_of).days + 1), replace(posterior.arrivals, as_of=as_of)
+    pace, lost_pace = (
+        on_calendar(given, posterior, as_of=as_of, days=len(edges), draws=draws, kind=kind)
+        for given, kind in ((pace, "won"), (lost_pace, "lost"))
+    )
     simulated = simulate_open(
         snapshot.pipeline, posterior.stage, edges=edges, seed=seed, draws=draws, amounts=posterior.amounts,
         options=options, pace=pace, lost_pace=lost_pace,

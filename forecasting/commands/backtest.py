@@ -34,6 +34,9 @@ def run_backtest(path: Path, *, span: Span, horizon: str, nuts: bool, as_json: b
         inference="nuts" if nuts else "fast",
         draws=asked.draws,
         new_business=asked.new_business,
+        calendar=model.calendar,
+        holidays=model.holidays,
+        fiscal_year_start=asked.fiscal_year_start,
     )
     with shown_progress(wanted=not as_json) as progress:
 

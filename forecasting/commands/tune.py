@@ -23,7 +23,13 @@ def run_tune(path: Path, *, as_of: str, consider: str | None, write: bool, as_js
     job, day = read_job(path), as_date(as_of, name="as-of")
     model = job.config.model
     present = BacktestOptions(
-        segment=model.segment, covariates=model.covariates, durations=model.durations, draws=TUNING_DRAWS
+        segment=model.segment,
+        covariates=model.covariates,
+        durations=model.durations,
+        draws=TUNING_DRAWS,
+        calendar=model.calendar,
+        holidays=model.holidays,
+        fiscal_year_start=job.config.forecast.fiscal_year_start,
     )
     columns = [name.strip() for name in consider.split(",")] if consider else []
     with shown_progress(wanted=not as_json) as progress:

@@ -145,6 +145,8 @@ def _model(found: "Findings") -> dict[str, JsonValue]:
         "durations": dict(stage.families),
         "segment": list(spec.segment),
         "covariates": list(spec.covariates),
+        "calendar": list(spec.calendar),
+        "holidays": spec.holidays,
         "seed": spec.seed,
         "window_days": spec.window_days,
     }

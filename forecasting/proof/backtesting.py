@@ -28,6 +28,7 @@ from forecasting.proof.calibration import own_calibration
 from forecasting.proof.new_calibration import own_new_calibration
 from forecasting.proof.scores import auc, brier, crps
 from forecasting.proof.stay_table import StayTable, day_of, known_at, stay_table
+from models.calendar.days import DEFAULT_CALENDAR
 from models.errors import SettingsError
 from models.posterior import ModelSpec
 
@@ -59,6 +60,8 @@ class BacktestOptions:
         Whether deals created after the origin count.
     levels : bool
         Whether calibration counts the levels of the moment, see :mod:`models.levels.filtering`.
+    calendar, holidays, fiscal_year_start
+        As in :class:`models.posterior.ModelSpec`.
     """
 
     segment: tuple[str, ...] = ()
@@ -69,6 +72,9 @@ class BacktestOptions:
     window_days: int | None = None
     new_business: bool = True
     levels: bool = True
+    calendar: tuple[str, ...] = DEFAULT_CALENDAR
+    holidays: str | None = None
+    fiscal_year_start: int = 1
 
 
 @dataclass(frozen=True)
@@ -253,6 +259,9 @@ def _forecast(snapshot: Snapshot, until: date, options: BacktestOptions, seed: i
         draws=options.draws,
         seed=seed,
         window_days=options.window_days,
+        calendar=options.calendar,
+        holidays=options.holidays,
+        fiscal_year_start=options.fiscal_year_start,
     )
     with threadpool_limits(
         1

@@ -62,7 +62,9 @@ def planted_forecast(
     )  # fmt: skip
     posterior: Any = SimpleNamespace(
         stage=stage,
-        spec=SimpleNamespace(segment=("region",), covariates=("log_amount",), window_days=None, seed=3),
+        spec=SimpleNamespace(
+            segment=("region",), covariates=("log_amount",), calendar=(), holidays=None, window_days=None, seed=3
+        ),
         inputs_sha256="0123456789abcdef" * 4,
     )
     table = _deals(rng, graph, n_open, scale)

@@ -51,6 +51,7 @@ def test_the_keys_that_the_template_comments_out_are_keys(job: Path) -> None:
     assert (config.target.amount, config.target.by, config.target.since) == (5e6, date(2027, 3, 31), date(2027, 1, 1))
     assert config.store_url == f"sqlite:///{job.parent / 'forecasts.db'}"
     assert (config.model.segment, config.model.covariates) == (("region",), ("log_amount",))
+    assert (config.model.calendar, config.model.holidays) == (("weekday",), "NL")
 
 
 @pytest.mark.parametrize(
@@ -89,6 +90,14 @@ def test_the_keys_that_the_template_comments_out_are_keys(job: Path) -> None:
             "target: since lies after by",
         ),
         ("[output]", "[output", "not a TOML file"),
+        (
+            '# calendar = ["weekday"]',
+            'calendar = ["weekdays"]',
+            "model.calendar.0: expected 'weekday', 'holiday' or 'period_end'",
+        ),
+        ('# calendar = ["weekday"]', 'calendar = "weekday"', "model.calendar: expected a list"),
+        ('# calendar = ["weekday"]', 'calendar = ["holiday"]', "model: calendar names holiday.*'NL' or 'US-CA'"),
+        ('# holidays = "NL"', 'holidays = "Holland"', "model: holidays must be a country or.*got 'Holland'"),
     ],
 )
 def test_what_is_wrong_is_named_by_its_key(job: Path, old: str, new: str, match: str) -> None:

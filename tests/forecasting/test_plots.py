@@ -5,6 +5,7 @@ from datetime import date
 
 import matplotlib
 import numpy as np
+import pandas as pd
 import pytest
 from planted_findings import LOANS, planted_findings, planted_forecast, planted_hazards
 
@@ -103,6 +104,22 @@ def test_deals_are_ranked_by_what_they_promise() -> None:
     shown = [label.get_text() for label in ax.get_yticklabels()]
     assert shown == found.deals.loc[promised.sort_values(ascending=False).index[:12], "deal_id"].tolist()
     assert len(plots.deals_at_stake(found.forecast, found.deals.head(0)).patches) == 0
+
+
+def test_weights_of_days_are_drawn_where_the_table_says() -> None:
+    rows = [(kind, "weekday", day, mid - 0.2, mid, mid + 0.3, 5, 6.0) for kind, mid in (("won", 1.4), ("lost", 0.7))
+            for day in ("Monday", "Tuesday")]  # fmt: skip
+    rows.append(("won", "month end", "last selling day", 1.5, 2.0, 2.5, 9, 4.0))
+    columns = ["kind", "factor", "day_class", "p05", "p50", "p95", "seen", "expected"]
+    ax = plots.day_weights(pd.DataFrame(rows, columns=columns))
+    labels = [label.get_text() for label in ax.get_yticklabels()]
+    assert labels == ["Monday", "Tuesday", "last selling day (month end)"]
+    points = {line.get_label(): list(line.get_xdata()) for line in ax.lines if line.get_marker() == "o"}
+    assert points == {"won": [1.4, 1.4, 2.0], "lost": [0.7, 0.7]}
+    spans = [segment[:, 0].round(6).tolist() for segment in ax.collections[0].get_segments()]
+    assert spans == [[1.2, 1.7], [1.2, 1.7], [1.5, 2.5]]
+    _, given = plt.subplots()
+    assert plots.day_weights(pd.DataFrame([], columns=columns), ax=given) is given
 
 
 def test_drawing_leaves_the_settings_of_others_alone() -> None:
