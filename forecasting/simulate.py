@@ -157,7 +157,8 @@ def simulate_paths(
     entries, returns = (np.zeros((*shape, graph.n_open), dtype=np.int32) for _ in range(2))
     rows: dict[tuple[int, int], StayRows] = {}
     tasks = _open_tasks(run, days, amounts, seed=seed, draws=draws, options=options)
-    for path in run_blocks(run_path_task, [replace(task, record=keep_stays) for task in tasks], options, draws=draws):
+    tasks = [replace(task, tell=True, record=keep_stays) for task in tasks]
+    for path in run_blocks(run_path_task, tasks, options, draws=draws):
         cents[path.draws] += path.totals.cents
         count[path.draws] += path.totals.wins
         moves[path.draws] += path.totals.moves

@@ -9,8 +9,8 @@ TINY = 1e-300
 """Guards divisions by a hazard that may be zero."""
 MAX_DAY_HAZARD = 40.0
 """Integrated hazards of one day beyond this leave nobody: 1 - exp(-40) is 1 in float64."""
-SMALLEST = 2.0**-256
-"""Survival below this is counted in a new unit."""
+SMALLEST = 2.0**-800
+"""Survival below this is counted in a new unit: one day more, and a sum over moves as rare, still do not underflow."""
 HALVINGS = 8
 """``1 - exp(-L)`` is summed as a series at ``L / 2 ** HALVINGS``, then doubled back: fast in vector registers."""
 

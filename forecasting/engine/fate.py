@@ -263,7 +263,7 @@ def fate_block(
     batch = max(min(BATCH_BYTES // (4 * width * max(n_groups, 1)), MAX_BATCH) // 2 * 2, 2)
     thresholds = np.full((batch, n_groups, width), MAX_BITS, dtype=np.uint32)
     final = np.empty((batch, n_groups), dtype=np.uint32)
-    known = bool(amounts.unchanged and (np.abs(deals.cents) < MAX_PACKED_CENTS).all())
+    known = amounts.unchanged and bool((np.abs(deals.cents) < MAX_PACKED_CENTS).all())
     for first in range(0, n_draws, batch):
         size = min(batch, n_draws - first)
         for i in range(size):

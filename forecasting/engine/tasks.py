@@ -68,7 +68,8 @@ class Situation:
 class OpenTask:
     """Draws ``first .. last - 1`` of some groups of deals, ``first_group`` being the first of them.
 
-    ``pace`` is that of these draws, None where time is uniform.
+    ``pace`` is that of these draws, None where time is uniform. Of paths, ``tell`` asks for moves, entries and returns,
+    ``record`` for the stays themselves.
     """
 
     situation: Situation
@@ -81,6 +82,7 @@ class OpenTask:
     first: int
     last: int
     first_group: int = 0
+    tell: bool = False
     record: bool = False
 
     @property
@@ -147,9 +149,9 @@ def run_path_task(task: OpenTask) -> PathResult:
     totals = PathTotals(
         np.zeros((*shape, task.n_segments), dtype=np.int64),
         np.zeros((*shape, task.n_segments), dtype=np.int32),
-        np.zeros((*shape, situation.n_codes), dtype=np.int32),
-        np.zeros((*shape, situation.n_open), dtype=np.int32),
-        np.zeros((*shape, situation.n_open), dtype=np.int32),
+        np.zeros((*shape, situation.n_codes if task.tell else 0), dtype=np.int32),
+        np.zeros((*shape, situation.n_open if task.tell else 0), dtype=np.int32),
+        np.zeros((*shape, situation.n_open if task.tell else 0), dtype=np.int32),
     )
     stays = path_block(
         hazards.base,

@@ -99,9 +99,9 @@ def test_a_deal_keeps_its_path_among_others():
 
 
 def test_paths_pass_changes_of_unit_in_the_survival_curve():
-    """Fifty days at hazard 10 take survival through 1e-217: the deal that is there afterwards moves on as any other."""
+    """Fifty days at hazard 40 take survival through 1e-868: the deal that is there afterwards moves on as any other."""
     base = np.full((500, 1, 2, 120), 0.02)
-    base[..., 10:60] = 5.0
+    base[..., 10:60] = 20.0
     from models.hazards import PlantedHazards
 
     source = PlantedHazards(np.array([[1, 2]], dtype=np.int16), base)

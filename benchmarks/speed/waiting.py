@@ -1,0 +1,87 @@
+"""What a user waits for: a forecast from a ready posterior, results per deal and files included.
+
+    python -m benchmarks.speed.waiting          # 10,000 open deals x 4,000 draws, a quarter ahead
+    python -m benchmarks.speed.waiting --toy    # a size for tests
+
+A company is made up and its models fitted in a fraction of a second; neither is counted. Counted are cutting the deals
+at the date, the simulation of open deals and of new business, the table of deals with its swings, what the forecast
+says, and writing the files but pictures. The first run may compile; the least of the others is told.
+"""
+
+import argparse
+import tempfile
+import time
+from datetime import date, timedelta
+from pathlib import Path
+from typing import NamedTuple
+
+from forecasting.answers.forecasts import forecast
+from forecasting.data.deals import Deals, deals_from_frames
+from forecasting.data.sample import demo_history
+from forecasting.fitting import fit
+from forecasting.output.artefacts import write_artefacts
+from forecasting.output.findings import Goal, findings
+from models.posterior import Posterior
+
+HORIZON_DAYS = 92
+
+
+AS_OF = date(2026, 9, 30)
+COMPANY_DEALS = 120_000
+"""Deals of the history, of which some ten thousand are open at its end."""
+
+
+def company(n_deals: int) -> Deals:
+    """Deals of a made-up company."""
+    demo = demo_history(seed=1, n_deals=n_deals, as_of=AS_OF, faulty_rows=False)
+    return deals_from_frames(
+        demo.deals, demo.stage_history, stages=demo.graph, timezone="Europe/Amsterdam", currency="EUR"
+    )
+
+
+def seconds(deals: Deals, posterior: Posterior, *, draws: int, goal: bool) -> tuple[float, int]:
+    """Time from the deals and a posterior to the files, and the number of open deals."""
+    started, until = time.perf_counter(), posterior.as_of + timedelta(days=HORIZON_DAYS)
+    made = forecast(deals, posterior, as_of=posterior.as_of, until=until, seed=1, draws=draws)
+    amount = float(made.revenue_draws("year", source="total").sum(axis=1).median())
+    found = findings(made, goal=Goal(amount, until) if goal else None)
+    with tempfile.TemporaryDirectory() as folder:
+        write_artefacts(found, Path(folder) / "out", with_pictures=False)
+    return time.perf_counter() - started, made.pipeline.n_deals
+
+
+class Waited(NamedTuple):
+    """Least time of several forecasts of one kind."""
+
+    name: str
+    deals: int
+    draws: int
+    seconds: float
+
+
+def measured(*, toy: bool, runs: int = 3) -> list[Waited]:
+    """Time the forecast without a target and with one, leads needed included."""
+    n_deals, draws = (400, 40) if toy else (COMPANY_DEALS, 4_000)
+    deals = company(n_deals)
+    posterior = fit(deals, as_of=AS_OF, segment=["region"], inference="fast", draws=draws, seed=1)
+    made = []
+    for goal in (False, True):
+        times, n_open = [], 0
+        for _ in range(1 if toy else runs + 1):
+            taken, n_open = seconds(deals, posterior, draws=draws, goal=goal)
+            times.append(taken)
+        name = "with a target and leads needed" if goal else "without a target"
+        made.append(Waited(name, n_open, draws, min(times)))
+        print(f"  {n_open:,} open deals x {draws:,} draws, {HORIZON_DAYS} days, {name}: {min(times):.2f} s")
+    return made
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Time the forecast."""
+    parser = argparse.ArgumentParser(description="What a user waits for.")
+    parser.add_argument("--toy", action="store_true", help="at a size for tests")
+    measured(toy=parser.parse_args(arguments).toy)
+
+
+if __name__ == "__main__":
+    main()
