@@ -68,6 +68,9 @@ class Forecast:
         What a reader of the forecast has to know.
     new_calibration : NewCalibration or None
         What closed forecasts of new business taught.
+    open_wins, new_wins : ndarray of int32, shape (draw, day), or None
+        Deals won, of those open at the as-of date and of those created later (None without new business); calibration
+        not included.
     """
 
     as_of: date
@@ -88,6 +91,8 @@ class Forecast:
     data_quality: "DataQuality | None" = None
     warnings: tuple[str, ...] = ()
     new_calibration: "NewCalibration | None" = None
+    open_wins: NDArray[np.int32] | None = None
+    new_wins: NDArray[np.int32] | None = None
 
     @property
     def draws(self) -> int:
@@ -293,7 +298,7 @@ def forecast_snapshot(
     )
     groups = arrivals.groups if new_business else ()
     segments = tuple(sorted({*simulated.segments, *groups, *snapshot.won["segment"].unique()})) or ("",)
-    new_cents = np.zeros((draws, len(edges), len(segments)), dtype=np.int64)
+    new_cents, new_wins = np.zeros((draws, len(edges), len(segments)), dtype=np.int64), None
     if groups:
         created = simulate_new(
             arrivals,
@@ -306,6 +311,7 @@ def forecast_snapshot(
             options=options,
         )
         new_cents[:, :, [segments.index(label) for label in created.segments]] = created.revenue_cents
+        new_wins = created.won_count.sum(axis=2, dtype=np.int32)
     return Forecast(
         as_of=as_of,
         until=end,
@@ -323,6 +329,8 @@ def forecast_snapshot(
         calibration=None,
         diagnostics=asdict(posterior.stage.diagnostics),
         warnings=tuple(_warnings(snapshot, posterior.as_of)),
+        open_wins=simulated.won_count.sum(axis=2, dtype=np.int32),
+        new_wins=new_wins,
     )
 
 
