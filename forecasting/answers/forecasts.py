@@ -21,7 +21,7 @@ from forecasting.data.given import arrival_plan, plan_table
 from forecasting.data.snapshot import Snapshot, cut
 from forecasting.engine.blocks import EngineOptions
 from forecasting.periods import as_date
-from forecasting.simulate import OpenSimulation, simulate_new, simulate_open
+from forecasting.simulate import NewSimulation, OpenSimulation, simulate_new, simulate_open
 from models.arrivals.plan import planned_days
 from models.errors import SettingsError
 
@@ -279,11 +279,13 @@ def forecast_snapshot(
     new_business: bool = True,
     options: EngineOptions | None = None,
 ) -> Forecast:
-    """Forecast from deals already cut at the as-of date, see :func:`forecast`; the currency is not known then."""
+    """Forecast from deals already cut at the as-of date, see :func:`forecast`; the currency is not known then.
+
+    Deal tables and swings are taken from the same fates as the revenue, which only the fate sampler allows.
+    """
     as_of, end = snapshot.as_of, as_date(until, name="until")
     _check_dates(as_of, end, posterior.as_of)
     draws = posterior.stage.n_draws if draws is None else draws
-    # deal tables and swings are taken from the same fates as the revenue, which only this sampler allows
     options = replace(options or EngineOptions(), sampler="fate")
     edges = np.arange(1, (end - as_of).days + 1)
     arrivals = replace(posterior.arrivals, as_of=as_of)
@@ -298,7 +300,7 @@ def forecast_snapshot(
     )
     groups = arrivals.groups if new_business else ()
     segments = tuple(sorted({*simulated.segments, *groups, *snapshot.won["segment"].unique()})) or ("",)
-    new_cents, new_wins = np.zeros((draws, len(edges), len(segments)), dtype=np.int64), None
+    open_cents, created = _by_segment(simulated, segments), None
     if groups:
         created = simulate_new(
             arrivals,
@@ -310,16 +312,14 @@ def forecast_snapshot(
             amounts=posterior.amounts,
             options=options,
         )
-        new_cents[:, :, [segments.index(label) for label in created.segments]] = created.revenue_cents
-        new_wins = created.won_count.sum(axis=2, dtype=np.int32)
     return Forecast(
         as_of=as_of,
         until=end,
         currency=None,
         seed=seed,
         segments=segments,
-        open_cents=_by_segment(simulated, segments),
-        new_cents=new_cents,
+        open_cents=open_cents,
+        new_cents=np.zeros_like(open_cents) if created is None else _by_segment(created, segments),
         booked=snapshot.won[["won_on", "amount", "segment"]].reset_index(drop=True),
         deal_table=deal_table(snapshot.pipeline, posterior.stage, simulated, draws=draws),
         pipeline=snapshot.pipeline,
@@ -330,7 +330,7 @@ def forecast_snapshot(
         diagnostics=asdict(posterior.stage.diagnostics),
         warnings=tuple(_warnings(snapshot, posterior.as_of)),
         open_wins=simulated.won_count.sum(axis=2, dtype=np.int32),
-        new_wins=new_wins,
+        new_wins=None if created is None else created.won_count.sum(axis=2, dtype=np.int32),
     )
 
 
@@ -389,7 +389,7 @@ def _check_dates(as_of: date, until: date, fitted: date) -> None:
         )
 
 
-def _by_segment(simulated: OpenSimulation, segments: tuple[str, ...]) -> NDArray[np.int64]:
+def _by_segment(simulated: OpenSimulation | NewSimulation, segments: tuple[str, ...]) -> NDArray[np.int64]:
     cents = np.zeros((*simulated.revenue_cents.shape[:2], len(segments)), dtype=np.int64)
     cents[:, :, [segments.index(label) for label in simulated.segments]] = simulated.revenue_cents
     return cents

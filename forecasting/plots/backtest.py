@@ -1,11 +1,9 @@
 """How past forecasts did: their ranges beside what came, where outcomes fell in them, and chances beside shares."""
 
-from datetime import timedelta
-
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
+from matplotlib.dates import AutoDateLocator, ConciseDateFormatter, date2num
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from forecasting.answers.revenue import Source
@@ -67,8 +65,9 @@ def past_forecasts(
             ax.xaxis.set_major_locator(locator := AutoDateLocator(maxticks=7))  # type: ignore[no-untyped-call]
             ax.xaxis.set_major_formatter(ConciseDateFormatter(locator))  # type: ignore[no-untyped-call]
         else:
-            ax.set_xlim(dates.iloc[0] - timedelta(days=7), dates.iloc[0] + timedelta(days=7))
-            ax.set_xticks([dates.iloc[0]], [day(dates.iloc[0])])
+            only = float(date2num(dates.iloc[0]))  # type: ignore[no-untyped-call]
+            ax.set_xlim(only - 7.0, only + 7.0)
+            ax.set_xticks([only], [day(dates.iloc[0])])
         money_axis(ax.yaxis, currency)
         ax.set_xlabel(f"date of the forecast, {plural(int(table['horizon_days'].max()), 'day')} ahead")
         ax.set_title(f"Past forecasts of {NAMES[source]}: the 80% range held {inside.sum()} of {len(inside)}")
