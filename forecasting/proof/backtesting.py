@@ -194,10 +194,10 @@ def forecast_origin(
     deals: "Deals", as_of: date, until: date, options: BacktestOptions, calibrate: bool, seed: int
 ) -> OriginForecast:
     """Forecast one past date with what was known then, and look up what came."""
-    of_origin = int(np.random.SeedSequence([seed, day_of(as_of)]).generate_state(1)[0] >> 1)
+    of_origin = origin_seed(seed, as_of)
     stays, horizon_days = stay_table(deals), (until - as_of).days
     snapshot = cut(deals, as_of=as_of, segment=options.segment, covariates=options.covariates)
-    made = _forecast(snapshot, until, options, of_origin)
+    made = forecast_past(snapshot, until, options, of_origin)
     learned, of_new, published = None, None, made
     if calibrate:
         learned = own_calibration(stays, as_of=as_of, horizon_days=horizon_days, seed=seed, levels=options.levels)
@@ -223,7 +223,12 @@ def forecast_origin(
     )
 
 
-def _forecast(snapshot: Snapshot, until: date, options: BacktestOptions, seed: int) -> Forecast:
+def origin_seed(seed: int, as_of: date) -> int:
+    """Seed of one past forecast: its own, whatever other dates are forecast."""
+    return int(np.random.SeedSequence([seed, day_of(as_of)]).generate_state(1)[0] >> 1)
+
+
+def forecast_past(snapshot: Snapshot, until: date, options: BacktestOptions, seed: int) -> Forecast:
     """Fit and forecast one snapshot, uncalibrated."""
     spec = ModelSpec(
         segment=options.segment,

@@ -193,6 +193,7 @@ def test_a_plan_is_checked_and_moves_new_business(fitted_work: Path) -> None:
 def test_tune_says_what_is_better_and_writes_only_that(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("forecasting.proof.tuning.DURATIONS", ("piecewise",))
     monkeypatch.setattr("forecasting.proof.tuning.COVARIATES", ((),))
+    monkeypatch.setattr("forecasting.commands.tune.MOST_ORIGINS", 1)
     monkeypatch.setattr("forecasting.commands.tune.TUNING_DRAWS", 100)
     job = work / "dealcast.toml"
     before = job.read_text(encoding="utf-8")
