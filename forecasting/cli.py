@@ -23,6 +23,9 @@ Job = Annotated[Path, typer.Argument(metavar="JOB", help="Job file, see dealcast
 AsOf = Annotated[str, typer.Option("--as-of", metavar="DATE", help="Last known day; nothing later is looked at.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Result as JSON on standard output, all else on standard error.")]
 Refit = Annotated[bool, typer.Option("--refit", help="Fit again even if a saved fit of the same data is there.")]
+Processes = Annotated[
+    int | None, typer.Option("--processes", metavar="NUMBER", help="Past dates at a time; default: one per core.")
+]
 Target = Annotated[float | None, typer.Option("--target", metavar="AMOUNT", help="Instead of the job's; 5e6 will do.")]
 By = Annotated[str | None, typer.Option("--by", metavar="DATE", help="Last day that counts towards the target.")]
 Since = Annotated[str | None, typer.Option("--since", metavar="DATE", help="First day that counts towards the target.")]
@@ -169,7 +172,8 @@ def leads_needed(
 @app.command(
     epilog=examples(
         "dealcast backtest dealcast.toml --from 2025-06-30 --to 2026-06-30 --every quarter --horizon 90d",
-        "dealcast backtest dealcast.toml --origins 2026-03-31,2026-06-30 --horizon 28d",
+        "dealcast backtest dealcast.toml --origins 2026-03-31,2026-06-30 --horizon 28d --output proof",
+        "dealcast backtest dealcast.toml --from 2025-06-30 --to 2026-06-30 --every month --steps",
     )
 )
 def backtest(
@@ -182,15 +186,35 @@ def backtest(
     origins: Annotated[str | None, typer.Option("--origins", metavar="DATES", help="As-of dates, by commas.")] = None,
     horizon: Annotated[str, typer.Option("--horizon", help="How far each forecast looks.")] = "28d",
     nuts: Annotated[bool, typer.Option("--nuts", help="Refit by NUTS instead of the fast road.")] = False,
+    window: Annotated[
+        int | None, typer.Option("--window", metavar="DAYS", help="Learn only from so many days before each date.")
+    ] = None,
+    target: Annotated[
+        float | None,
+        typer.Option(
+            "--target", metavar="AMOUNT", help="Score the chance of this; default: the last period's revenue."
+        ),
+    ] = None,
+    commits: Annotated[
+        Path | None, typer.Option("--commits", metavar="FILE", help="What managers committed to, instead of the job's.")
+    ] = None,
+    processes: Processes = None,
+    steps: Annotated[bool, typer.Option("--steps", help="Score with and without each ingredient instead.")] = False,
+    output: Annotated[
+        Path | None, typer.Option("--output", metavar="FOLDER", help="Also write the tables and pictures there.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Forecast past dates with what was known then, and score it."""
 
     def run() -> Outcome:
-        from forecasting.commands.backtest import Span, run_backtest
+        from forecasting.commands.backtest import Asked, Span, run_backtest, run_steps
 
         span = Span(first, last, every, origins)
-        return run_backtest(job, span=span, horizon=horizon, nuts=nuts, as_json=as_json)
+        asked = Asked(horizon, nuts, window, target, commits, processes)
+        if steps:
+            return run_steps(job, span=span, asked=asked, as_json=as_json)
+        return run_backtest(job, span=span, asked=asked, output=output, as_json=as_json)
 
     answer_with(as_json, run)
 
@@ -203,14 +227,15 @@ def tune(
         str | None, typer.Option("--consider", metavar="COLUMNS", help="Columns to try as covariates, by commas.")
     ] = None,
     write: Annotated[bool, typer.Option("--write/--no-write", help="Write what is better into the job file.")] = True,
+    processes: Processes = None,
     as_json: AsJson = False,
 ) -> None:
-    """Choose durations and covariates by backtest on your own past, and say what that gains."""
+    """Choose durations, covariates, window and levels by backtest on your own past, and say what that gains."""
 
     def run() -> Outcome:
         from forecasting.commands.tune import run_tune
 
-        return run_tune(job, as_of=as_of, consider=consider, write=write, as_json=as_json)
+        return run_tune(job, as_of=as_of, consider=consider, write=write, processes=processes, as_json=as_json)
 
     answer_with(as_json, run)
 

@@ -71,6 +71,9 @@ class Forecast:
         What a reader of the forecast has to know.
     new_calibration : NewCalibration or None
         What closed forecasts of new business taught.
+    open_wins, new_wins : ndarray of int32, shape (draw, day), or None
+        Deals won, of those open at the as-of date and of those created later (None without new business); calibration
+        not included.
     """
 
     as_of: date
@@ -93,6 +96,8 @@ class Forecast:
     pace: NDArray[np.float64] | None = None
     lost_pace: NDArray[np.float64] | None = None
     new_calibration: "NewCalibration | None" = None
+    open_wins: NDArray[np.int32] | None = None
+    new_wins: NDArray[np.int32] | None = None
 
     @property
     def draws(self) -> int:
@@ -286,11 +291,11 @@ def forecast_snapshot(
     ``pace`` and ``lost_pace``, shape (draw,) or (draw, day), are days of progress on each forecast day, see
     :func:`forecasting.simulate.simulate_open`; they multiply the weights of the calendar, if the posterior has one, and
     all answers of the forecast follow them.
+    Deal tables and swings are taken from the same fates as the revenue, which only the fate sampler allows.
     """
     as_of, end = snapshot.as_of, as_date(until, name="until")
     _check_dates(as_of, end, posterior.as_of)
     draws = posterior.stage.n_draws if draws is None else draws
-    # deal tables and swings are taken from the same fates as the revenue, which only this sampler allows
     options = replace(options or EngineOptions(), sampler="fate")
     edges, arrivals = np.arange(1, (end - as_of).days + 1), replace(posterior.arrivals, as_of=as_of)
     pace, lost_pace = (
@@ -303,21 +308,20 @@ def forecast_snapshot(
     )  # fmt: skip
     groups = arrivals.groups if new_business else ()
     segments = tuple(sorted({*simulated.segments, *groups, *snapshot.won["segment"].unique()})) or ("",)
-    new_cents = np.zeros((draws, len(edges), len(segments)), dtype=np.int64)
+    open_cents, created = _by_segment(simulated, segments), None
     if groups:
         created = simulate_new(
             arrivals, posterior.stage, graph=snapshot.graph, edges=edges, seed=seed, draws=draws,
             amounts=posterior.amounts, options=options, pace=pace,
         )  # fmt: skip
-        new_cents = _by_segment(created, segments)
     return Forecast(
         as_of=as_of,
         until=end,
         currency=None,
         seed=seed,
         segments=segments,
-        open_cents=_by_segment(simulated, segments),
-        new_cents=new_cents,
+        open_cents=open_cents,
+        new_cents=np.zeros_like(open_cents) if created is None else _by_segment(created, segments),
         booked=snapshot.won[["won_on", "amount", "segment"]].reset_index(drop=True),
         deal_table=deal_table(snapshot.pipeline, posterior.stage, simulated, draws=draws),
         pipeline=snapshot.pipeline,
@@ -329,6 +333,8 @@ def forecast_snapshot(
         warnings=tuple(_warnings(snapshot, posterior.as_of)),
         pace=pace,
         lost_pace=lost_pace,
+        open_wins=simulated.won_count.sum(axis=2, dtype=np.int32),
+        new_wins=None if created is None else created.won_count.sum(axis=2, dtype=np.int32),
     )
 
 

@@ -1,15 +1,23 @@
 """``dealcast backtest``."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
+from typing import Any
+
+import pandas as pd
 
 from forecasting.commands.progress import shown_progress
 from forecasting.commands.terminal import Outcome
-from forecasting.config import read_job
+from forecasting.config import JobConfig, read_job
+from forecasting.data.given import read_commits
+from forecasting.output.backtest_files import write_backtest
 from forecasting.output.words import day, money
-from forecasting.proof.backtest_result import BacktestResult
+from forecasting.proof.backtest_result import COMMIT, BacktestResult
 from forecasting.proof.backtesting import BacktestOptions, backtest, origin_dates
+from forecasting.proof.steps import backtest_steps
+from forecasting.proof.workers import origin_workers
 from models.errors import SettingsError
 
 
@@ -23,50 +31,101 @@ class Span:
     origins: str | None
 
 
-def run_backtest(path: Path, *, span: Span, horizon: str, nuts: bool, as_json: bool) -> Outcome:
+@dataclass(frozen=True)
+class Asked:
+    """What the options of the command say; None leaves the job file's word."""
+
+    horizon: str
+    nuts: bool = False
+    window_days: int | None = None
+    target: float | None = None
+    commits: Path | None = None
+    processes: int | None = None
+
+
+def run_backtest(path: Path, *, span: Span, asked: Asked, output: Path | None, as_json: bool) -> Outcome:
     """Forecast at past dates and score the forecasts."""
-    job = read_job(path)
-    model, asked = job.config.model, job.config.forecast
-    options = BacktestOptions(
-        segment=model.segment,
-        covariates=model.covariates,
-        durations=model.durations,
-        inference="nuts" if nuts else "fast",
-        draws=asked.draws,
-        new_business=asked.new_business,
-        calendar=model.calendar,
-        holidays=model.holidays,
-        fiscal_year_start=asked.fiscal_year_start,
-    )
-    with shown_progress(wanted=not as_json) as progress:
+    job, origins = read_job(path), _origins(span)
+    commits = asked.commits or job.config.commits_file
+    with (
+        shown_progress(wanted=not as_json) as progress,
+        origin_workers(len(origins), processes=asked.processes) as executor,
+    ):
 
         def told(origin: date, done: int, total: int) -> None:
             progress(f"forecast of {day(origin)}", done, total)
 
         result = backtest(
             job.deals,
-            origins=_origins(span),
-            horizon=horizon,
-            options=options,
-            calibrate=asked.calibrate,
+            origins=origins,
+            horizon=asked.horizon,
+            options=backtest_options(job.config, asked),
+            calibrate=job.config.forecast.calibrate,
+            commits=None if commits is None else read_commits(commits),
+            executor=executor,
             progress=told,
-            seed=model.seed,
+            seed=job.config.model.seed,
         )
-    return Outcome(_text(result, job.deals.currency), result.to_dict())
+    text = _text(result, job.deals.currency)
+    if output is not None:
+        files = write_backtest(result, output, currency=job.deals.currency)
+        text += f"\n\nwritten to {output}: {', '.join(files)}"
+    return Outcome(text, result.to_dict())
 
 
-def _origins(span: Span) -> list[date] | list[str]:
+def run_steps(path: Path, *, span: Span, asked: Asked, as_json: bool) -> Outcome:
+    """Score the forecasts with and without each ingredient."""
+    job, origins = read_job(path), _origins(span)
+    if not job.config.forecast.calibrate:
+        raise SettingsError("--steps compares with and without own past errors: set calibrate = true in the job file")
+    with (
+        shown_progress(wanted=not as_json) as progress,
+        origin_workers(len(origins), processes=asked.processes) as executor,
+    ):
+        table = backtest_steps(
+            job.deals,
+            origins=origins,
+            horizon=asked.horizon,
+            options=backtest_options(job.config, asked),
+            executor=executor,
+            progress=progress,
+            seed=job.config.model.seed,
+        )
+    return Outcome(_steps_text(table), {"horizon": asked.horizon, "steps": table.to_dict("records")})
+
+
+def backtest_options(config: JobConfig, asked: Asked) -> BacktestOptions:
+    """Take the settings of the job file, with what the options say instead."""
+    model = config.model
+    options = BacktestOptions(
+        segment=model.segment,
+        covariates=model.covariates,
+        durations=model.durations,
+        inference="nuts" if asked.nuts else "fast",
+        draws=config.forecast.draws,
+        window_days=model.window_days,
+        new_business=config.forecast.new_business,
+        levels=config.forecast.levels,
+        calendar=model.calendar,
+        holidays=model.holidays,
+        fiscal_year_start=config.forecast.fiscal_year_start,
+        target=asked.target,
+    )
+    return options if asked.window_days is None else replace(options, window_days=asked.window_days)
+
+
+def _origins(span: Span) -> Sequence[date | str]:
     if span.origins is not None:
         return [origin.strip() for origin in span.origins.split(",")]
     if span.first is None or span.last is None:
         raise SettingsError("which past dates? give --from and --to, or --origins DATE,DATE,...")
-    return list(origin_dates(span.first, span.last, every=span.every))
+    return origin_dates(span.first, span.last, every=span.every)
 
 
 def _text(result: BacktestResult, currency: str | None) -> str:
     found = result.summary()
-    lines = [f"{'as of':<13}{'actual':>10}{'median':>10}{'p10':>10}{'p90':>10}  80% range"]
     prefix, actual = ("", "actual") if result.new_business else ("open_", "actual_open")
+    lines = [f"{'as of':<13}{'actual':>10}{'median':>10}{'p10':>10}{'p90':>10}  80% range"]
     for row in result.table.to_dict("records"):
         low, high, came = row[f"{prefix}p10"], row[f"{prefix}p90"], row[actual]
         numbers = "".join(f"{money(value):>10}" for value in (came, row[f"{prefix}p50"], low, high))
@@ -79,8 +138,50 @@ def _text(result: BacktestResult, currency: str | None) -> str:
             f"  {level}% range: {hits['hits']} of {hits['n']} hit; by chance alone an honest one hits "
             f"{hits['expected_low']} to {hits['expected_high']}"
         )
-    lines.append(
-        f"  CRPS {money(found['crps'])}, error of the median {found['median_ape']:.0%} of the actual on average"
-    )
-    lines += [f"  {skill:+.0%} better than {name}" for name, skill in found["skill"].items()]
+    low, high = found["crps_range"]
+    lines.append(f"  CRPS {money(found['crps'])} ({money(low)} to {money(high)}), 80% range {found["width"]["80"]:.0%} "
+                 f"of the actual wide, median off by {found["median_ape"]:.0%} on average")  # fmt: skip
+    lines += [f"  {line}" for line in _further(found)]
+    lines += ["", "Less error than simple rules (CRPS; 95% range over the dates):"]
+    for name, skill in found["skill"].items():
+        low, high = found["skill_range"][name]
+        where = f", at the {result.table[COMMIT].notna().sum()} dates it was told" if name == COMMIT else ""
+        lines.append(f"  {skill:+.0%} ({low:+.0%} to {high:+.0%}) than {name.replace('_', ' ')}{where}")
     return "\n".join(lines)
+
+
+def _further(found: dict[str, Any]) -> list[str]:
+    """Lines on counts, target and deals."""
+    wins, target, deals = found.get("wins", found["open_wins"]), found["attainment"], found["deals"]
+    held = wins["coverage"]["80"]
+    lines = [
+        f"number of wins: 80% range {held['hits']} of {held['n']} hit, expected number off by {wins['mean_error']:+.0%}"
+    ]
+    if target["n"]:
+        lines.append(
+            f"target reached in {target['share_reached']:.0%} of {target['n']}, chance given {target['mean_chance']:.0%} on "
+            f"average; log score {target['log_score']:.2f} (a coin: 0.69)"
+        )
+    if deals["n"]:
+        lines.append(
+            f"deals won in time or not: AUC {deals['auc']:.2f}, Brier {deals['brier']:.3f}; days to close off by "
+            f"{deals['remaining_days_mae']:.1f} on average, counted up to the horizon"
+        )
+    return lines
+
+
+def _steps_text(table: pd.DataFrame) -> str:
+    names = {"total": "all revenue", "open": "revenue of open deals"}
+    lines = []
+    for source, part in table.groupby("source", sort=False):
+        lines += [f"{names[str(source)]:<26}{'CRPS':>10}{'/actual':>10}{'50%':>7}{'80%':>7}{'95%':>7}{'width':>8}"]
+        for row in part.to_dict("records"):
+            shares = "".join(f"{row[f'coverage_{level}']:>7.2f}" for level in (50, 80, 95))
+            lines.append(
+                f"{row['step']:<26}{money(row['crps']):>10}{row['crps_over_actual']:>10.3f}{shares}{row['width_80']:>8.2f}"
+            )
+        lines.append("")
+    n = int(table["n"].iloc[0])
+    return "\n".join(
+        [*lines, f"{n} forecasts each; shares of outcomes within the ranges, width of the 80% range over the actual"]
+    )

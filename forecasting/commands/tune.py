@@ -4,6 +4,7 @@ import json
 import re
 import tomllib
 from pathlib import Path
+from typing import Any
 
 from forecasting.commands.progress import shown_progress
 from forecasting.commands.terminal import Outcome
@@ -11,17 +12,20 @@ from forecasting.config import horizon_end, read_job
 from forecasting.output.words import money
 from forecasting.periods import as_date
 from forecasting.proof.backtesting import BacktestOptions
-from forecasting.proof.tuning import Candidate, Tuning, tune
+from forecasting.proof.tuning import MOST_ORIGINS, Candidate, Tuning, tune
+from forecasting.proof.workers import origin_workers
 from models.errors import SettingsError
 
 TUNING_DRAWS = 1000
 """Draws of each past forecast: enough to compare settings."""
 
 
-def run_tune(path: Path, *, as_of: str, consider: str | None, write: bool, as_json: bool) -> Outcome:
+def run_tune(
+    path: Path, *, as_of: str, consider: str | None, write: bool, processes: int | None, as_json: bool
+) -> Outcome:
     """Choose settings by backtest and write them into the job file."""
     job, day = read_job(path), as_date(as_of, name="as-of")
-    model = job.config.model
+    model, asked = job.config.model, job.config.forecast
     present = BacktestOptions(
         segment=model.segment,
         covariates=model.covariates,
@@ -30,15 +34,22 @@ def run_tune(path: Path, *, as_of: str, consider: str | None, write: bool, as_js
         calendar=model.calendar,
         holidays=model.holidays,
         fiscal_year_start=job.config.forecast.fiscal_year_start,
+        window_days=model.window_days,
+        levels=asked.levels,
     )
     columns = [name.strip() for name in consider.split(",")] if consider else []
-    with shown_progress(wanted=not as_json) as progress:
+    with (
+        shown_progress(wanted=not as_json) as progress,
+        origin_workers(MOST_ORIGINS, processes=processes) as executor,
+    ):
         found = tune(
             job.deals,
             as_of=day,
-            horizon_days=(horizon_end(job.config.forecast, day) - day).days,
+            horizon_days=(horizon_end(asked, day) - day).days,
             present=present,
+            calibrate=asked.calibrate,
             consider=columns,
+            executor=executor,
             progress=progress,
             seed=model.seed,
         )
@@ -49,7 +60,7 @@ def run_tune(path: Path, *, as_of: str, consider: str | None, write: bool, as_js
 
 
 def with_settings(job_text: str, settings: Candidate) -> str:
-    r"""Text of a job file with other durations and covariates, all else as it was, comments included.
+    r"""Text of a job file with other settings, all else as it was, comments included.
 
     Raises
     ------
@@ -65,32 +76,53 @@ def with_settings(job_text: str, settings: Candidate) -> str:
     durations = "piecewise"
     <BLANKLINE>
     """
-    wanted = {"durations": settings.durations, "covariates": list(settings.covariates)}
-    head, start, rest = _model_section(job_text)
-    end = re.search(r"^\s*\[", rest, flags=re.MULTILINE)
-    section, after = (rest[: end.start()], rest[end.start() :]) if end else (rest, "")
-    for key, value in wanted.items():
-        line = f"{key} = {json.dumps(value, ensure_ascii=False)}"
-        told = re.search(rf"^[ \t]*{key}[ \t]*=.*$", section, flags=re.MULTILINE)
-        told = told or re.search(rf"^[ \t]*#[ \t]*{key}[ \t]*=.*$", section, flags=re.MULTILINE)
-        before, later = (section[: told.start()], section[told.end() :]) if told else ("", f"\n{section}")
-        section = before + line + later
-    text = head + start + section + after
-    try:
-        written = tomllib.loads(text)["model"]
-    except tomllib.TOMLDecodeError:
-        written = {}
-    if {key: written.get(key) for key in wanted} != wanted:
-        by_hand = ", ".join(f"{key} = {json.dumps(value)}" for key, value in wanted.items())
-        raise SettingsError(f"the [model] section cannot be edited line by line; write into it: {by_hand}")
+    told, wanted = _told(job_text), settings.to_dict()
+    sections: dict[str, dict[str, Any]] = {
+        "model": {key: wanted[key] for key in ("durations", "covariates", "window_days")},
+        "forecast": {"levels": wanted["levels"]},
+    }
+    if told.get("forecast", {}).get("levels", True) == wanted["levels"]:
+        del sections["forecast"]
+    text = job_text
+    for section, keys in sections.items():
+        text = _with_keys(text, section, keys)
+    written = _told(text)
+    for section, keys in sections.items():
+        if {key: written.get(section, {}).get(key) for key in keys} != keys:
+            by_hand = ", ".join(f"{key} = {json.dumps(value)}" for key, value in keys.items() if value is not None)
+            raise SettingsError(f"the [{section}] section cannot be edited line by line; write into it: {by_hand}")
     return text
 
 
-def _model_section(job_text: str) -> tuple[str, str, str]:
-    """Text before the header of the model section, the header, and all after it; a header is added where none is."""
-    header = re.search(r"^\[model\][^\n]*\n", job_text, flags=re.MULTILINE)
+def _told(job_text: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(job_text)
+    except tomllib.TOMLDecodeError:
+        return {}
+
+
+def _with_keys(job_text: str, name: str, wanted: dict[str, Any]) -> str:
+    """Text with the keys of one section set, in the place of their lines or of comments that show them; None is none."""
+    head, start, rest = _section(job_text, name)
+    end = re.search(r"^\s*\[", rest, flags=re.MULTILINE)
+    section, after = (rest[: end.start()], rest[end.start() :]) if end else (rest, "")
+    for key, value in wanted.items():
+        told = re.search(rf"^[ \t]*{key}[ \t]*=.*$", section, flags=re.MULTILINE)
+        if value is None:
+            section = section if told is None else section[: told.start()] + section[told.end() :].removeprefix("\n")
+            continue
+        line = f"{key} = {json.dumps(value, ensure_ascii=False)}"
+        told = told or re.search(rf"^[ \t]*#[ \t]*{key}[ \t]*=.*$", section, flags=re.MULTILINE)
+        before, later = (section[: told.start()], section[told.end() :]) if told else ("", f"\n{section}")
+        section = before + line + later
+    return head + start + section + after
+
+
+def _section(job_text: str, name: str) -> tuple[str, str, str]:
+    """Text before the header of a section, the header, and all after it; a header is added where none is."""
+    header = re.search(rf"^\[{name}\][^\n]*\n", job_text, flags=re.MULTILINE)
     if header is None:
-        return job_text.rstrip("\n") + "\n\n", "[model]\n", ""
+        return job_text.rstrip("\n") + "\n\n", f"[{name}]\n", ""
     return job_text[: header.start()], header.group(), job_text[header.end() :]
 
 

@@ -81,7 +81,7 @@ def plan_table(frame: pd.DataFrame) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        ``first``, ``last`` (date, both included), ``segment`` (text, None = all), ``deals``.
+        ``period_start``, ``period_end`` (date, both included), ``segment`` (text, None = all), ``deals``.
 
     Raises
     ------
@@ -89,7 +89,7 @@ def plan_table(frame: pd.DataFrame) -> pd.DataFrame:
 
     Examples
     --------
-    >>> plan_table(pd.DataFrame({"period_start": ["2026-10-01", "2026-11-01"], "deals": [80, 95]}))["last"].tolist()
+    >>> plan_table(pd.DataFrame({"period_start": ["2026-10-01", "2026-11-01"], "deals": [80, 95]}))["period_end"].tolist()
     [datetime.date(2026, 10, 31), datetime.date(2026, 11, 30)]
     """
     table = _checked(frame, "plan", required=("period_start", "deals"), optional=("segment", "period_end"))
@@ -104,7 +104,8 @@ def plan_table(frame: pd.DataFrame) -> pd.DataFrame:
         if end < begin:
             raise InputError(f"plan, row {row}: period_end {end} lies before period_start {begin}")
     segment = [None if _is_empty(value) else str(value).strip() for value in table["segment"]]
-    return pd.DataFrame({"first": first, "last": last, "segment": pd.Series(segment, dtype=object), "deals": deals})
+    named = {"period_start": first, "period_end": last, "segment": pd.Series(segment, dtype=object), "deals": deals}
+    return pd.DataFrame(named)
 
 
 def arrival_plan(plan: pd.DataFrame, groups: Sequence[str]) -> ArrivalPlan:
@@ -130,7 +131,7 @@ def arrival_plan(plan: pd.DataFrame, groups: Sequence[str]) -> ArrivalPlan:
             f"segments are {known}"
         )
     number = {name: place for place, name in enumerate(groups)}
-    columns = (plan[name].tolist() for name in ("first", "last", "segment", "deals"))
+    columns = (plan[name].tolist() for name in ("period_start", "period_end", "segment", "deals"))
     rows = tuple(
         PlannedDeals(first.isoformat(), last.isoformat(), number.get(segment, ALL_GROUPS), float(deals))
         for first, last, segment, deals in zip(*columns, strict=True)

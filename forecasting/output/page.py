@@ -53,7 +53,7 @@ def pictures(found: "Findings") -> dict[str, bytes]:
     }
     if len(found.deals):
         drawn["deals"] = plots.deals_at_stake(forecast, found.deals)
-    return {name: _png(ax) for name, ax in drawn.items()}
+    return {name: png(ax) for name, ax in drawn.items()}
 
 
 def report_html(found: "Findings", drawn: Mapping[str, bytes]) -> str:
@@ -91,7 +91,8 @@ def report_html(found: "Findings", drawn: Mapping[str, bytes]) -> str:
     )
 
 
-def _png(ax: "Axes") -> bytes:
+def png(ax: "Axes") -> bytes:
+    """Picture of the figure that axes belong to; the figure is closed."""
     import matplotlib.pyplot as plt
 
     buffer = BytesIO()

@@ -13,29 +13,30 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from forecasting.answers.forecasts import Forecast, forecast_snapshot, with_calibration
 from forecasting.config import DEFAULT_COVARIATES, ForecastConfig, horizon_end
+from forecasting.data.given import commit_table
 from forecasting.data.snapshot import Snapshot, cut
 from forecasting.engine.blocks import EngineOptions
 from forecasting.fitting import fit_snapshot
 from forecasting.periods import PeriodName, as_date, next_period_start, period_start
-from forecasting.proof.backtest_result import BacktestResult, score_columns
+from forecasting.proof.backtest_result import BacktestResult
 from forecasting.proof.baselines import BASELINES
 from forecasting.proof.calibration import own_calibration
 from forecasting.proof.new_calibration import own_new_calibration
-from forecasting.proof.scores import auc, brier, crps
+from forecasting.proof.origin import Draws, OriginForecast, Told, origin_row
+from forecasting.proof.scores import crps
 from forecasting.proof.stay_table import StayTable, day_of, known_at, stay_table
 from models.calendar.days import DEFAULT_CALENDAR
 from models.errors import SettingsError
+from models.history import STILL_OPEN
 from models.posterior import ModelSpec
 
 if TYPE_CHECKING:
     from forecasting.data.deals import Deals
 
-Floats = NDArray[np.float64]
 Progress = Callable[[date, int, int], None]
 """Called with the origin that is done, how many are done, and how many there are."""
 
@@ -62,6 +63,8 @@ class BacktestOptions:
         Whether calibration counts the levels of the moment, see :mod:`models.levels.filtering`.
     calendar, holidays, fiscal_year_start
         As in :class:`models.posterior.ModelSpec`.
+    target : float or None
+        Amount whose attainment is scored at every origin; None takes what the last period of the same length brought.
     """
 
     segment: tuple[str, ...] = ()
@@ -75,38 +78,7 @@ class BacktestOptions:
     calendar: tuple[str, ...] = DEFAULT_CALENDAR
     holidays: str | None = None
     fiscal_year_start: int = 1
-
-
-@dataclass(frozen=True)
-class OriginForecast:
-    """One past forecast and what came, picklable.
-
-    Parameters
-    ----------
-    as_of, until : date
-    open_draws, total_draws : ndarray of float64, shape (draw,)
-        Calibrated revenue of deals open at the origin, and of all deals, in currency units.
-    raw_open_draws, raw_total_draws : ndarray of float64, shape (draw,)
-        The same before calibration.
-    deals : DataFrame
-        ``deal_id``, ``stage``, ``probability`` (won by ``until``), ``won``.
-    actual_open, actual : float
-    baselines : dict
-        Columns of the baselines.
-    calibration : dict or None
-    """
-
-    as_of: date
-    until: date
-    open_draws: Floats
-    total_draws: Floats
-    raw_open_draws: Floats
-    raw_total_draws: Floats
-    deals: pd.DataFrame
-    actual_open: float
-    actual: float
-    baselines: dict[str, float]
-    calibration: dict[str, Any] | None
+    target: float | None = None
 
 
 def backtest(
@@ -116,6 +88,7 @@ def backtest(
     horizon: str = "90d",
     options: BacktestOptions | None = None,
     calibrate: bool = True,
+    commits: pd.DataFrame | None = None,
     executor: Executor | None = None,
     progress: Progress | None = None,
     seed: int,
@@ -132,6 +105,9 @@ def backtest(
     options : BacktestOptions, optional
     calibrate : bool
         Whether each forecast learns from its own closed past forecasts.
+    commits : DataFrame, optional
+        What managers committed to, scored beside the simple rules at the origins it covers; columns as in
+        :func:`forecasting.data.given.commit_table`.
     executor : concurrent.futures.Executor, optional
         Where origins run, for instance a process pool; one after the other without.
     progress : callable, optional
@@ -144,7 +120,7 @@ def backtest(
     Raises
     ------
     SettingsError
-        No origin, or a horizon that has not closed.
+        No origin, a horizon that has not closed, or commits of other dates than the origins.
 
     Examples
     --------
@@ -161,6 +137,7 @@ def backtest(
     days = sorted({as_date(origin, name="origins") for origin in origins})
     spans = [(day, horizon_end(ForecastConfig(horizon=horizon), day)) for day in days]
     _check_closed(deals, spans)
+    said = _told(commits, spans, chosen.target)
     tasks = [(deals, day, until, chosen, calibrate, seed) for day, until in spans]
     done: list[OriginForecast] = []
     for result in _results(tasks, executor):
@@ -168,9 +145,16 @@ def backtest(
         if progress is not None:
             progress(result.as_of, len(done), len(tasks))
     done.sort(key=lambda result: result.as_of)
+    rows = {
+        raw: [
+            origin_row(each, told, raw=raw, new_business=chosen.new_business, seed=seed)
+            for each, told in zip(done, said, strict=True)
+        ]
+        for raw in (False, True)
+    }
     return BacktestResult(
-        table=pd.DataFrame([_row(result, raw=False, seed=seed) for result in done]),
-        uncalibrated=pd.DataFrame([_row(result, raw=True, seed=seed) for result in done]),
+        table=pd.DataFrame(rows[False]),
+        uncalibrated=pd.DataFrame(rows[True]),
         deals=pd.concat([result.deals.assign(as_of=pd.Timestamp(result.as_of)) for result in done], ignore_index=True),
         horizon=horizon,
         calibrated=calibrate,
@@ -216,40 +200,41 @@ def forecast_origin(
     deals: "Deals", as_of: date, until: date, options: BacktestOptions, calibrate: bool, seed: int
 ) -> OriginForecast:
     """Forecast one past date with what was known then, and look up what came."""
-    of_origin = int(np.random.SeedSequence([seed, day_of(as_of)]).generate_state(1)[0] >> 1)
+    of_origin = origin_seed(seed, as_of)
     stays, horizon_days = stay_table(deals), (until - as_of).days
     snapshot = cut(deals, as_of=as_of, segment=options.segment, covariates=options.covariates)
-    made = _forecast(snapshot, until, options, of_origin)
-    raw_open, raw_total = _draws(made)
-    learned, of_new = None, None
+    made = forecast_past(snapshot, until, options, of_origin)
+    learned, of_new, published = None, None, made
     if calibrate:
         learned = own_calibration(stays, as_of=as_of, horizon_days=horizon_days, seed=seed, levels=options.levels)
-    if calibrate and options.new_business:
-        of_new = own_new_calibration(stays, as_of=as_of, horizon_days=horizon_days)
-    published = made if learned is None else with_calibration(made, learned, seed=of_origin, new=of_new)
-    open_draws, total_draws = _draws(published)
-    wins = cut(deals, as_of=until).won
-    wins = wins[wins["won_on"] > pd.Timestamp(as_of)]
+        if options.new_business:
+            of_new = own_new_calibration(stays, as_of=as_of, horizon_days=horizon_days)
+        published = with_calibration(made, learned, seed=of_origin, new=of_new)
+    later = cut(deals, as_of=until)
+    wins = later.won[later.won["won_on"] > pd.Timestamp(as_of)]
     from_open = wins["deal_id"].isin(snapshot.pipeline.deals["deal_id"])
     actual_open, actual = float(wins.loc[from_open, "amount"].sum()), float(wins["amount"].sum())
-    told = made.deal_table[["deal_id", "stage", "win_probability_by_until"]]
-    told = told.rename(columns={"win_probability_by_until": "probability"})
     return OriginForecast(
         as_of=as_of,
         until=until,
-        open_draws=open_draws,
-        total_draws=total_draws,
-        raw_open_draws=raw_open,
-        raw_total_draws=raw_total,
-        deals=told.assign(won=told["deal_id"].isin(wins["deal_id"])),
+        draws=_draws(published),
+        raw=_draws(made),
+        deals=_deals(made, later),
         actual_open=actual_open,
         actual=actual,
+        actual_wins=len(wins),
         baselines=_baselines(stays, as_of, horizon_days, (actual_open, actual), of_origin),
         calibration=None if learned is None else learned.to_dict(),
+        new_calibration=None if of_new is None else of_new.to_dict(),
     )
 
 
-def _forecast(snapshot: Snapshot, until: date, options: BacktestOptions, seed: int) -> Forecast:
+def origin_seed(seed: int, as_of: date) -> int:
+    """Seed of one past forecast: its own, whatever other dates are forecast."""
+    return int(np.random.SeedSequence([seed, day_of(as_of)]).generate_state(1)[0] >> 1)
+
+
+def forecast_past(snapshot: Snapshot, until: date, options: BacktestOptions, seed: int) -> Forecast:
     """Fit and forecast one snapshot, uncalibrated."""
     spec = ModelSpec(
         segment=options.segment,
@@ -273,10 +258,36 @@ def _forecast(snapshot: Snapshot, until: date, options: BacktestOptions, seed: i
     )
 
 
-def _draws(made: Forecast) -> tuple[Floats, Floats]:
-    """Revenue over the whole horizon of open deals and of all deals, by draw, in currency units."""
-    open_cents, new_cents = (cents.sum(axis=(1, 2)) for cents in (made.open_cents, made.new_cents))
-    return open_cents / 100.0, (open_cents + new_cents) / 100.0
+def _draws(made: Forecast) -> Draws:
+    """Revenue and wins over the whole horizon by draw; calibration moves wins as it moves their revenue."""
+    open_wins, new_wins = (0.0 if wins is None else wins.sum(axis=1) for wins in (made.open_wins, made.new_wins))
+    return Draws(
+        open=made.open_cents.sum(axis=(1, 2)) / 100.0,
+        new=made.new_cents.sum(axis=(1, 2)) / 100.0,
+        open_wins=open_wins * made.open_factor,
+        new_wins=new_wins * made.new_factor,
+    )
+
+
+def _deals(made: Forecast, later: Snapshot) -> pd.DataFrame:
+    """Table of the open deals: what was said of each, and what became of it by the end of the horizon."""
+    told = made.deal_table[["deal_id", "stage", "win_probability_by_until", "close_date_p50"]]
+    said = (told["close_date_p50"] - pd.Timestamp(made.as_of)).dt.days
+    last = later.stays.drop_duplicates("deal_id", keep="last").set_index("deal_id")
+    closed_on = (last["entered_on"] + pd.to_timedelta(last["days"], unit="D"))[last["next"] != STILL_OPEN]
+    took = (told["deal_id"].map(closed_on) - pd.Timestamp(made.as_of)).dt.days
+    won = later.won.loc[later.won["won_on"] > pd.Timestamp(made.as_of), "deal_id"]
+    return pd.DataFrame(
+        {
+            "deal_id": told["deal_id"],
+            "stage": told["stage"],
+            "probability": told["win_probability_by_until"],
+            "won": told["deal_id"].isin(won),
+            "days_p50": said.fillna(made.horizon_days).clip(upper=made.horizon_days).astype(float),
+            "days": took.fillna(made.horizon_days).astype(float),
+            "closed": took.notna(),
+        }
+    )
 
 
 def _baselines(
@@ -296,29 +307,6 @@ def _baselines(
     return columns
 
 
-def _row(result: OriginForecast, *, raw: bool, seed: int) -> dict[str, Any]:
-    """Row of the result table."""
-    total = result.raw_total_draws if raw else result.total_draws
-    of_open = result.raw_open_draws if raw else result.open_draws
-    told = result.deals
-    return {
-        "as_of": pd.Timestamp(result.as_of),
-        "until": pd.Timestamp(result.until),
-        "horizon_days": (result.until - result.as_of).days,
-        "actual": result.actual,
-        "actual_open": result.actual_open,
-        **score_columns(total, result.actual, prefix="", seed=seed),
-        **score_columns(of_open, result.actual_open, prefix="open_", seed=seed),
-        "open_deals": len(told),
-        "open_wins_mean": float(told["probability"].sum()),
-        "actual_open_wins": int(told["won"].sum()),
-        "deal_brier": brier(told["probability"], told["won"]) if len(told) else float("nan"),
-        "deal_auc": auc(told["probability"], told["won"]),
-        **result.baselines,
-        **{f"calibration_{name}": value for name, value in (result.calibration or {}).items()},
-    }
-
-
 def _results(tasks: list[tuple[Any, ...]], executor: Executor | None) -> Iterator[OriginForecast]:
     """Run the origins, here or on the executor, in the order they finish."""
     if executor is None:
@@ -326,6 +314,30 @@ def _results(tasks: list[tuple[Any, ...]], executor: Executor | None) -> Iterato
         return
     for future in as_completed([executor.submit(forecast_origin, *task) for task in tasks]):
         yield future.result()
+
+
+def _told(commits: pd.DataFrame | None, spans: list[tuple[date, date]], target: float | None) -> list[Told]:
+    """Look up what people said at each origin; a commit for the very end of the horizon goes before one for any."""
+    if commits is None:
+        return [Told(None, target) for _ in spans]
+    table, found = commit_table(commits), []
+    for day, until in spans:
+        rows = table[
+            (table["as_of"] == pd.Timestamp(day)) & (table["until"].isna() | (table["until"] == pd.Timestamp(until)))
+        ]
+        if rows.empty:
+            found.append(Told(None, target))
+            continue
+        row = rows.sort_values("until").iloc[0]
+        amount, own = (None if np.isnan(row[name]) else float(row[name]) for name in ("amount", "target"))
+        found.append(Told(amount, target if own is None else own))
+    if all(told == Told(None, target) for told in found):
+        dates = sorted(str(day.date()) for day in table["as_of"].unique())
+        raise SettingsError(
+            f"the commits are of {', '.join(dates)}, and no origin with the same end is among them: origins are "
+            f"{', '.join(f'{day} (to {until})' for day, until in spans)}; take those as-of dates or leave the commits out"
+        )
+    return found
 
 
 def _check_closed(deals: "Deals", spans: list[tuple[date, date]]) -> None:

@@ -1,8 +1,12 @@
 """Choose settings of the model by backtest on one's own history, and say honestly how much the choice is worth.
 
+First family and covariates together, then, at the best of these, how much of the past to learn from; each with and
+without the levels of the moment. Every candidate is scored as it would be published, calibrated by its own past errors.
+
 Every candidate forecasts the same past dates with what was known then. The best of several always looks better on the
 dates it was chosen by than it is; so the gain is measured on dates the choice has not seen: blocks of dates are drawn
-again and again, the winner among the drawn ones is compared with the present settings on the dates left out.
+again and again, the winner among the drawn ones is compared with the present settings on the dates left out. (Windows
+are tried at the best of the first round only; that this best was chosen on all dates is not taken off the gain.)
 """
 
 from collections.abc import Callable, Sequence
@@ -15,9 +19,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from forecasting.proof.backtesting import BacktestOptions, backtest
-from forecasting.proof.calibration import spacing_days
-from forecasting.proof.scores import blocks_that_overlap
+from forecasting.data.snapshot import cut
+from forecasting.proof.backtesting import BacktestOptions, forecast_past, origin_seed
+from forecasting.proof.calibration import Calibration, own_calibration, spacing_days
+from forecasting.proof.scores import blocks_that_overlap, crps
+from forecasting.proof.stay_table import day_of, known_at, stay_table
 from models.errors import EmptyInputError, SettingsError
 
 if TYPE_CHECKING:
@@ -29,6 +35,8 @@ Progress = Callable[[str, int, int], None]
 
 DURATIONS = ("auto", "piecewise")
 COVARIATES: tuple[tuple[str, ...], ...] = ((), ("log_amount",), ("log_amount", "looped"))
+WINDOWS = (365, 730)
+"""Days of the past to learn from, beside all of it."""
 MOST_ORIGINS = 12
 FEWEST_ORIGINS = 4
 """Fewer dates cannot tell one candidate from another."""
@@ -43,6 +51,8 @@ class Candidate:
 
     durations: str
     covariates: tuple[str, ...]
+    window_days: int | None = None
+    levels: bool = True
 
     @property
     def label(self) -> str:
@@ -53,7 +63,18 @@ class Candidate:
         >>> Candidate("auto", ()).label, Candidate("piecewise", ("log_amount", "looped")).label
         ('auto, no covariates', 'piecewise, log_amount + looped')
         """
-        return f"{self.durations}, {' + '.join(self.covariates) or 'no covariates'}"
+        window = "" if self.window_days is None else f", last {self.window_days} days"
+        levels = "" if self.levels else ", without levels"
+        return f"{self.durations}, {' + '.join(self.covariates) or 'no covariates'}{window}{levels}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the settings under their names in the job file."""
+        return {
+            "durations": self.durations,
+            "covariates": list(self.covariates),
+            "window_days": self.window_days,
+            "levels": self.levels,
+        }
 
 
 @dataclass(frozen=True)
@@ -65,7 +86,7 @@ class Tuning:
     candidates : tuple of Candidate
         The first one is the present settings.
     crps : ndarray of float64, shape (origin, candidate)
-        CRPS of revenue from deals open at the origin, before calibration, in currency units.
+        CRPS of revenue from deals open at the origin, as published, in currency units.
     origins : tuple of date
     best : Candidate
         With the lowest mean CRPS.
@@ -94,15 +115,11 @@ class Tuning:
     def to_dict(self) -> dict[str, Any]:
         """Return all of it in plain types."""
         means = self.crps.mean(axis=0)
-        tried = [
-            {"durations": each.durations, "covariates": list(each.covariates), "crps": float(score)}
-            for each, score in zip(self.candidates, means, strict=True)
-        ]
-        chosen = self.recommended
+        tried = [{**each.to_dict(), "crps": float(score)} for each, score in zip(self.candidates, means, strict=True)]
         return {
             "origins": [str(day) for day in self.origins],
             "tried": tried,
-            "recommended": {"durations": chosen.durations, "covariates": list(chosen.covariates)},
+            "recommended": self.recommended.to_dict(),
             "gain": {"mean": self.gain, "p10": self.gain_low, "p90": self.gain_high, "sure": self.sure},
         }
 
@@ -113,6 +130,7 @@ def tune(
     as_of: date,
     horizon_days: int,
     present: BacktestOptions,
+    calibrate: bool = True,
     consider: Sequence[str] = (),
     executor: Executor | None = None,
     progress: Progress | None = None,
@@ -128,6 +146,8 @@ def tune(
     horizon_days : int
     present : BacktestOptions
         The settings in use; segment, draws and the rest stay as they are.
+    calibrate : bool
+        Score forecasts as calibrated; without, levels make no difference and are left as they are.
     consider : sequence of str
         Columns to try as further covariates, one at a time.
     executor : concurrent.futures.Executor, optional
@@ -145,23 +165,69 @@ def tune(
         The history is too short for four past forecasts.
     """
     origins = past_origins(deals, as_of=as_of, horizon_days=horizon_days)
-    candidates = candidates_of(Candidate(present.durations, present.covariates), consider)
-    columns = []
-    for done, each in enumerate(candidates, start=1):
-        options = replace(present, durations=each.durations, covariates=each.covariates, new_business=False)
-        result = backtest(
-            deals,
-            origins=origins,
-            horizon=f"{horizon_days}d",
-            options=options,
-            calibrate=False,
-            executor=executor,
-            seed=seed,
-        )
-        columns.append(result.table["open_crps"].to_numpy(dtype=float))
-        if progress is not None:
-            progress(each.label, done, len(candidates))
-    return choose(candidates, np.column_stack(columns), origins, horizon_days=horizon_days, seed=seed)
+    now = Candidate(present.durations, present.covariates, present.window_days, present.levels)
+    scored: dict[Candidate, Floats] = {}
+    run = map if executor is None else executor.map
+    learned: list[tuple[Calibration, Calibration] | None] = [None] * len(origins)
+    if calibrate:  # what past errors teach depends on the date alone, not on the candidate
+        learned = list(run(_learn, [(deals, day, horizon_days, seed) for day in origins]))
+
+    def score(candidates: tuple[Candidate, ...], first: int, of: int) -> None:
+        for place, each in enumerate(candidates, start=first):
+            options = replace(
+                present, durations=each.durations, covariates=each.covariates, window_days=each.window_days
+            )
+            tasks = [
+                (deals, day, horizon_days, options, errors, seed) for day, errors in zip(origins, learned, strict=True)
+            ]
+            found = np.array(list(run(_score_origin, tasks)))
+            by_levels = {True: found[:, 0], False: found[:, 1]} if calibrate else {now.levels: found[:, 0]}
+            scored.update({replace(each, levels=levels): column for levels, column in by_levels.items()})
+            if progress is not None:
+                progress(each.label, place, of)
+
+    shapes = candidates_of(replace(now, levels=True), consider)
+    windows = windows_of(deals, origins[-1])
+    score(shapes, 1, len(shapes) + len(windows))
+    best = min(scored, key=lambda each: float(scored[each].mean()))
+    more = tuple(replace(best, window_days=days, levels=True) for days in windows if days != best.window_days)
+    score(more, len(shapes) + 1, len(shapes) + len(more))
+    candidates = (now, *(each for each in scored if each != now))
+    table = np.column_stack([scored[each] for each in candidates])
+    return choose(candidates, table, origins, horizon_days=horizon_days, seed=seed)
+
+
+def _learn(task: "tuple[Deals, date, int, int]") -> tuple[Calibration, Calibration]:
+    """Learn past errors as known at an origin, with and without levels."""
+    deals, as_of, horizon_days, seed = task
+    stays = stay_table(deals)
+    learned = [
+        own_calibration(stays, as_of=as_of, horizon_days=horizon_days, seed=seed, levels=levels)
+        for levels in (True, False)
+    ]
+    return learned[0], learned[1]
+
+
+def _score_origin(
+    task: "tuple[Deals, date, int, BacktestOptions, tuple[Calibration, Calibration] | None, int]",
+) -> tuple[float, float]:
+    """CRPS of one past forecast of open deals with and without levels; twice the uncalibrated one if so asked."""
+    deals, as_of, horizon_days, options, learned, seed = task
+    until, of_origin = as_of + timedelta(days=horizon_days), origin_seed(seed, as_of)
+    snapshot = cut(deals, as_of=as_of, segment=options.segment, covariates=options.covariates)
+    made = forecast_past(snapshot, until, replace(options, new_business=False), of_origin)
+    revenue, later = made.open_cents.sum(axis=(1, 2)) / 100.0, known_at(stay_table(deals), day_of(until))
+    actual = later.revenue(after=day_of(as_of), until=day_of(until), open_deals_only=True)
+    if learned is None:
+        return (score := float(crps(revenue, actual))), score
+    found = [float(crps(revenue * each.factors(revenue, seed=of_origin), actual)) for each in learned]
+    return found[0], found[1]
+
+
+def windows_of(deals: "Deals", last_origin: date) -> tuple[int, ...]:
+    """Windows that leave out part of the history known at the last origin."""
+    first = pd.Timestamp(deals.entries["entered_on"].min()).date()
+    return tuple(days for days in WINDOWS if days < (last_origin - first).days)
 
 
 def past_origins(deals: "Deals", *, as_of: date, horizon_days: int) -> tuple[date, ...]:
@@ -188,9 +254,8 @@ def candidates_of(present: Candidate, consider: Sequence[str]) -> tuple[Candidat
     ['auto, log_amount', 'auto, no covariates', 'auto, log_amount + looped']
     """
     sets = [*COVARIATES, present.covariates, *(("log_amount", column) for column in consider)]
-    combined = [
-        Candidate(durations, names) for durations in dict.fromkeys((present.durations, *DURATIONS)) for names in sets
-    ]
+    families = dict.fromkeys((present.durations, *DURATIONS))
+    combined = [replace(present, durations=durations, covariates=names) for durations in families for names in sets]
     return tuple(dict.fromkeys([present, *combined]))
 
 

@@ -152,9 +152,48 @@ def test_backtest_scores_past_dates(work: Path) -> None:
     assert run("backtest", work / "dealcast.toml").exit_code == 1
 
 
+def test_backtest_takes_commits_writes_pictures_and_says_steps(work: Path) -> None:
+    (work / "commits.csv").write_text("as_of,amount\n2026-07-31,400000\n", encoding="utf-8")
+    asked = ("backtest", work / "dealcast.toml", "--origins", "2026-07-31", "--horizon", "28d", "--window", 300)
+    told = run(*asked, "--commits", work / "commits.csv", "--target", "3e5", "--output", work / "proof")
+    assert told.exit_code == 0, told.stderr
+    assert "than commit, at the 1 dates it was told" in told.stdout
+    assert "target reached in" in told.stdout
+    names = {"backtest.json", "backtest.csv", "past_forecasts.png", "pit.png", "reliability.png"}
+    assert {path.name for path in (work / "proof").iterdir()} == names
+    written = json.loads((work / "proof" / "backtest.json").read_text(encoding="utf-8"))
+    assert written["origins"][0]["commit"] == 400_000.0
+    assert written["origins"][0]["target"] == 300_000.0
+    steps = as_json(run(*asked, "--steps", "--json"))["steps"]
+    assert isinstance(steps, list)
+    assert len(steps) == 10
+    assert "without levels" in run(*asked, "--steps").stdout
+    faulty = run(*asked, "--commits", work / "deals.csv")
+    assert faulty.exit_code == 1
+    assert "commits: the column as_of is missing" in faulty.stderr
+
+
+def test_a_plan_is_checked_and_moves_new_business(fitted_work: Path) -> None:
+    job = fitted_work / "dealcast.toml"
+    text = job.read_text(encoding="utf-8")
+    before = as_json(run("forecast", job, *AS_OF, "--json"))["revenue"]
+    job.write_text(text.replace('horizon = "60d"', 'horizon = "60d"\nplan = "plan.csv"'), encoding="utf-8")
+    (fitted_work / "plan.csv").write_text("period_start,deals\n2026-10-01,100\n2026-10-05,100\n", encoding="utf-8")
+    assert "neither all on the first of a month" in run("check", job).stderr
+    (fitted_work / "plan.csv").write_text("period_start,deals\n2026-10-01,300\n2026-11-01,0\n", encoding="utf-8")
+    assert run("check", job).exit_code == 0
+    after = as_json(run("forecast", job, *AS_OF, "--json"))["revenue"]
+    new, planned = (
+        sum(row["mean"] for row in rows if row["source"] == "new" and row["segment"] is None)  # type: ignore[union-attr]
+        for rows in (before, after)
+    )
+    assert planned > 1.5 * new
+
+
 def test_tune_says_what_is_better_and_writes_only_that(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("forecasting.proof.tuning.DURATIONS", ("piecewise",))
     monkeypatch.setattr("forecasting.proof.tuning.COVARIATES", ((),))
+    monkeypatch.setattr("forecasting.commands.tune.MOST_ORIGINS", 1)
     monkeypatch.setattr("forecasting.commands.tune.TUNING_DRAWS", 100)
     job = work / "dealcast.toml"
     before = job.read_text(encoding="utf-8")

@@ -1,10 +1,12 @@
 """The backtest: nothing of the future, a planted leak is caught, and the numbers add up."""
 
 import json
-from concurrent.futures import ThreadPoolExecutor
+import re
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import replace
 from datetime import date, timedelta
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -16,6 +18,8 @@ from forecasting.data.snapshot import cut
 from forecasting.proof import backtesting as module
 from forecasting.proof.backtest_result import BacktestResult
 from forecasting.proof.backtesting import BacktestOptions, OriginForecast, backtest, forecast_origin, origin_dates
+from forecasting.proof.steps import CHAIN, NO_AMOUNT, NO_ERRORS, NO_LEVELS, PUBLISHED, backtest_steps
+from forecasting.proof.workers import origin_workers
 from models.errors import SettingsError
 
 FAST = BacktestOptions(durations="piecewise", draws=300)
@@ -51,10 +55,14 @@ def with_noise_after(deals: Deals, day: date, *, seed: int) -> Deals:
 
 def forecast_bytes(made: OriginForecast) -> bytes:
     """All that the forecast said, without what came."""
-    arrays = (made.open_draws, made.total_draws, made.raw_open_draws, made.raw_total_draws)
-    told = made.deals[["deal_id", "probability"]].to_csv().encode()
+    arrays = [array for each in (made.draws, made.raw) for array in vars(each).values()]
+    told = made.deals[["deal_id", "probability", "days_p50"]].to_csv().encode()
     points = {name: value for name, value in made.baselines.items() if not name.endswith("_crps")}
-    return b"".join(array.tobytes() for array in arrays) + told + json.dumps([points, made.calibration]).encode()
+    return (
+        b"".join(array.tobytes() for array in arrays)
+        + told
+        + json.dumps([points, made.calibration, made.new_calibration]).encode()
+    )
 
 
 @pytest.mark.parametrize("seed", [1, 2])
@@ -111,37 +119,162 @@ def test_summary_restates_the_table() -> None:
     assert raw["open"]["width"] != summary["open"]["width"]
 
 
-def test_the_result_is_plain_json_with_the_promised_names() -> None:
-    told = json.loads(json.dumps(result().to_dict(), allow_nan=False))
-    names = {
-        "as_of",
-        "until",
-        "actual",
-        "actual_open",
-        "mean",
-        "p05",
-        "p10",
-        "p25",
-        "p50",
-        "p75",
-        "p90",
-        "p95",
-        "crps",
-        "pit",
+def promised(heading: str) -> set[str]:
+    """Names in a table of the schema page."""
+    page = (Path(__file__).parents[2] / "docs" / "schema.md").read_text(encoding="utf-8")
+    return set(re.findall(r"`([^`]+)`", page.split(heading)[1].split("\n\n")[1]))
+
+
+def test_the_json_has_the_promised_names_and_no_others() -> None:
+    told = json.loads(json.dumps(with_commits().to_dict(), allow_nan=False))
+    quantiles = {"mean", "p025", "p05", "p10", "p25", "p50", "p75", "p90", "p95", "p975"}
+    scored = quantiles | {"crps", "pinball", "pit"}
+    counted = quantiles - {"p05", "p95"}
+    rules = {"cohort_conversion", "run_rate", "last_period"}
+    of_open = {"historical_win_rate", "stage_weighted", "landmark", "landmark_by_week", *rules}
+    learned = {
+        f"{name}_{key}" for name in ("calibration", "new_calibration") for key in ("origins", "bias", "scale", "sd")
     }
+    expected = {
+        "as_of", "until", "horizon_days", "actual", "actual_open", "actual_new", "open_deals", "actual_wins",
+        "actual_open_wins", "deal_brier", "deal_auc", "deal_days_mae", "target", "attainment", "target_reached",
+        "attainment_log_score",
+        *scored, *(prefix + name for prefix in ("open_", "new_") for name in scored),
+        *(prefix + name for prefix in ("wins_", "open_wins_") for name in counted),
+        *(name + end for name in rules | {"commit"} for end in ("", "_crps")),
+        *(f"open_{name}{end}" for name in of_open for end in ("", "_crps")), *learned,
+    }  # fmt: skip
     for row in told["origins"]:
-        assert names < set(row)
-        assert {f"open_{name}" for name in names - {"as_of", "until", "actual", "actual_open"}} < set(row)
-        assert {
-            "open_historical_win_rate",
-            "open_stage_weighted",
-            "open_landmark_crps",
-            "run_rate",
-            "last_period",
-        } < set(row)
+        assert set(row) == expected
         assert row["p05"] <= row["p50"] <= row["p95"]
     assert told["origins"][0]["as_of"] == "2026-05-31"
-    assert {"n", "mape", "bias", "crps", "skill", "coverage"} < set(told["summary"])
+    assert set(told) == {"horizon", "calibrated", "origins", "summary"}
+    parts = {"open", "new", "wins", "open_wins", "attainment", "deals"}
+    scores = set(told["summary"]["open"])
+    assert set(told["summary"]) == {"n", *scores, *parts}
+    assert {"mape", "bias", "median_ape", "crps", "crps_range", "pinball", "width", "coverage", "skill"} < scores
+    assert set(told["summary"]["coverage"]) == {"50", "80", "95"}
+    names = scores | parts | {"n", *told["summary"]["deals"], *told["summary"]["attainment"], *told["summary"]["wins"]}
+    assert names <= promised("### `summary`")
+    listed = promised("### `origins`")
+    of_rules = {f"{name}_crps" for name in rules | {"commit"}} | {f"open_{name}_crps" for name in of_open}
+    for name in expected - listed - of_rules:
+        plain = re.sub(r"^(open|new)_(?=mean|p\d|crps|pit|pinball|wins|calibration|cohort|run|last)", "", name)
+        assert re.sub(r"^wins_p\d+$|^calibration_.*", "wins_mean", plain) in listed, name
+
+
+COMMITS = pd.DataFrame(
+    {
+        "as_of": ["2026-05-31", "2026-06-30", "2026-06-30"],
+        "until": [None, "2026-07-30", "2026-12-31"],
+        "amount": [4e5, 5e5, 3e6],
+        "target": [None, 6e5, None],
+    }
+)
+
+
+@cache
+def with_commits() -> BacktestResult:
+    options = replace(FAST, target=3e5)
+    return backtest(demo(), origins=ORIGINS, horizon="30d", options=options, commits=COMMITS, seed=1)
+
+
+def test_commits_are_scored_where_they_were_told() -> None:
+    table, summary = with_commits().table, with_commits().summary()
+    assert table["commit"].tolist()[:2] == [4e5, 5e5]
+    assert np.isnan(table["commit"].iloc[2])
+    np.testing.assert_allclose(table["commit_crps"][:2], (table["commit"] - table["actual"]).abs()[:2])
+    ours, theirs = table["crps"][:2].mean(), table["commit_crps"][:2].mean()
+    assert summary["skill"]["commit"] == pytest.approx(1 - ours / theirs)
+    low, high = summary["skill_range"]["commit"]
+    assert low <= summary["skill"]["commit"] <= high
+    assert with_commits().table["mean"].tolist() == result().table["mean"].tolist()
+    other = pd.DataFrame({"as_of": ["2026-04-30"], "amount": [1.0]})
+    with pytest.raises(SettingsError, match=r"commits are of 2026-04-30, and no origin.*origins are 2026-05-31"):
+        backtest(demo(), origins=ORIGINS[:1], horizon="30d", options=FAST, commits=other, seed=1)
+
+
+def test_attainment_is_of_the_target_told_or_else_of_the_last_period() -> None:
+    assert with_commits().table["target"].tolist() == [3e5, 6e5, 3e5]
+    table = result().table
+    assert table["target"].tolist() == table["last_period"].tolist()
+    assert (table["target_reached"] == (table["actual"] >= table["target"])).all()
+    for row in table.itertuples():
+        given = row.attainment if row.target_reached else 1 - row.attainment
+        assert row.attainment_log_score == pytest.approx(-np.log((given * 300 + 0.5) / 301))
+        level = np.interp(row.target, [row.p05, row.p25, row.p50, row.p75, row.p95], [0.95, 0.75, 0.5, 0.25, 0.05])
+        assert row.attainment == pytest.approx(level, abs=0.12)
+    summary = result().summary()["attainment"]
+    assert summary["log_score"] == pytest.approx(table["attainment_log_score"].mean())
+    assert summary["share_reached"] == table["target_reached"].mean()
+
+
+def test_revenue_and_wins_of_later_deals_are_scored_apart() -> None:
+    table, summary = result().table, result().summary()
+    np.testing.assert_allclose(table["actual_new"] + table["actual_open"], table["actual"])
+    np.testing.assert_allclose(table["new_mean"] + table["open_mean"], table["mean"])
+    assert summary["new"]["crps"] == pytest.approx(table["new_crps"].mean())
+    raw = result().uncalibrated
+    np.testing.assert_allclose(raw["open_wins_mean"], raw["open_wins_p50"], atol=3)  # chances add up to the count
+    assert (table["wins_p10"] >= table["open_wins_p10"]).all()
+    assert (table["actual_wins"] >= table["actual_open_wins"]).all()
+    held = (table["wins_p10"] <= table["actual_wins"]) & (table["actual_wins"] <= table["wins_p90"])
+    assert summary["wins"]["coverage"]["80"]["hits"] == held.sum()
+
+
+def test_days_to_close_are_counted_up_to_the_horizon() -> None:
+    entries = demo().entries
+    deals = result().deals[result().deals["as_of"] == pd.Timestamp(ORIGINS[0])]
+    assert deals["days"].between(1, 30).all()
+    assert deals["days_p50"].between(1, 30).all()
+    for row in deals.sample(25, random_state=1).itertuples():
+        last_day = pd.Timestamp(ORIGINS[0] + timedelta(days=30))
+        known = entries[(entries["deal_id"] == row.deal_id) & (entries["entered_on"] <= last_day)]
+        last = known.iloc[-1]
+        closed = last["stage"] >= demo().graph.n_open
+        assert row.closed == closed
+        assert row.days == ((last["entered_on"] - row.as_of).days if closed else 30)
+    summary = result().summary()["deals"]
+    assert summary["remaining_days_mae"] == pytest.approx(
+        (result().deals["days_p50"] - result().deals["days"]).abs().mean()
+    )
+
+
+def test_steps_restate_the_backtests_they_are_made_of() -> None:
+    seen: list[tuple[str, int, int]] = []
+    steps = backtest_steps(
+        demo(), origins=ORIGINS[:2], horizon="30d", options=FAST, seed=1, progress=lambda *told: seen.append(told)
+    ).set_index(["source", "step"])
+    assert seen[-1] == (NO_AMOUNT, 6, 6)
+    assert list(steps.loc["open"].index) == [PUBLISHED, NO_ERRORS, NO_LEVELS, NO_AMOUNT, CHAIN]
+    first, bare = result().table[:2], replace(FAST, covariates=(), levels=False)
+    assert steps.loc[("open", PUBLISHED), "crps"] == pytest.approx(first["open_crps"].mean())
+    assert steps.loc[("total", NO_ERRORS), "crps"] == pytest.approx(result().uncalibrated["crps"][:2].mean())
+    alone = backtest(demo(), origins=ORIGINS[:2], horizon="30d", options=bare, calibrate=False, seed=1)
+    assert steps.loc[("open", CHAIN), "crps"] == pytest.approx(alone.table["open_crps"].mean())
+    assert not np.isclose(steps.loc[("open", NO_LEVELS), "crps"], steps.loc[("open", PUBLISHED), "crps"], rtol=1e-6)
+
+
+def test_few_origins_stay_here_and_many_go_to_processes() -> None:
+    with origin_workers(3) as none:
+        assert none is None
+    with origin_workers(20, processes=2) as pool:
+        assert isinstance(pool, ProcessPoolExecutor)
+    with pytest.raises(SettingsError, match="at least 1"), origin_workers(3, processes=0):
+        pass
+
+
+@pytest.mark.slow
+def test_processes_and_a_cluster_give_the_same_numbers() -> None:
+    from distributed import Client, LocalCluster
+
+    with origin_workers(3, processes=2) as pool:
+        by_process = backtest(demo(), origins=ORIGINS, horizon="30d", options=FAST, executor=pool, seed=1)
+    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster, Client(cluster) as client:
+        executor = client.get_executor()
+        by_cluster = backtest(demo(), origins=ORIGINS, horizon="30d", options=FAST, executor=executor, seed=1)
+    for other in (by_process, by_cluster):
+        pd.testing.assert_frame_equal(other.table, result().table, check_exact=True)
 
 
 def test_an_executor_gives_the_same_numbers_and_progress_counts() -> None:

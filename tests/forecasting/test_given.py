@@ -57,10 +57,11 @@ def test_commits_that_cannot_be_used(tmp_path: Path, text: str, error: type[Exce
 
 def test_periods_are_months_weeks_or_as_told(tmp_path: Path) -> None:
     months = read_plan(written(tmp_path, "period_start,deals\n2026-10-01,80\n2026-02-01,75\n"))
-    assert months["last"].tolist() == [date(2026, 10, 31), date(2026, 2, 28)]
+    assert months["period_end"].tolist() == [date(2026, 10, 31), date(2026, 2, 28)]
     weeks = plan_table(pd.DataFrame({"period_start": ["2026-10-05", "2026-10-12"], "deals": [20, 21.5]}))
-    assert weeks["last"].tolist() == [date(2026, 10, 11), date(2026, 10, 18)]
+    assert weeks["period_end"].tolist() == [date(2026, 10, 11), date(2026, 10, 18)]
     told = pd.DataFrame({"period_start": ["2026-10-03"], "period_end": [date(2026, 10, 9)], "deals": ["7"]})
+    pd.testing.assert_frame_equal(plan_table(months), months)
     assert plan_table(told).iloc[0].tolist() == [date(2026, 10, 3), date(2026, 10, 9), None, 7.0]
 
 

@@ -18,6 +18,7 @@ from forecasting import plots
 from forecasting.answers.stage_summary import stage_summary
 from forecasting.output.words import chance, money
 from forecasting.plots.style import TARGET, short_money
+from forecasting.proof import scores
 
 
 @pytest.fixture(autouse=True)
@@ -120,6 +121,49 @@ def test_weights_of_days_are_drawn_where_the_table_says() -> None:
     assert spans == [[1.2, 1.7], [1.2, 1.7], [1.5, 2.5]]
     _, given = plt.subplots()
     assert plots.day_weights(pd.DataFrame([], columns=columns), ax=given) is given
+
+
+def past(n: int) -> pd.DataFrame:
+    """Forecasts of a normal quantity and what came."""
+    rng = np.random.default_rng(n)
+    middle = 1e6 * (1.0 + 0.1 * np.sin(np.arange(n)))
+    levels = {"p025": -1.96, "p10": -1.28, "p25": -0.67, "p50": 0.0, "p75": 0.67, "p90": 1.28, "p975": 1.96}
+    table = pd.DataFrame({f"open_{name}": middle + 1e5 * z for name, z in levels.items()})
+    table["as_of"], table["horizon_days"] = pd.date_range("2025-01-05", periods=n, freq="7D"), 28
+    return table.assign(actual_open=middle + 1e5 * rng.standard_normal(n), open_pit=rng.random(n))
+
+
+@pytest.mark.parametrize("n", [1, 9, 60])
+def test_past_forecasts_mark_what_fell_outside(n: int) -> None:
+    table = past(n)
+    ax = plots.past_forecasts(table, source="open", currency="EUR")
+    inside = table["actual_open"].between(table["open_p10"], table["open_p90"])
+    assert f"the 80% range held {inside.sum()} of {n}" in words(ax)
+    outside = next(line for line in ax.lines if line.get_label() == "outside the 80% range")
+    np.testing.assert_allclose(outside.get_ydata(), table["actual_open"][~inside])
+    assert ax.get_ylim()[0] == 0.0
+    assert ax.get_ylim()[1] > table["actual_open"].max()
+
+
+def test_pit_counts_every_outcome_beside_what_is_expected() -> None:
+    table = past(60)
+    ax = plots.pit(table, source="open")
+    counts, _ = np.histogram(table["open_pit"], bins=10, range=(0, 1))
+    bars = [patch.get_height() for patch in ax.patches if patch.get_width() == pytest.approx(0.1)]
+    assert bars == counts.tolist()
+    assert set(ax.lines[0].get_ydata()) == {6.0}
+    assert "Where 60 outcomes fell" in words(ax)
+
+
+def test_reliability_draws_shares_over_chances() -> None:
+    rng = np.random.default_rng(1)
+    chances = rng.random(900)
+    table = scores.reliability(chances, rng.random(900) < chances)
+    ax = plots.reliability(table)
+    dots = next(line for line in ax.lines if line.get_marker() == "o")
+    np.testing.assert_allclose(dots.get_xydata(), table[["probability", "share"]].to_numpy())
+    assert "Chances of 900 open deals" in words(ax)
+    assert "about 90 deals" in words(ax)
 
 
 def test_drawing_leaves_the_settings_of_others_alone() -> None:

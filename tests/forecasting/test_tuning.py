@@ -1,6 +1,7 @@
 """Tuning: the honest range knows luck from gain, and the job file keeps all but what was chosen."""
 
 import tomllib
+from dataclasses import replace
 from datetime import date, timedelta
 
 import numpy as np
@@ -58,14 +59,28 @@ def test_the_present_settings_come_first_and_nothing_comes_twice() -> None:
 def test_tuning_scores_candidates_as_a_backtest_does(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tuning, "DURATIONS", ("piecewise",))
     monkeypatch.setattr(tuning, "MOST_ORIGINS", 4)
+    monkeypatch.setattr(tuning, "COVARIATES", ((), ("looped",)))
+    monkeypatch.setattr(tuning, "WINDOWS", (180, 9999))
     demo = demo_history(seed=3, n_deals=200, months=12)
     deals = deals_from_frames(demo.deals, demo.stage_history, stages=demo.graph, timezone="UTC")
     present = BacktestOptions(durations="piecewise", covariates=(), draws=100)
     found = tune(deals, as_of=demo.as_of, horizon_days=60, present=present, seed=1)
-    alone = backtest(deals, origins=found.origins, horizon="60d", options=present, calibrate=False, seed=1)
-    np.testing.assert_allclose(found.crps[:, 0], alone.table["open_crps"])
+    of = {each: found.crps[:, place] for place, each in enumerate(found.candidates)}
+    now = Candidate("piecewise", ())
+    assert found.candidates[0] == now
+    for levels in (True, False):
+        asked = replace(present, levels=levels, new_business=False)
+        alone = backtest(deals, origins=found.origins, horizon="60d", options=asked, seed=1)
+        np.testing.assert_allclose(of[replace(now, levels=levels)], alone.table["open_crps"], rtol=1e-5)
+    assert {each.window_days for each in found.candidates} == {None, 180}
+    best = min((each for each in of if each.window_days is None), key=lambda each: of[each].mean())
+    assert replace(best, window_days=180) in of
+    raw = tune(deals, as_of=demo.as_of, horizon_days=60, present=present, calibrate=False, seed=1)
+    bare = backtest(deals, origins=found.origins, horizon="60d", options=present, calibrate=False, seed=1)
+    np.testing.assert_allclose(raw.crps[:, 0], bare.table["open_crps"], rtol=1e-9)
+    assert all(each.levels for each in raw.candidates)
     assert found.origins[-1] + timedelta(days=60) <= demo.as_of
-    assert found.to_dict()["recommended"]["durations"] == "piecewise"
+    assert set(found.to_dict()["recommended"]) == {"durations", "covariates", "window_days", "levels"}
 
 
 def test_a_short_history_is_refused() -> None:
@@ -90,6 +105,22 @@ def test_the_job_file_keeps_all_else(text: str) -> None:
     assert told["forecast"] == before["forecast"]
     expected = {**before.get("model", {}), "durations": "piecewise", "covariates": ["log_amount", "looped"]}
     assert told["model"] == expected
+
+
+def test_window_and_levels_go_where_they_belong_and_come_out_again() -> None:
+    text = (
+        '[model]\n# window_days = 730   # all by default\nseed = 7\n\n[forecast]\nhorizon = "90d"\nlevels = true  # x\n'
+    )
+    chosen = Candidate("auto", ("log_amount",), 365, levels=False)
+    there = with_settings(text, chosen)
+    told = tomllib.loads(there)
+    assert told["model"] == {"durations": "auto", "covariates": ["log_amount"], "window_days": 365, "seed": 7}
+    assert told["forecast"] == {"horizon": "90d", "levels": False}
+    back = tomllib.loads(with_settings(there, Candidate("auto", ("log_amount",))))
+    assert back["model"] == {"durations": "auto", "covariates": ["log_amount"], "seed": 7}
+    assert back["forecast"]["levels"] is True
+    nothing = tomllib.loads(with_settings("[data]\n", replace(chosen, window_days=None)))
+    assert nothing["forecast"] == {"levels": False}
 
 
 def test_a_layout_that_cannot_be_edited_by_line_is_left_alone() -> None:
