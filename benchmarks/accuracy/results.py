@@ -3,7 +3,8 @@
     python -m benchmarks.accuracy.results        # writes docs/results.md and docs/results/*.png
 
 The benchmarks that keep their figures: ``open_deals --save``, ``open_deals --weekly --draws 1000 --save``,
-``deal_level --save`` and ``shocks --save``. Nothing is typed in by hand: a goal is met or missed by the kept figures.
+``deal_level --save`` and ``shocks --save``; where they have been kept, held-out scores and speeds are shown too. Nothing is
+typed in by hand: a goal is met or missed by the kept figures.
 """
 
 import argparse
@@ -23,6 +24,12 @@ from forecasting.proof.backtest_result import RANGE_ENDS, summarise
 from forecasting.proof.scores import coverage
 
 PUBLISHED = "published"
+FURTHER = {
+    "stage_scores": ("Held-out log score per transition, higher is better", "benchmarks.accuracy.stage_scores --save"),
+    "fit_speed": ("What a fit costs", "benchmarks.speed.fit --save"),
+    "engine": ("What a simulation costs", "benchmarks.speed.engine all --save"),
+}
+"""Tables that are shown where they have been kept: file name to title and command."""
 INTRODUCTION = """# How right the forecasts are
 
 Past dates, forecast with what was known then, compared with what came. This page is written by `python -m
@@ -182,7 +189,7 @@ def _shock_goals(table: pd.DataFrame) -> list[Goal]:
     told = table.set_index(["world", "recipe"])
     found = []
     most = {"no shock": None, "log-sd .3": 1.45, "log-sd .3, rising": 1.25, "log-sd .5": 1.3}
-    for world in table["world"].unique():
+    for world in [name for name in table["world"].unique() if name in most]:
         ours, best = told.loc[(world, "+ levels")], told.loc[(world, "oracle")]
         low = round(float(best["coverage"]) - 0.06, 3)
         text = f"shocks, {world}: 80 % range holds {low} (oracle's less .06) to .88"
@@ -277,6 +284,9 @@ def page(kept: dict[str, pd.DataFrame], pictures: Sequence[str]) -> str:
     )
     for title, command, table in sections:
         parts.append(f"## {title}\n\n`python -m benchmarks.accuracy.{command}`\n\n{markdown(table)}\n")
+    for name, (title, command) in FURTHER.items():
+        if name in kept:
+            parts.append(f"## {title}\n\n`python -m {command}`\n\n{markdown(kept[name].fillna(''))}\n")
     parts += [f"![{name}](results/{name}.png)\n" for name in pictures]
     return "\n".join(parts)
 
@@ -295,6 +305,7 @@ def write(folder: Path) -> Path:
         "deals": pd.read_csv(folder / deal_level.SAVED_NAME),
         "shocks": pd.read_csv(folder / shocks.SAVED_NAME),
     }
+    kept |= {name: pd.read_csv(folder / f"{name}.csv") for name in FURTHER if (folder / f"{name}.csv").exists()}
     mpl.use("Agg")
     drawn: dict[str, Callable[[Path], None]] = {"coverage": lambda path: draw_coverage(kept["weekly"], path)}
     for name in kept["weekly"]["pipeline"].unique():
