@@ -25,7 +25,7 @@ class SamplerOptions:
 
     chains: int = 4
     tune: int = 200
-    target_accept: float = 0.8
+    target_accept: float = 0.9
     max_tree_depth: int = 3
     cores: int = 2
 

@@ -18,7 +18,7 @@ from pymc.step_methods.hmc.quadpotential import QuadPotentialFull
 from pytensor.compile.mode import Mode
 from pytensor.graph.basic import Apply
 from pytensor.graph.op import Op
-from scipy.linalg import cho_solve
+from scipy.linalg import cho_solve, solve_triangular
 
 from models.stage_model.laplace import LaplaceFit, laplace_fit
 from models.stage_model.options import SamplerOptions
@@ -64,23 +64,68 @@ class StageLikelihood(Op):  # type: ignore[misc]
         return [cotangents[0] * outputs[1], cotangents[0] * outputs[2]]
 
 
-def build_stage_model(problem: StageProblem) -> pm.Model:
+@dataclass(frozen=True)
+class Centring:
+    """How far the level effects are sampled as such instead of as multiples of their scale.
+
+    Where a level has much data its effect is known and its scale is not: sampled as a multiple, the two trade off along
+    a bent ridge. Where it has little, the effect follows the scale into a funnel. In between, the coordinate ``innovation *
+    exp(part * (log scale - origin))`` is straight (Papaspiliopoulos, Roberts and Skold 2007, doi:10.1214/088342307000000014).
+
+    Parameters
+    ----------
+    part : ndarray, shape (scale,)
+        0 for multiples, 1 for effects; the share of the prior variance that the data take away.
+    origin : ndarray, shape (scale,)
+        Log scales at which both coordinates are the same.
+    scale_of_innovation : ndarray of int, shape (size,)
+        Scale each innovation belongs to, -1 for those of the base hazard.
+    """
+
+    part: Floats
+    origin: Floats
+    scale_of_innovation: NDArray[np.int64]
+
+    def log_stretch(self, log_scales: Any) -> Any:
+        """Log factor from innovations to coordinates, shape (..., size), of arrays or of PyTensor variables."""
+        owned = self.scale_of_innovation >= 0
+        own = np.where(owned, self.scale_of_innovation, 0)
+        return (owned * self.part[own]) * (log_scales[..., own] - self.origin[own])
+
+
+def centring_of(problem: StageProblem, start: LaplaceFit) -> Centring | None:
+    """Coordinates that suit what the Laplace fit knows of each factor and exit; None without factors."""
+    if not problem.n_factors:
+        return None
+    half = solve_triangular(start.root, np.eye(problem.size), lower=True, check_finite=False)
+    left = (half**2).sum(axis=0)[problem.n_parameters :].reshape(-1, problem.data.n_exits)
+    part = [1.0 - left[problem.column_factor == factor].mean(axis=0) for factor in range(problem.n_factors)]
+    owner = problem.column_factor[:, None] * problem.data.n_exits + np.arange(problem.data.n_exits)
+    of_innovation = np.concatenate([np.full(problem.n_parameters, -1), owner.reshape(-1)]).astype(np.int64)
+    return Centring(np.clip(np.concatenate(part), 0.0, 1.0), start.best_scales, of_innovation)
+
+
+def build_stage_model(problem: StageProblem, centring: Centring | None = None) -> pm.Model:
     """PyMC model of one stage.
 
     Parameters
     ----------
     problem : StageProblem
+    centring : Centring, optional
+        Coordinates of the level effects; multiples of their scales without.
 
     Returns
     -------
     pm.Model
-        Free variables ``innovations`` (size,) and, with factors, ``log_scales`` (scale,).
+        Free variables ``innovations`` (size,), in their coordinates, and, with factors, ``log_scales`` (scale,).
     """
     with pm.Model() as model:
-        innovations = pm.Normal("innovations", 0.0, 1.0, shape=problem.size)
-        log_scales = pt.zeros(0)
+        log_scales, stretch = pt.zeros(0), pt.ones(problem.size)
         if problem.n_factors:
             log_scales = pm.Normal("log_scales", LOG_SCALE_MEAN, LOG_SCALE_SD, shape=problem.n_scales)
+        if centring is not None:
+            stretch = pt.exp(centring.log_stretch(log_scales))
+        innovations = pm.Normal("innovations", 0.0, stretch, shape=problem.size) / stretch
         pm.Potential("log_likelihood", StageLikelihood(problem)(innovations, log_scales)[0])
     return model
 
@@ -116,10 +161,14 @@ def sample_stage(
     seed : int
     options : SamplerOptions
     """
-    values = {"innovations": start.innovations} | ({"log_scales": start.log_scales} if problem.n_factors else {})
-    covariance, chains = mass_covariance(start), options.chains_for(draws)
+    centring = centring_of(problem, start)
+    stretch = 1.0 if centring is None else np.exp(centring.log_stretch(start.log_scales))
+    values = {"innovations": start.innovations * stretch} | (
+        {"log_scales": start.log_scales} if problem.n_factors else {}
+    )
+    covariance, chains = mass_covariance(start, values["innovations"]), options.chains_for(draws)
     compile_kwargs = {"mode": Mode(linker="vm", optimizer="fast_compile")}
-    with build_stage_model(problem):
+    with build_stage_model(problem, centring):
         step = pm.NUTS(
             potential=QuadPotentialFull(covariance),
             target_accept=options.target_accept,
@@ -143,11 +192,12 @@ def sample_stage(
     drawn = {name: tree["posterior"][name].to_numpy().reshape(-1, sample.shape[1]) for name, sample in values.items()}
     n_draws = len(drawn["innovations"])
     log_scales = drawn.get("log_scales", np.zeros((n_draws, 0)))
-    return SampledStage(drawn["innovations"], log_scales, int(tree["sample_stats"]["diverging"].sum()))
+    back = 1.0 if centring is None else np.exp(-centring.log_stretch(log_scales))
+    return SampledStage(drawn["innovations"] * back, log_scales, int(tree["sample_stats"]["diverging"].sum()))
 
 
-def mass_covariance(start: LaplaceFit) -> Floats:
-    """Covariance of innovations and log scales by the Laplace fit.
+def mass_covariance(start: LaplaceFit, coordinates: Floats) -> Floats:
+    """Covariance of the innovations' coordinates (draw, size) and the log scales by the Laplace fit, scales first.
 
     Given the scales it is the exact inverse of the curvature: estimated from draws it would be singular or nearly so, since
     a stage has hundreds of innovations. Only the slope of the innovations on the scales comes from the draws.
@@ -155,9 +205,11 @@ def mass_covariance(start: LaplaceFit) -> Floats:
     given_scales = cho_solve((start.root, True), np.eye(len(start.root)))
     centred = start.log_scales - start.log_scales.mean(axis=0)
     spread = np.diag(centred.var(axis=0) + SCALE_RIDGE)
-    slope = start.innovations.T @ centred / len(centred) @ np.linalg.inv(spread)
+    slope = coordinates.T @ centred / len(centred) @ np.linalg.inv(spread)
     shared = slope @ spread
-    return np.block([[given_scales + shared @ slope.T, shared], [shared.T, spread]])
+    return np.block(
+        [[spread, shared.T], [shared, given_scales + shared @ slope.T]]
+    )  # in the order of the model's variables
 
 
 def sample_choice(choice: Choice, stage: int, *, draws: int, seed: int, options: SamplerOptions) -> SampledStage:
