@@ -33,8 +33,10 @@ POINTS = 128
 MAX_STEPS, MAX_STEP, MAX_HALVINGS = 60, 2.0, 30
 """Newton steps, by how much one may move a log mean, and how often it is halved where that was too far."""
 TOLERANCE = 1e-9
-DIFFERENCE = 0.02
-"""Step of the finite differences in log spreads; the evidence is smooth on that scale."""
+DIFFERENCE = 0.1
+"""Step of the finite differences for the curvature in log spreads; the evidence is smooth on that scale."""
+SEARCH_STEP, SEARCH_TOLERANCE, SEARCH_STEPS = 5e-3, 1e-6, 40
+"""Search for the mode of the spreads: a hundredth of a log point is near enough, draws around it are weighed."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,26 @@ class DatedCounts:
         return np.vstack([self.prior, self.sort_prior, NOISE])
 
 
+@dataclass(frozen=True)
+class Fit:
+    """What spreads and noise given, the counts say.
+
+    Parameters
+    ----------
+    log_evidence : float
+        Of the spreads and the noise, without their prior.
+    mode, precision : ndarray of float64, shape (effect + level,) and (effect + level, effect + level)
+        Of the effects and the level, lucks integrated out.
+    luck : ndarray of float64, shape (stretch,)
+        Mode of the lucks.
+    """
+
+    log_evidence: float
+    mode: Floats
+    precision: Floats
+    luck: Floats
+
+
 def draw_effects(counts: DatedCounts, *, draws: int, rng: np.random.Generator) -> Floats:
     """Draw the effects from their posterior, shape (draw, effect).
 
@@ -90,18 +112,19 @@ def draw_effects(counts: DatedCounts, *, draws: int, rng: np.random.Generator) -
     return np.asarray(drawn[:, :-1])
 
 
-def log_evidence(counts: DatedCounts, hyper: Floats) -> tuple[float, Floats, Floats]:
-    """Log evidence of spreads and noise without their prior, mode of the effects and level, and their precision."""
+def fit_effects(counts: DatedCounts, hyper: Floats, *, start: Fit | None = None) -> Fit:
+    """Find the effects given the logs of spreads and noise; ``start`` is a fit nearby, from which it is a step or two."""
     scale = np.exp(np.clip(hyper, -12.0, 4.0))
     sd = np.append(scale[counts.factor], LEVEL_SD)
     luck_sd, size = scale[len(counts.prior) + counts.sort], 1.0 / scale[-1]
     column = np.column_stack([counts.column, np.full(len(counts.seen), len(counts.factor))])
-    mode, precision, value = _newton(
-        counts.seen, counts.expected, column, counts.stretch, 1.0 / sd**2, 1.0 / luck_sd**2, size
+    begin = (np.zeros(len(sd)), np.zeros(len(luck_sd))) if start is None else (start.mode, start.luck)
+    mode, luck, precision, value = _newton(
+        counts.seen, counts.expected, column, counts.stretch, 1.0 / sd**2, 1.0 / luck_sd**2, size, *begin
     )
     constant = float((gammaln(counts.seen + size) - gammaln(size) - gammaln(counts.seen + 1.0)).sum())
     constant += len(counts.seen) * size * math.log(size) - float(np.log(sd).sum() + np.log(luck_sd).sum())
-    return value + constant, mode, precision
+    return Fit(value + constant, mode, precision, luck)
 
 
 def _settings(counts: DatedCounts, rng: np.random.Generator) -> tuple[Floats, Floats, Floats]:
@@ -112,31 +135,32 @@ def _settings(counts: DatedCounts, rng: np.random.Generator) -> tuple[Floats, Fl
         return np.asarray(0.5 * (((hyper - prior[:, 0]) / prior[:, 1]) ** 2).sum(axis=-1))
 
     def loss(hyper: Floats) -> float:
-        return float(surprise(hyper)) - log_evidence(counts, hyper)[0]
+        return float(surprise(hyper)) - fit_effects(counts, hyper, start=begin).log_evidence
 
-    best = minimize(loss, prior[:, 0], method="L-BFGS-B", options={"eps": DIFFERENCE / 4, "maxiter": 40}).x
+    begin = fit_effects(counts, prior[:, 0])
+    search = {"eps": SEARCH_STEP, "ftol": SEARCH_TOLERANCE, "maxiter": SEARCH_STEPS}
+    best = minimize(loss, prior[:, 0], method="L-BFGS-B", options=search).x  # type: ignore[call-overload]
+    begin = fit_effects(counts, best, start=begin)  # all further fits start from the mode
     spread = _covariance(loss, best, prior[:, 1])
     curve = multivariate_t(best, spread, df=CURVE_FREEDOM, seed=rng)
     points = curve.rvs(POINTS)
-    found = [log_evidence(counts, point) for point in points]
-    log_weight = np.array([evidence for evidence, _, _ in found]) - surprise(points) - curve.logpdf(points)
+    found = [fit_effects(counts, point, start=begin) for point in points]
+    log_weight = np.array([each.log_evidence for each in found]) - surprise(points) - curve.logpdf(points)
     weight = np.exp(log_weight - log_weight.max())
-    inverse = [np.linalg.inv(np.linalg.cholesky(precision)).T for _, _, precision in found]
-    return np.array([mode for _, mode, _ in found]), np.array(inverse), weight / weight.sum()
+    inverse = [np.linalg.inv(np.linalg.cholesky(each.precision)).T for each in found]
+    return np.array([each.mode for each in found]), np.array(inverse), weight / weight.sum()
 
 
 def _covariance(loss: Callable[[Floats], float], best: Floats, prior_sd: Floats) -> Floats:
     """Inverse of the curvature at the mode by differences, no wider than the prior in any direction."""
     size = len(best)
-    step = np.eye(size) * DIFFERENCE * 5
+    step = np.eye(size) * DIFFERENCE
     middle = loss(best)
     up, down = np.array([loss(best + s) for s in step]), np.array([loss(best - s) for s in step])
     curvature = np.diag(up + down - 2 * middle)
     for i in range(size):
         for j in range(i):
-            both = loss(best + step[i] + step[j]) - up[i] - up[j] + middle
-            opposite = loss(best - step[i] - step[j]) - down[i] - down[j] + middle
-            curvature[i, j] = curvature[j, i] = (both + opposite) / 2
+            curvature[i, j] = curvature[j, i] = loss(best + step[i] + step[j]) - up[i] - up[j] + middle
     scaled = curvature / step[0, 0] ** 2 * np.outer(prior_sd, prior_sd)
     value, vector = np.linalg.eigh(scaled)
     return np.asarray(vector / np.maximum(value, 1.0) @ vector.T * np.outer(prior_sd, prior_sd))
@@ -205,9 +229,10 @@ def _newton(
     precision: Floats,
     luck_precision: Floats,
     size: float,
-) -> tuple[Floats, Floats, float]:
-    """Mode of the effects, their precision with the lucks eliminated, and log posterior less half the log curvature."""
-    beta, luck = np.zeros(len(precision)), np.zeros(len(luck_precision))
+    beta: Floats,
+    luck: Floats,
+) -> tuple[Floats, Floats, Floats, float]:
+    """Modes of effects and lucks, precision of the effects alone, and log posterior less half the log curvature."""
     log_mean, trial = np.empty(len(seen)), np.empty(len(seen))
     _predict(expected, column, stretch, beta, luck, log_mean)
     value = _objective(seen, log_mean, size, beta, precision, luck, luck_precision)
@@ -236,4 +261,4 @@ def _newton(
             break
         beta, luck, value = beta + length * move, luck + length * luck_move, tried
         log_mean, trial = trial, log_mean
-    return beta, reduced, value - 0.5 * (np.linalg.slogdet(reduced)[1] + np.log(luck_bends).sum())
+    return beta, luck, reduced, value - 0.5 * (np.linalg.slogdet(reduced)[1] + np.log(luck_bends).sum())

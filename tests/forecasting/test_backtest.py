@@ -65,11 +65,12 @@ def forecast_bytes(made: OriginForecast) -> bytes:
     )
 
 
-@pytest.mark.parametrize("seed", [1, 2])
-def test_noise_after_the_origin_changes_no_byte_of_the_forecast(seed: int) -> None:
+@pytest.mark.parametrize(("seed", "calendar"), [(1, ()), (2, ("weekday", "period_end"))])
+def test_noise_after_the_origin_changes_no_byte_of_the_forecast(seed: int, calendar: tuple[str, ...]) -> None:
     origin, until = ORIGINS[0], ORIGINS[0] + timedelta(days=30)
-    as_it_was = forecast_origin(demo(), origin, until, FAST, True, 1)
-    noisy = forecast_origin(with_noise_after(demo(), origin, seed=seed), origin, until, FAST, True, 1)
+    options = replace(FAST, calendar=calendar)
+    as_it_was = forecast_origin(demo(), origin, until, options, True, 1)
+    noisy = forecast_origin(with_noise_after(demo(), origin, seed=seed), origin, until, options, True, 1)
     assert as_it_was.calibration is not None
     assert as_it_was.calibration["origins"] > 20
     assert forecast_bytes(as_it_was) == forecast_bytes(noisy)
