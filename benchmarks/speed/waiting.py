@@ -39,7 +39,7 @@ def company(n_deals: int) -> Deals:
     )
 
 
-def seconds(deals: Deals, posterior: Posterior, *, draws: int, goal: bool) -> tuple[float, int]:
+def seconds(deals: Deals, posterior: Posterior, *, draws: int, goal: bool = False) -> tuple[float, int]:
     """Time from the deals and a posterior to the files, and the number of open deals."""
     started, until = time.perf_counter(), posterior.as_of + timedelta(days=HORIZON_DAYS)
     made = forecast(deals, posterior, as_of=posterior.as_of, until=until, seed=1, draws=draws)
@@ -59,20 +59,24 @@ class Waited(NamedTuple):
     seconds: float
 
 
-def measured(*, toy: bool, runs: int = 3) -> list[Waited]:
-    """Time the forecast without a target and with one, leads needed included."""
+def measured(*, toy: bool, runs: int = 2) -> list[Waited]:
+    """Time the forecast of one kind of deal, without and with a target, and of deals told apart by region and size."""
     n_deals, draws = (400, 40) if toy else (COMPANY_DEALS, 4_000)
-    deals = company(n_deals)
-    posterior = fit(deals, as_of=AS_OF, segment=["region"], inference="fast", draws=draws, seed=1)
-    made = []
-    for goal in (False, True):
+    deals, made = company(n_deals), []
+    for name, segment, covariates, goal in (
+        ("one kind of deal", [], [], False),
+        ("one kind of deal, a target and leads needed", [], [], True),
+        ("deals by region and amount", ["region"], ["log_amount"], False),
+    ):
+        posterior = fit(
+            deals, as_of=AS_OF, segment=segment, covariates=covariates, inference="fast", draws=draws, seed=1
+        )
         times, n_open = [], 0
         for _ in range(1 if toy else runs + 1):
             taken, n_open = seconds(deals, posterior, draws=draws, goal=goal)
             times.append(taken)
-        name = "with a target and leads needed" if goal else "without a target"
         made.append(Waited(name, n_open, draws, min(times)))
-        print(f"  {n_open:,} open deals x {draws:,} draws, {HORIZON_DAYS} days, {name}: {min(times):.2f} s")
+        print(f"  {n_open:,} open deals x {draws:,} draws, {HORIZON_DAYS} days, {name}: {min(times):.2f} s", flush=True)
     return made
 
 

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from forecasting.answers.revenue import Span, cents_in, target_cents
 from forecasting.engine.amounts import AmountDraws, DealArrays, amount_keys, win_cents
+from forecasting.engine.blocks import EngineOptions, cut_draws, run_blocks
 from forecasting.engine.clock import Clock, clock_at, lattice_reach, progress_by_day
 from forecasting.engine.deal_groups import GroupedDeals, amount_draws, group_deals
 from forecasting.engine.fate import MAX_BITS, TO_BITS, win_probabilities
@@ -151,12 +152,17 @@ def target_swing(forecast: "Forecast", span: Span, *, total: NDArray[np.int64], 
     deals = group_deals(pipeline, forecast.posterior.amounts)
     order = np.argsort(deals.group_of_deal, kind="stable")
     pivotal = np.zeros(pipeline.n_deals, dtype=np.int64)
-    for start in range(0, forecast.draws, SWING_BLOCK):
-        draws = np.arange(start, min(start + SWING_BLOCK, forecast.draws))
+
+    def draws_it_decides(block: tuple[int, int]) -> NDArray[np.int64]:
+        draws = np.arange(*block)
         won, cents = deal_fates(forecast, deals, draws, span=span)
         own = np.rint(cents * forecast.open_factor[draws, None]).astype(np.int64)
         without = total[draws, None] - np.where(won, own, 0)
-        pivotal[order] += ((without + own >= goal) & (without < goal)).sum(axis=0)
+        decides: NDArray[np.int64] = ((without + own >= goal) & (without < goal)).sum(axis=0)
+        return decides
+
+    for decides in run_blocks(draws_it_decides, cut_draws(forecast.draws, SWING_BLOCK), EngineOptions()):
+        pivotal[order] += decides
     return pivotal / forecast.draws
 
 

@@ -36,6 +36,8 @@ from models.hazards import LatticeHazards
 
 PUSHED_DAYS = 8
 """Days solved before what they send to later days is added up in one pass."""
+FEW_DAYS = 2
+"""So few are added one by one: eight, filled up with zeros, would cost more."""
 
 
 @jit_kernel
@@ -169,7 +171,11 @@ def aged_values(
     changes = survival_by_day(stay[stage], survival, rescale)
     weight, to = _weigh_moves(leave_to, next_stage, value, stage, survival)
     still = 1 if value[stage] != 0.0 or len(to) == 0 else 0  # one more sum: what a deal still in the stage is worth
-    sums, certain, unit = np.zeros((len(to) + still, reach)), np.ones(edges[-1]), np.empty(len(ages))
+    sums, unit = np.zeros((len(to) + still, reach)), np.empty(len(ages))
+    gains = np.ones((len(to) + still, edges[-1]))
+    for x in range(len(to)):
+        if to[x] >= 0:
+            gains[x] = entry[to[x], : edges[-1]]
     for row in range(len(ages)):
         unit[row] = 1.0 / survival[ages[row] + 1]
     high = len(ages) - 1
@@ -177,35 +183,60 @@ def aged_values(
         low = high
         while low > 0 and ages[low] - ages[low - 1] <= edges[-1] // 2:
             low -= 1
-        last = ages[high] + edges[-1]
         sums[: len(to)] = 0.0
         for x in range(len(to), len(to) + still):
             for day in range(reach - 1):
                 sums[x, day] = value[stage] * survival[day] * stay[stage, day]
-        for m in range(len(edges)):
-            start, end = edges[m - 1] if m else 0, edges[m]
-            for x in range(len(sums)):
-                gains = entry[to[x]] if x < len(to) and to[x] >= 0 else certain
-                _add_moves(sums[x], weight[x], gains, start, end, ages[low] + end, last, rescale, changes)
-            if end > 0:
-                _read_ages(sums, ages[low : high + 1], end, unit[low : high + 1], m, out[low : high + 1])
-            else:
-                out[low : high + 1, m] = value[stage]
+        _sum_run(low, high, ages, edges, weight, gains, rescale, changes, unit, sums, out)
+        if edges[0] == 0:
+            out[low : high + 1, 0] = value[stage]
         high = low - 1
+
+
+@jit_fused
+def _sum_run(
+    low: int,
+    high: int,
+    ages: NDArray[np.int64],
+    edges: NDArray[np.int64],
+    weight: NDArray[np.float64],
+    gains: NDArray[np.float64],
+    rescale: NDArray[np.float64],
+    changes: bool,
+    unit: NDArray[np.float64],
+    sums: NDArray[np.float64],
+    out: NDArray[np.float64],
+) -> None:
+    """Sum from edge to edge for ``ages[low .. high]`` and read each age on the way."""
+    start, last = 0, ages[high] + edges[-1]
+    for m in range(len(edges)):
+        end = edges[m]
+        first = ages[low] + end
+        for x in range(len(sums)):
+            if end - start <= FEW_DAYS and not changes:
+                for j in range(start, end):
+                    _add_one(sums, x, first, last - first + 1, weight, PUSHED_DAYS + first - j, gains[x, j])
+            else:
+                _add_moves(sums[x], weight[x], gains[x], start, end, first, last, rescale, changes)
+        _read_ages(sums, ages, low, high, end, unit, m, out)
+        start = end
 
 
 @jit_kernel
 def _read_ages(
     sums: NDArray[np.float64],
     ages: NDArray[np.int64],
+    low: int,
+    high: int,
     end: int,
     unit: NDArray[np.float64],
     m: int,
     out: NDArray[np.float64],
 ) -> None:
     column = np.uintp(m)
-    for row in range(len(ages)):
-        at = np.uintp(ages[row] + end)
+    for c in range(low, high + 1):
+        row = np.uintp(c)
+        at = np.uintp(max(ages[row] + end, 0))
         total = sums[0, at]
         for x in range(1, sums.shape[0]):
             total += sums[np.uintp(x), at]
@@ -272,22 +303,19 @@ def _add_moves(
         return
     for since in range(start, end, PUSHED_DAYS):
         count = min(end - since, PUSHED_DAYS)
-        if count <= 2:
-            for j in range(since, since + count):
-                _add_one(sums, first, last - first + 1, weight, PUSHED_DAYS + first - j, gains[j])
-        else:
-            some[:] = 0.0
-            some[:count] = gains[since : since + count]
-            _add_eight(sums, first, last - first + 1, weight, 1 + first - since, some)
+        some[:] = 0.0
+        some[:count] = gains[since : since + count]
+        _add_eight(sums, first, last - first + 1, weight, 1 + first - since, some)
 
 
 @jit_fused
 def _add_one(
-    sums: NDArray[np.float64], at: int, length: int, weight: NDArray[np.float64], since: int, gain: float
+    sums: NDArray[np.float64], x: int, at: int, length: int, weight: NDArray[np.float64], since: int, gain: float
 ) -> None:
     to, begin = np.uintp(at), np.uintp(since)  # unsigned: no index counts from the end, so the loop can be vectorised
+    row = np.uintp(x)
     for c in range(length):
-        sums[to + np.uintp(c)] += weight[begin + np.uintp(c)] * gain
+        sums[row, to + np.uintp(c)] += weight[row, begin + np.uintp(c)] * gain
 
 
 @jit_fused
