@@ -14,12 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
-import numpy as np
 import pandas as pd
 
 from benchmarks.accuracy import deal_level, shocks
 from benchmarks.accuracy.open_deals import RECIPES, SAVED, SEED, saved_path
-from forecasting.plots.style import BAND, BAND_ALPHA, INK, TARGET, look, money_axis, new_axes
+from forecasting import plots
 from forecasting.proof.backtest_result import RANGE_ENDS, summarise
 from forecasting.proof.scores import coverage
 
@@ -220,36 +219,15 @@ def _text(value: object) -> str:
 
 def draw_coverage(forecasts: pd.DataFrame, path: Path) -> None:
     """Draw where outcomes fell in their forecasts: ten bars that would be equally high if the forecasts were right."""
-    part = forecasts[forecasts["recipe"] == PUBLISHED]
-    with look():
-        axes = new_axes(8.0, 4.5)
-        counts, edges = np.histogram(part["open_pit"], bins=10, range=(0.0, 1.0))
-        axes.bar(edges[:-1], counts, width=0.1, align="edge", color=BAND, edgecolor="white")
-        axes.axhline(len(part) / 10.0, color=TARGET, linewidth=1.5)
-        axes.set_title(f"Where {len(part)} outcomes fell in their forecasts")
-        axes.set_xlabel("share of the forecast below the outcome; the line is what a right forecast gives")
-        axes.set_ylabel("outcomes")
-        _save(axes, path)
+    _save(plots.pit(forecasts[forecasts["recipe"] == PUBLISHED], source="open"), path)
 
 
 def draw_fan(forecasts: pd.DataFrame, name: str, path: Path) -> None:
     """Draw forecast ranges over the dates, and what came."""
     part = forecasts[(forecasts["recipe"] == PUBLISHED) & (forecasts["pipeline"] == name)].sort_values("as_of")
-    dates = pd.to_datetime(part["as_of"])
-    with look():
-        axes = new_axes(9.0, 4.5)
-        for (low, high), opacity in zip(reversed(RANGE_ENDS.values()), BAND_ALPHA, strict=True):
-            axes.fill_between(dates, part[f"open_{low}"], part[f"open_{high}"], color=BAND, alpha=opacity, linewidth=0)
-        axes.plot(dates, part["actual_open"], "o-", color=INK, markersize=4, linewidth=1, label="what came")
-        axes.set_ylim(0.0, 1.4 * float(part["actual_open"].max()))
-        axes.set_title(f"{name}: 50, 80 and 95 % ranges and what came")
-        axes.set_xlabel(
-            f"date of the forecast; revenue of open deals over the next {int(part['horizon_days'].iloc[0])} days"
-        )
-        axes.tick_params(axis="x", rotation=30)
-        money_axis(axes.yaxis, None)
-        axes.legend(frameon=False, loc="upper left")
-        _save(axes, path)
+    axes = plots.past_forecasts(part, source="open")
+    axes.set_title(f"{name}: {axes.get_title(loc='left')}")
+    _save(axes, path)
 
 
 def _save(axes: Any, path: Path) -> None:

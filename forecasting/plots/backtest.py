@@ -59,8 +59,10 @@ def past_forecasts(
         ax.plot(dates, table[f"{prefix}p50"], color=BAND, linewidth=1.6, label="median")
         ax.plot(dates, came, color=INK, linewidth=1.2)
         ax.plot(dates[inside], came[inside], "o", color=INK, markersize=5, label="what came")
-        ax.plot(dates[~inside], came[~inside], "o", color=TARGET, markersize=6, label="outside the 80% range")
-        ax.set_ylim(0.0, 1.12 * max(float(came.max()), float(table[f"{prefix}p90"].max()), 1e-9))
+        outside = "outside the 80% range" if not inside.all() else None
+        ax.plot(dates[~inside], came[~inside], "o", color=TARGET, markersize=6, label=outside)
+        high = max(float(came.max()), float(table[f"{prefix}p90"].max()), 1e-9)
+        ax.set_ylim(0.0, min(1.08 * max(high, float(table[f"{prefix}p975"].max())), 1.8 * high))
         if len(table) > 1:
             ax.xaxis.set_major_locator(locator := AutoDateLocator(maxticks=7))  # type: ignore[no-untyped-call]
             ax.xaxis.set_major_formatter(ConciseDateFormatter(locator))  # type: ignore[no-untyped-call]
@@ -71,7 +73,15 @@ def past_forecasts(
         money_axis(ax.yaxis, currency)
         ax.set_xlabel(f"date of the forecast, {plural(int(table['horizon_days'].max()), 'day')} ahead")
         ax.set_title(f"Past forecasts of {NAMES[source]}: the 80% range held {inside.sum()} of {len(inside)}")
-        ax.legend(loc="upper left", bbox_to_anchor=(-0.01, -0.16), ncols=6, frameon=False, fontsize=11)
+        ax.legend(
+            loc="upper left",
+            bbox_to_anchor=(-0.01, -0.16),
+            ncols=6,
+            frameon=False,
+            fontsize=11,
+            columnspacing=1.3,
+            handlelength=1.5,
+        )
     return ax
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from benchmarks.accuracy import deal_level, open_deals, results, shocks
+from benchmarks.accuracy import deal_level, new_business, open_deals, results, shocks
 from benchmarks.accuracy.outcome_chain import OutcomeChain, Position
 from models.hazards import PlantedHazards
 from models.stages import StageGraph
@@ -57,6 +57,15 @@ def test_the_results_page_tells_what_the_benchmarks_kept(kept: Path) -> None:
     saved = pd.read_csv(kept / "open_deals.csv")
     published = saved[saved["recipe"] == "published"]
     assert f"{published['open_crps'].mean():,.0f}" in page
+
+
+def test_new_business_is_scored_three_ways() -> None:
+    printed = StringIO()
+    with redirect_stdout(printed):
+        assert new_business.main(["--toy"]) == 0
+    for recipe in (new_business.ALONE, new_business.SHIFTED, new_business.OWN):
+        assert printed.getvalue().count(recipe) == 2
+    assert "correlation of past errors" in printed.getvalue()
 
 
 def test_a_goal_is_met_within_its_bounds_only() -> None:

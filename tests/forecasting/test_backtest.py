@@ -17,7 +17,8 @@ from forecasting.data.sample import demo_history
 from forecasting.data.snapshot import cut
 from forecasting.proof import backtesting as module
 from forecasting.proof.backtest_result import BacktestResult
-from forecasting.proof.backtesting import BacktestOptions, OriginForecast, backtest, forecast_origin, origin_dates
+from forecasting.proof.backtesting import BacktestOptions, backtest, forecast_origin, origin_dates
+from forecasting.proof.origin import OriginForecast
 from forecasting.proof.steps import CHAIN, NO_AMOUNT, NO_ERRORS, NO_LEVELS, PUBLISHED, backtest_steps
 from forecasting.proof.workers import origin_workers
 from models.errors import SettingsError
@@ -37,6 +38,11 @@ def result() -> BacktestResult:
     return backtest(demo(), origins=ORIGINS, horizon="30d", options=FAST, seed=1)
 
 
+QUICK = replace(FAST, draws=100)
+ALL_COLUMNS = replace(QUICK, segment=("region",), covariates=("log_amount", "owner"))
+"""Everything that could look ahead: attributes as segment and covariate, the amount, calibration of both kinds."""
+
+
 def with_noise_after(deals: Deals, day: date, *, seed: int) -> Deals:
     """Replace stage, date and amount of everything that happened after the day; deals begun later change altogether."""
     rng = np.random.default_rng(seed)
@@ -50,43 +56,57 @@ def with_noise_after(deals: Deals, day: date, *, seed: int) -> Deals:
     first = entries.groupby("deal")["entered_on"].min().reindex(range(len(table)))
     unborn = (first > pd.Timestamp(day)).to_numpy()
     table.loc[unborn, "amount"] = rng.lognormal(12, 2, int(unborn.sum()))
+    for name in ("region", "owner", "source"):
+        table.loc[unborn, name] = [f"{name} {number}" for number in rng.integers(0, 9, int(unborn.sum()))]
     return replace(deals, deals=table, entries=entries)
 
 
-def forecast_bytes(made: OriginForecast) -> bytes:
+def first_origin(deals: Deals, options: BacktestOptions) -> OriginForecast:
+    return forecast_origin(deals, ORIGINS[0], ORIGINS[0] + timedelta(days=30), options, True, 1)
+
+
+def said(made: OriginForecast) -> bytes:
     """All that the forecast said, without what came."""
     arrays = [array for each in (made.draws, made.raw) for array in vars(each).values()]
-    told = made.deals[["deal_id", "probability", "days_p50"]].to_csv().encode()
+    told = made.deals[["deal_id", "stage", "probability", "days_p50"]].to_csv().encode()
     points = {name: value for name, value in made.baselines.items() if not name.endswith("_crps")}
-    return (
-        b"".join(array.tobytes() for array in arrays)
-        + told
-        + json.dumps([points, made.calibration, made.new_calibration]).encode()
+    rest = json.dumps([points, made.calibration, made.new_calibration]).encode()
+    return b"".join(array.tobytes() for array in arrays) + told + rest
+
+
+@pytest.mark.parametrize(
+    ("options", "seed"),
+    [(QUICK, 1), (ALL_COLUMNS, 2), (replace(QUICK, calendar=("weekday", "period_end")), 3)],
+    ids=["amounts", "all columns", "calendar"],
+)
+def test_noise_after_the_origin_changes_no_byte_of_the_forecast(options: BacktestOptions, seed: int) -> None:
+    as_it_was, noisy = (
+        first_origin(deals, options) for deals in (demo(), with_noise_after(demo(), ORIGINS[0], seed=seed))
     )
-
-
-@pytest.mark.parametrize(("seed", "calendar"), [(1, ()), (2, ("weekday", "period_end"))])
-def test_noise_after_the_origin_changes_no_byte_of_the_forecast(seed: int, calendar: tuple[str, ...]) -> None:
-    origin, until = ORIGINS[0], ORIGINS[0] + timedelta(days=30)
-    options = replace(FAST, calendar=calendar)
-    as_it_was = forecast_origin(demo(), origin, until, options, True, 1)
-    noisy = forecast_origin(with_noise_after(demo(), origin, seed=seed), origin, until, options, True, 1)
-    assert as_it_was.calibration is not None
-    assert as_it_was.calibration["origins"] > 20
-    assert forecast_bytes(as_it_was) == forecast_bytes(noisy)
+    assert said(as_it_was) == said(noisy)
     assert as_it_was.actual != noisy.actual
+    for learned in (as_it_was.calibration, as_it_was.new_calibration):
+        assert learned is not None
+        assert learned["origins"] > 20
 
 
-def test_a_planted_leak_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
-    def peeking(deals: Deals, *, as_of: date, horizon_days: int, seed: int, levels: bool) -> object:
-        return real(deals, as_of=as_of + timedelta(days=14), horizon_days=horizon_days, seed=seed, levels=levels)
+@pytest.mark.parametrize("place", ["own_calibration", "own_new_calibration", "cut", "known_at"])
+def test_a_planted_leak_is_caught(monkeypatch: pytest.MonkeyPatch, place: str) -> None:
+    """Whatever looks two months ahead gives another forecast once these months are noise."""
+    real, ahead = getattr(module, place), 60
 
-    real = module.own_calibration
-    monkeypatch.setattr(module, "own_calibration", peeking)
-    origin, until = ORIGINS[0], ORIGINS[0] + timedelta(days=30)
-    as_it_was = forecast_origin(demo(), origin, until, FAST, True, 1)
-    noisy = forecast_origin(with_noise_after(demo(), origin, seed=1), origin, until, FAST, True, 1)
-    assert forecast_bytes(as_it_was) != forecast_bytes(noisy)
+    def by_date(deals: Deals, **asked: object) -> object:
+        later = asked["as_of"] + timedelta(days=ahead)  # type: ignore[operator]
+        if place == "cut":  # later stages and amounts under the old date
+            return replace(real(deals, **{**asked, "as_of": later}), as_of=asked["as_of"])
+        return real(deals, **{**asked, "as_of": later})
+
+    def by_day(stays: object, day: int) -> object:
+        return real(stays, day + ahead)
+
+    monkeypatch.setattr(module, place, by_day if place == "known_at" else by_date)
+    noisy = with_noise_after(demo(), ORIGINS[0], seed=1)
+    assert said(first_origin(demo(), QUICK)) != said(first_origin(noisy, QUICK))
 
 
 def test_what_came_is_what_was_won_in_time() -> None:

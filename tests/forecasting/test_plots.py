@@ -139,7 +139,7 @@ def test_past_forecasts_mark_what_fell_outside(n: int) -> None:
     ax = plots.past_forecasts(table, source="open", currency="EUR")
     inside = table["actual_open"].between(table["open_p10"], table["open_p90"])
     assert f"the 80% range held {inside.sum()} of {n}" in words(ax)
-    outside = next(line for line in ax.lines if line.get_label() == "outside the 80% range")
+    outside = next(line for line in ax.lines if line.get_color() == TARGET)
     np.testing.assert_allclose(outside.get_ydata(), table["actual_open"][~inside])
     assert ax.get_ylim()[0] == 0.0
     assert ax.get_ylim()[1] > table["actual_open"].max()
