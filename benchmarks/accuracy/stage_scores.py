@@ -1,6 +1,7 @@
 """How well each duration family foretells transitions it has not seen: held-out log score per transition.
 
     python -m benchmarks.accuracy.stage_scores          # four public logs, found through DEALCAST_DATA
+    python -m benchmarks.accuracy.stage_scores --save   # also keeps the table for the results page
     python -m benchmarks.accuracy.stage_scores --toy    # the sample data, for the tests
 
 The stage model is fitted (fast inference) to what was known at the end of the cut and scored on every later day of
@@ -24,7 +25,7 @@ from pathlib import Path
 import pandas as pd
 
 from benchmarks import real_data
-from benchmarks.accuracy.open_deals import sample_deals
+from benchmarks.accuracy.open_deals import SAVED, sample_deals
 from forecasting.data.deals import Deals
 from forecasting.data.snapshot import Snapshot, cut, stage_history
 from models.history import COUNT_COLUMNS, STILL_OPEN
@@ -34,6 +35,7 @@ from models.stage_model.fit import fit_stages
 FAMILIES = ("weibull", "lognormal", "gamma", "loglogistic", "generalized_gamma", "piecewise")
 AUTO = "auto"
 DRAWS, SEED = 1000, 20261123
+SAVED_NAME = "stage_scores.csv"
 AUTO_SLACK = 0.005
 """By how much per transition ``auto`` may lose to the best single family."""
 
@@ -105,6 +107,8 @@ def main(argv: list[str] | None = None) -> int:
     """Score and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--toy", action="store_true", help="sample data")
+    parser.add_argument("--save", action="store_true", help="keep the table for the results page")
+    parser.add_argument("--folder", type=Path, default=SAVED, help="where --save keeps it")
     asked = parser.parse_args(argv)
     folder = real_data.find_data()
     if not asked.toy and folder is None:
@@ -123,6 +127,9 @@ def main(argv: list[str] | None = None) -> int:
     table.index.names = ["log", "cut", "covariates"]
     print("Held-out log score per transition, higher is better")
     print(table.round(3).to_string())
+    if asked.save:
+        asked.folder.mkdir(parents=True, exist_ok=True)
+        table.to_csv(asked.folder / SAVED_NAME, float_format="%.6g")
     behind = (table[list(FAMILIES)].max(axis=1) - table[AUTO]).groupby("cut").max()
     for as_of, most in behind.items():
         told = "as it may" if most <= AUTO_SLACK else f"more than the {AUTO_SLACK} it may"

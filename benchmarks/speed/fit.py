@@ -2,40 +2,51 @@
 
     python -m benchmarks.speed.fit            # 2,000 to 2,000,000 deals; then the same model on single stays
     python -m benchmarks.speed.fit --nuts     # and the time of NUTS
+    python -m benchmarks.speed.fit --save     # also keeps the figures for the results page
     python -m benchmarks.speed.fit --toy      # a size for tests
 
 Deals move through a known chain of four stages, with losses, a back move and four segments; their stays lie in a table
 that DuckDB counts, since the likelihood needs nothing but counts. Each size runs in a process of its own, which reports
 its peak memory; compilation is not counted, the reading of what was compiled is done before the clock starts. The last
-line gives the same posterior the stays one by one: the same code, every stay a row with count one, joined nowhere.
+table gives the same posterior the stays one by one: the same PyMC model, every stay a row with count one, joined nowhere.
 """
 
 import argparse
+import json
 import resource
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import duckdb
 import numpy as np
 import pandas as pd
 
+from benchmarks.accuracy.open_deals import SAVED
 from models.errors import DealcastError
 from models.history import COUNT_COLUMNS, STILL_OPEN, Factor, StageHistory, count_stays
 from models.stage_model.base_hazards import PIECEWISE, PiecewiseBaseline, piecewise_baseline
 from models.stage_model.data import StageData
 from models.stage_model.fit import choose_problems, fit_stages
 from models.stage_model.laplace import laplace_fit
-from models.stage_model.problem import LOG_SCALE_MEAN, log_posterior
+from models.stage_model.options import SamplerOptions
+from models.stage_model.problem import StageProblem, log_posterior
+from models.stage_model.sampling import sample_stage
 from models.stages import StageGraph
 
 SIZES = (2_000, 20_000, 200_000, 2_000_000)
 COMPARED = 20_000
 """Deals at which counts are compared with single stays."""
-DRAWS, SEED = 1000, 1
+DRAWS, NUTS_DRAWS, SEED = 1000, 4000, 1
+CHAIN_DRAWS, TOY_CHAIN_DRAWS = 100, 20
+"""Draws of the NUTS that is compared, warm-up not counted: on single stays each takes a good part of a second."""
+SHORT_CHAINS = SamplerOptions(chains=2, tune=20, cores=1)
+SAVED_NAME, COMPARED_NAME = "fit_speed.csv", "fit_compared.csv"
 GRAPH = StageGraph(open=["Lead", "Qualified", "Proposal", "Negotiation"], won=["Won"], lost=["Lost"])
 ONWARD, BACK = 0.55, 0.1
 """Share of stays that move on, and back from the second stage on; the rest is lost."""
@@ -43,8 +54,10 @@ SHAPE, SCALE = np.array([0.8, 0.9, 1.1, 1.2]), np.array([12.0, 18.0, 25.0, 20.0]
 SEGMENT_SPEED = np.array([0.8, 1.0, 1.1, 1.3])
 SPAN = 730
 """Days of history."""
-STEPS = 20
-"""Log-densities timed together."""
+ENOUGH_SECONDS = 0.3
+"""A short piece of work is repeated for so long."""
+SAME = 1e-3
+"""Farthest that results from counts and from single stays may lie apart: sums in another order round differently."""
 
 
 def simulated_stays(n_deals: int, *, seed: int) -> pd.DataFrame:
@@ -96,8 +109,8 @@ def _history(counts: pd.DataFrame) -> StageHistory:
     return StageHistory(GRAPH, counts, (factor,), np.arange(4, dtype=np.int32)[:, None])
 
 
-def measure(n_deals: int, *, nuts: bool) -> str:
-    """Time and peak memory at one size, as a line of the table; meant for a process of its own."""
+def measure(n_deals: int, *, nuts: bool) -> dict[str, float]:
+    """Time and peak memory at one size, a row of the table; meant for a process of its own."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "stays.parquet"
         subprocess.run([sys.executable, "-m", "benchmarks.speed.fit", "--write", str(path), str(n_deals)], check=True)
@@ -107,14 +120,13 @@ def measure(n_deals: int, *, nuts: bool) -> str:
         have_counts = time.perf_counter()
         fit_stages(history, durations=PIECEWISE, inference="fast", draws=DRAWS, seed=SEED)
         fitted = time.perf_counter()
-    line = f"{n_deals:>10,}{history.n_stays:>12,}{len(history.counts):>9,}"
-    line += f"{have_counts - started:>12.2f}{fitted - have_counts:>10.2f}"
+    row = {"deals": n_deals, "stays": history.n_stays, "counts": len(history.counts)}
+    row |= {"counting s": round(have_counts - started, 3), "fit s": round(fitted - have_counts, 3)}
     if nuts:
         started = time.perf_counter()
-        fit_stages(history, durations=PIECEWISE, draws=DRAWS, seed=SEED)
-        line += f"{time.perf_counter() - started:>9.1f}"
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    return f"{line}{peak:>12,.0f}"
+        fit_stages(history, durations=PIECEWISE, draws=NUTS_DRAWS, seed=SEED)
+        row["NUTS s"] = round(time.perf_counter() - started, 2)
+    return row | {"peak MB": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)}
 
 
 def _tiny(folder: Path) -> Path:
@@ -137,39 +149,46 @@ def single_stays(data: StageData) -> StageData:
     )
 
 
-def compare(n_deals: int) -> str:
+def compare(n_deals: int, *, draws: int) -> pd.DataFrame:
     """Time to fit the busiest stage from counts and from single stays, the posterior held to be the same."""
-    stays = simulated_stays(n_deals, seed=SEED)
-    history = _history(count_stays(stays))
+    history = _history(count_stays(simulated_stays(n_deals, seed=SEED)))
     problem = choose_problems(history, dict.fromkeys(GRAPH.open, PIECEWISE), seed=SEED)[0].problem
     baseline = problem.baseline
     assert isinstance(baseline, PiecewiseBaseline)
     alone = single_stays(problem.data)
-    rows = alone.levels[:, 0]
-    plain = replace(
-        problem, data=alone, baseline=piecewise_baseline(alone, baseline.starts), design=problem.design[rows]
-    )
-    fits, steps, modes = [], [], []
-    laplace_fit(problem, draws=10, rng=np.random.default_rng(SEED))
-    for each in (problem, plain):
+    own = piecewise_baseline(alone, baseline.starts)
+    plain = replace(problem, data=alone, baseline=own, design=problem.design[alone.levels[:, 0]])
+    start = laplace_fit(problem, draws=10, rng=np.random.default_rng(SEED))
+    sample_stage(problem, start, draws=8, seed=SEED, options=SHORT_CHAINS)  # what is compiled once is not counted
+
+    def fast(each: StageProblem) -> np.ndarray:
+        return laplace_fit(each, draws=DRAWS, rng=np.random.default_rng(SEED)).mode
+
+    def step(each: StageProblem) -> np.ndarray:
+        return log_posterior(each, start.mode, start.best_scales)[1]
+
+    def nuts(each: StageProblem) -> np.ndarray:
+        return sample_stage(each, start, draws=draws, seed=SEED, options=SHORT_CHAINS).innovations
+
+    rows = []
+    work = {"fast inference": fast, "one log-density with gradient": step, f"NUTS, {draws} draws": nuts}
+    for what, run in work.items():
+        (few, from_counts), (many, from_stays) = (_timed(partial(run, each)) for each in (problem, plain))
+        if not np.allclose(from_counts, from_stays, atol=SAME):
+            apart = np.abs(from_counts - from_stays).max()
+            raise DealcastError(f"{what}: counts and single stays disagree by {apart}: a defect, please report it")
+        rows.append({"work": what, "deals": n_deals, "counts s": few, "single stays s": many, "times": many / few})
+    return pd.DataFrame(rows)
+
+
+def _timed(run: Callable[[], np.ndarray]) -> tuple[float, np.ndarray]:
+    """Seconds of one run, the quickest of some when it is short, and its result."""
+    found, seconds, until = run(), [], time.perf_counter() + ENOUGH_SECONDS
+    while not seconds or time.perf_counter() < until:
         started = time.perf_counter()
-        modes.append(laplace_fit(each, draws=DRAWS, rng=np.random.default_rng(SEED)).mode)
-        fits.append(time.perf_counter() - started)
-        started = time.perf_counter()
-        for _ in range(STEPS):
-            log_posterior(each, modes[0], np.full(1, LOG_SCALE_MEAN))
-        steps.append((time.perf_counter() - started) / STEPS)
-    if not np.allclose(*modes, atol=1e-3):
-        raise DealcastError(f"the two fits disagree by {np.abs(modes[0] - modes[1]).max()}: a defect, please report it")
-    names = (f"{len(problem.data.count):,} counts", f"{len(rows):,} single stays")
-    return "\n".join(
-        f"{n_deals:,} deals, {GRAPH.open[0]} alone, {what}: {before * unit:.3g} {of} from {names[0]}, "
-        f"{after * unit:.3g} {of} from {names[1]}: {after / before:.0f} times slower"
-        for what, (before, after), unit, of in (
-            ("fast inference", fits, 1.0, "s"),
-            ("one log-density with gradient, of which NUTS takes thousands", steps, 1e3, "ms"),
-        )
-    )
+        found = run()
+        seconds.append(time.perf_counter() - started)
+    return min(seconds), found
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -177,6 +196,8 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--toy", action="store_true", help="a size for tests")
     parser.add_argument("--nuts", action="store_true", help="time NUTS as well")
+    parser.add_argument("--save", action="store_true", help="keep the figures for the results page")
+    parser.add_argument("--folder", type=Path, default=SAVED, help="where --save keeps them")
     parser.add_argument("--one", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--write", nargs=2, help=argparse.SUPPRESS)
     asked = parser.parse_args(argv)
@@ -184,15 +205,22 @@ def main(argv: list[str] | None = None) -> int:
         simulated_stays(int(asked.write[1]), seed=SEED).to_parquet(asked.write[0])
         return 0
     if asked.one:
-        print(measure(asked.one, nuts=asked.nuts))
+        print(json.dumps(measure(asked.one, nuts=asked.nuts)))
         return 0
     nuts = ["--nuts"] if asked.nuts else []
-    heads = ("stays", "counts", "counting s", "fit s", *(("NUTS s",) if asked.nuts else ()), "peak MB")
-    widths = (12, 9, 12, 10, *((9,) if asked.nuts else ()), 12)
-    print(f"{'deals':>10}" + "".join(f"{head:>{width}}" for head, width in zip(heads, widths, strict=True)), flush=True)
+    rows = []
     for n_deals in (300,) if asked.toy else SIZES:
-        subprocess.run([sys.executable, "-m", "benchmarks.speed.fit", "--one", str(n_deals), *nuts], check=True)
-    print(compare(300 if asked.toy else COMPARED))
+        command = [sys.executable, "-m", "benchmarks.speed.fit", "--one", str(n_deals), *nuts]
+        rows.append(json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout))
+    table = pd.DataFrame(rows)
+    print(table.to_string(index=False), flush=True)
+    compared = compare(300 if asked.toy else COMPARED, draws=TOY_CHAIN_DRAWS if asked.toy else CHAIN_DRAWS)
+    print(f"\n{GRAPH.open[0]} alone, from counts and from single stays")
+    print(compared.to_string(index=False, float_format=lambda value: f"{value:.3g}"))
+    if asked.save:
+        asked.folder.mkdir(parents=True, exist_ok=True)
+        table.to_csv(asked.folder / SAVED_NAME, index=False)
+        compared.to_csv(asked.folder / COMPARED_NAME, index=False, float_format="%.4g")
     return 0
 
 

@@ -30,8 +30,8 @@ LARGEST_LOG_HAZARD = 300.0
 TINY_HAZARD = 1e-300
 """Hazards below are taken as this in logarithms and quotients."""
 IDLE_PACE = 1e-6
-"""Pace of deals that never move beside those that do: never quite nothing, so that one that wakes up after all is a
-surprise of some fourteen nats and no contradiction."""
+"""Attention an idle deal gets for ever: never quite nothing, so that one that wakes up after all is a surprise of some
+fourteen nats and no contradiction."""
 
 
 @dataclass(frozen=True)
@@ -126,11 +126,11 @@ def piecewise_baseline(data: StageData, starts: NDArray[np.int64]) -> PiecewiseB
 class SmoothBaseline:
     """A duration family per exit, with or without idle deals and a free hazard on the day of entry.
 
-    The parameters are, exit by exit, the family's own; with ``idle`` followed by the log ceiling ``c`` of the exit's
-    cumulative hazard, which then is ``c (1 - exp(-H / c))`` with ``H`` the family's: a share ``exp(-sum of c)`` of the
-    deals never leaves (promotion time cure model, Chen, Ibrahim and Sinha 1999, doi:10.1080/01621459.1999.10474196),
-    and early on, or under a high ceiling, the family is itself. Last, with ``zero_mass``, the log hazard of day 0 of
-    each exit, and the family rules from day 1 on.
+    The parameters are, exit by exit, the family's own; then, with ``idle``, the log of ``r``, the days in which the
+    stage runs down: a stay of ``t`` days has had ``u(t) = integral of exp(-(s / r)^2) for s in [0, t]`` days of
+    attention, of which the family speaks, so that a share ``exp(-sum of H(u(infinity)))`` of the deals never leaves.
+    One number for all exits: they fade together. Last, with ``zero_mass``, the log hazard of day 0 of each exit, and
+    the family rules from day 1 on.
 
     Parameters
     ----------
@@ -162,8 +162,8 @@ class SmoothBaseline:
 
     @property
     def n_parameters(self) -> int:
-        """Family parameters, ceilings and zero-day hazards of all exits."""
-        return self.n_exits * (len(FAMILIES[self.family].priors) + self.idle + self.zero_mass)
+        """Family parameters of all exits, days of running down, zero-day hazards of all exits."""
+        return self.n_exits * (len(FAMILIES[self.family].priors) + self.zero_mass) + self.idle
 
     def terms(self, parameters: Floats, effect: Floats) -> tuple[float, Floats, Floats]:
         """Log-likelihood and gradients, see :class:`Baseline`."""
@@ -187,15 +187,15 @@ class SmoothBaseline:
     def _terms(self, parameters: Floats, effect: Floats) -> tuple[float, Floats, Floats, Floats]:
         """Log-likelihood, gradients, and curvature in the effects."""
         family = FAMILIES[self.family]
-        n_exits, width = self.n_exits, len(family.parameters) + self.idle
+        n_exits, width = self.n_exits, len(family.parameters)
         theta = parameters[: n_exits * width].reshape(n_exits, width)
-        log_first = parameters[n_exits * width :]
+        rundown, log_first = np.split(parameters[n_exits * width :], [int(self.idle)])
         gradient, d_effect = np.empty_like(parameters), np.empty_like(effect)
         curvature = np.empty((*effect.shape, n_exits))
         value = smooth_terms(
             family.code,
-            self.idle,
             theta,
+            rundown,
             np.exp(np.minimum(log_first, LARGEST_LOG_HAZARD)),
             effect,
             (self.days, self.times, self.exits, self.survived),
@@ -205,33 +205,28 @@ class SmoothBaseline:
 
 
 @njit(cache=True)
-def exit_hazard_grid(code: int, idle: bool, times: Floats, theta: Floats, values: Floats, slopes: Floats) -> None:
-    """Cumulative hazard of one exit at many times and its gradient, written into the last two arguments.
+def attention(times: Floats, rundown: Floats) -> tuple[Floats, Floats]:
+    """Days of attention after given days in the stage, and the derivative of their log by the log of the rundown.
 
-    Without ``idle`` the family's own ``H``; with it ``c (1 - exp(-H / c)) + IDLE_PACE H``, ``log c`` being the last
-    entry of ``theta`` and the last column of ``slopes``.
+    Without a rundown (an empty array) every day counts.
     """
-    if not idle:
-        cumulative_hazard_grid(code, times, theta, values, slopes)
-        return
-    width = len(theta) - 1
-    own = np.empty((len(times), width))
-    cumulative_hazard_grid(code, times, theta[:width], values, own)
-    ceiling = math.exp(min(max(theta[width], -LARGEST_LOG_HAZARD), LARGEST_LOG_HAZARD))
-    for t in range(len(times)):
-        reached = min(values[t] / ceiling, LARGEST_LOG_HAZARD)
-        left = math.exp(-reached)
-        values[t] = -ceiling * math.expm1(-reached) + IDLE_PACE * values[t]
-        for k in range(width):
-            slopes[t, k] = (left + IDLE_PACE) * own[t, k]
-        slopes[t, width] = -ceiling * (math.expm1(-reached) + reached * left)
+    given, slope = times.copy(), np.zeros(len(times))
+    if len(rundown):
+        days = math.exp(min(max(rundown[0], -LARGEST_LOG_HAZARD), LARGEST_LOG_HAZARD))
+        for t in range(len(times)):
+            if times[t] > 0.0:
+                age = min(times[t] / days, LARGEST_LOG_HAZARD)
+                worked = 0.5 * math.sqrt(math.pi) * days * math.erf(age)
+                given[t] = worked + IDLE_PACE * times[t]
+                slope[t] = (worked - times[t] * math.exp(-age * age)) / given[t]
+    return given, slope
 
 
 @njit(cache=True)
 def smooth_terms(  # noqa: C901 - one pass over the counts
     code: int,
-    idle: bool,
     theta: Floats,
+    rundown: Floats,
     first: Floats,
     effect: Floats,
     counts: tuple[Floats, Floats, Floats, Floats],
@@ -239,7 +234,8 @@ def smooth_terms(  # noqa: C901 - one pass over the counts
 ) -> float:
     """Log-likelihood of a smooth family, from parameters to value; overwrites the three outputs.
 
-    ``first`` holds the hazards of day 0, or nothing when the family rules there too; ``counts`` are days, times, exits
+    ``rundown`` holds the log of the days in which the stage runs down, or nothing when it does not; ``first`` the
+    hazards of day 0, or nothing when the family rules there too; ``counts`` are days, times, exits
     and survivors as in :class:`SmoothBaseline`; ``out`` the gradients in parameters and effects, and the curvature in
     the effects.
     """
@@ -248,11 +244,12 @@ def smooth_terms(  # noqa: C901 - one pass over the counts
     n_exits, width = theta.shape
     n_days, n_times = len(days), len(times)
     start = np.searchsorted(times, 1.0) if len(first) else 0
+    given, given_slope = attention(times, rundown)
     at_day, after_day = np.searchsorted(times, days), np.searchsorted(times, days + 1.0)
     values, slopes = np.empty(n_times), np.empty((n_exits, n_times, width))
     cumulative, hazard = np.empty((n_times, n_exits)), np.empty((n_days, n_exits))
     for j in range(n_exits):
-        exit_hazard_grid(code, idle, times, theta[j], values, slopes[j])
+        cumulative_hazard_grid(code, given, theta[j], values, slopes[j])
         for t in range(n_times):
             cumulative[t, j] = values[t]
             if len(first):
@@ -272,10 +269,14 @@ def smooth_terms(  # noqa: C901 - one pass over the counts
             total += d_cumulative[t, j]
             for k in range(width):
                 gradient[j * width + k] += d_cumulative[t, j] * slopes[j, t, k]
+            if len(rundown):  # dH / d log u = -dH / d location
+                gradient[n_exits * width] -= d_cumulative[t, j] * slopes[j, t, 0] * given_slope[t]
         if len(first):
             for k in range(width):
                 gradient[j * width + k] -= total * slopes[j, start, k]
-            gradient[n_exits * width + j] = total * first[j]
+            if len(rundown):
+                gradient[n_exits * width] += total * slopes[j, start, 0] * given_slope[start]
+            gradient[n_exits * width + len(rundown) + j] = total * first[j]
     return value
 
 

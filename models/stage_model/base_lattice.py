@@ -15,7 +15,8 @@ from numba import njit
 from numpy.typing import NDArray
 
 from models.durations.families import FAMILIES
-from models.stage_model.base_hazards import PIECEWISE, exit_hazard_grid
+from models.durations.kernels import cumulative_hazard_grid
+from models.stage_model.base_hazards import PIECEWISE, attention
 
 Floats = NDArray[np.float64]
 IDLE_FLOOR = 1e-4
@@ -36,7 +37,7 @@ class BaseShape:
     zero_mass : bool
         A smooth family with a hazard of its own on the day of entry.
     idle : bool
-        A smooth family of whose deals some never move.
+        A smooth family of a stage that runs down, of whose deals some never move.
     seen : int
         Days of age that stays have reached, beyond which a piecewise hazard fades; 0 holds it for ever.
     """
@@ -76,11 +77,12 @@ def base_by_day(shape: BaseShape, parameters: Floats, *, days: int) -> Floats:
             _fade(shape.starts[-1], shape.seen, out)
         return out
     family = FAMILIES[shape.family]
-    width = len(family.priors) + shape.idle
-    theta = np.ascontiguousarray(parameters[:, : shape.n_exits * width]).reshape(-1, shape.n_exits, width)
-    _fill_smooth(family.code, shape.idle, theta, out)
+    own = shape.n_exits * len(family.priors)
+    theta, rundown, first = np.split(parameters, [own, own + int(shape.idle)], axis=1)
+    theta = np.ascontiguousarray(theta).reshape(-1, shape.n_exits, len(family.priors))
+    _fill_smooth(family.code, theta, np.ascontiguousarray(rundown), out)
     if shape.zero_mass:
-        out[:, :, 0] = np.exp(parameters[:, shape.n_exits * width :])
+        out[:, :, 0] = np.exp(first)
     return out
 
 
@@ -114,12 +116,13 @@ def _fade(last_start: int, seen: int, out: Floats) -> None:
 
 
 @njit(cache=True)
-def _fill_smooth(code: int, idle: bool, theta: Floats, out: Floats) -> None:
+def _fill_smooth(code: int, theta: Floats, rundown: Floats, out: Floats) -> None:
     n_days = out.shape[2]
     times = np.arange(n_days + 1).astype(np.float64)
     cumulative, slopes = np.empty(n_days + 1), np.empty((n_days + 1, theta.shape[2]))
     for draw in range(out.shape[0]):
+        given, _ = attention(times, rundown[draw])
         for j in range(out.shape[1]):
-            exit_hazard_grid(code, idle, times, theta[draw, j], cumulative, slopes)
+            cumulative_hazard_grid(code, given, theta[draw, j], cumulative, slopes)
             for day in range(n_days):
                 out[draw, j, day] = cumulative[day + 1] - cumulative[day]

@@ -42,9 +42,9 @@ kept from hazard zero. Day 0 has twice this and no part in the slow change: what
 process."""
 ZERO_DAY_MEAN, ZERO_DAY_SD = -3.0, 2.0
 """Log hazard of the day of entry under a smooth family: 5 % leave at once, 95 % from 0.1 % to nearly all."""
-CEILING_MEAN, CEILING_SD = -0.5, 1.5
-"""Log ceiling of an exit's cumulative hazard where deals may idle: a common exit takes a third to nearly all of those
-that move, and the lower end leaves room for rare ones."""
+RUNDOWN_STAYS, RUNDOWN_SD = 3.0, 1.2
+"""A stage with idle deals runs down in three mean stays, 95 % from a third of one to thirty: days that mean something in a
+stage of hours as in one of months."""
 IMPOSSIBLE = -1e15
 """Log-likelihoods below it, met in the first wild steps of a sampler, count as minus infinity with no gradient: farther
 out numbers overflow."""
@@ -140,14 +140,14 @@ def piecewise_problem(data: StageData, pipeline_rate: float) -> StageProblem:
 
 def smooth_problem(data: StageData, family: str, *, zero_mass: bool, idle: bool = False) -> StageProblem:
     """Posterior with a duration family per exit, the shapes of a stage's exits related."""
-    priors = (*FAMILIES[family].priors, *(DurationPrior(CEILING_MEAN, CEILING_SD),) * idle)
+    priors = FAMILIES[family].priors
     n_exits, width = data.n_exits, len(priors)
-    mean = np.concatenate(
-        [np.tile([prior.mean for prior in priors], n_exits), np.full(n_exits * zero_mass, ZERO_DAY_MEAN)]
-    )
-    sd = np.concatenate([np.tile([prior.sd for prior in priors], n_exits), np.full(n_exits * zero_mass, ZERO_DAY_SD)])
+    stay = float(data.count @ data.days + 1) / float(data.count.sum() + 1)
+    rundown = DurationPrior(math.log(RUNDOWN_STAYS * (stay + 1.0)), RUNDOWN_SD)
+    own = [*priors * n_exits, *[rundown] * idle, *[DurationPrior(ZERO_DAY_MEAN, ZERO_DAY_SD)] * (n_exits * zero_mass)]
+    mean, sd = (np.array([getattr(prior, part) for prior in own]) for part in ("mean", "sd"))
     correlation = np.eye(len(mean))
-    for shape in range(1, width - idle):
+    for shape in range(1, width):
         places = np.arange(n_exits) * width + shape
         correlation[np.ix_(places, places)] = SHAPE_CORRELATION + (1.0 - SHAPE_CORRELATION) * np.eye(n_exits)
     root = sd[:, None] * np.linalg.cholesky(correlation)

@@ -10,11 +10,16 @@ from benchmarks.speed import fit
 from models.history import STILL_OPEN, count_stays
 
 
-def test_every_size_and_the_comparison_are_printed(capfd: pytest.CaptureFixture[str]) -> None:
-    assert fit.main(["--toy"]) == 0
-    printed = capfd.readouterr().out
-    for name in ("deals", "counting s", "peak MB", "single stays", "times slower"):
+def test_every_size_and_the_comparison_are_printed_and_kept(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert fit.main(["--toy", "--save", "--folder", str(tmp_path)]) == 0
+    printed = capsys.readouterr().out
+    for name in ("deals", "counting s", "peak MB", "single stays s", "fast inference", "NUTS, 20 draws"):
         assert name in printed
+    kept = pd.read_csv(tmp_path / fit.SAVED_NAME)
+    assert kept["deals"].tolist() == [300]
+    assert 50 < kept["peak MB"].iloc[0] < 4096
+    compared = pd.read_csv(tmp_path / fit.COMPARED_NAME)
+    assert compared["times"].to_numpy() == pytest.approx(compared["single stays s"] / compared["counts s"], rel=1e-2)
 
 
 def test_counts_are_those_of_the_stays(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """The held-out scores run at their toy size, and count what happened after the cut once each."""
 
 from datetime import date
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -11,8 +12,11 @@ from forecasting.data.snapshot import cut
 from models.stages import StageGraph
 
 
-def test_every_family_is_scored_with_and_without_amount(capsys: pytest.CaptureFixture[str]) -> None:
-    assert stage_scores.main(["--toy"]) == 0
+def test_every_family_is_scored_with_and_without_amount(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert stage_scores.main(["--toy", "--save", "--folder", str(tmp_path)]) == 0
+    kept = pd.read_csv(tmp_path / stage_scores.SAVED_NAME)
+    assert kept["covariates"].tolist() == ["plain", "amount"]
+    assert (kept[[*stage_scores.FAMILIES, "auto"]] < 0.0).all(axis=None)
     printed = capsys.readouterr().out
     for name in (*stage_scores.FAMILIES, "auto", "plain", "amount", "behind the best single family"):
         assert name in printed
