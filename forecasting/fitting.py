@@ -1,4 +1,4 @@
-"""Fit all that a forecast needs: how deals move, what they are worth, how many will come."""
+"""Fit all that a forecast needs: how deals move, and how fast now, what they are worth, how many will come."""
 
 from collections.abc import Callable, Sequence
 from datetime import date
@@ -8,6 +8,7 @@ from forecasting.data.deals import Deals
 from forecasting.data.snapshot import Snapshot, cut, stage_history
 from models.amounts import fit_amounts
 from models.arrivals.model import fit_arrivals
+from models.levels.fit import fit_levels
 from models.posterior import ModelSpec, Posterior
 from models.stage_model.fit import Inference, fit_stages
 
@@ -98,7 +99,8 @@ def fit_snapshot(
     arrivals = fit_arrivals(
         snapshot.arrivals, amounts, as_of=snapshot.as_of, cells=snapshot.cells, draws=draws, seed=spec.seed
     )
-    return Posterior(snapshot.as_of, spec, stage, amounts, arrivals, inputs_sha256)
+    levels = fit_levels(snapshot.stays, stage, cells=snapshot.cells, as_of=snapshot.as_of, seed=spec.seed)
+    return Posterior(snapshot.as_of, spec, stage, amounts, arrivals, inputs_sha256, levels)
 
 
 def _inference(spec: ModelSpec) -> Inference:

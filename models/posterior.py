@@ -1,6 +1,6 @@
 """Everything believed at one as-of date, in one record: how deals move, what they are worth, how many will come.
 
-Draw i is draw i in all three parts. A posterior is saved as a folder of ``.npz`` arrays and one JSON file: no pickle, so a
+Draw i is draw i in all parts. A posterior is saved as a folder of ``.npz`` arrays and one JSON file: no pickle, so a
 file from elsewhere can be read without trusting it.
 """
 
@@ -14,10 +14,12 @@ import numpy as np
 from models.amounts import AmountPosterior
 from models.arrivals.model import ArrivalPosterior
 from models.errors import InputError, SettingsError
-from models.stage_model.posterior import StagePosterior, load_stage_posterior
+from models.levels.posterior import LevelPosterior
+from models.stage_model.posterior import Diagnostics, StagePosterior, load_stage_posterior
 
 SCHEMA_VERSION = 1
 META_FILE, STAGE_FILE, AMOUNTS_FILE, ARRIVALS_FILE = "posterior.json", "stages.npz", "amounts.npz", "arrivals.npz"
+LEVELS_FILE = "levels.npz"
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,8 @@ class Posterior:
         Deals not created yet.
     inputs_sha256 : str
         Hash of the input files, to tell whether a saved posterior still fits the data.
+    levels : LevelPosterior or None
+        How much faster or slower than usual deals move now; None in a posterior saved before it was learned.
     """
 
     as_of: date
@@ -72,13 +76,24 @@ class Posterior:
     amounts: AmountPosterior
     arrivals: ArrivalPosterior
     inputs_sha256: str
+    levels: LevelPosterior | None = None
 
     def __post_init__(self) -> None:
         counts = {self.stage.n_draws, self.amounts.n_draws, self.arrivals.n_draws}
+        if self.levels is not None:
+            counts.add(self.levels.n_draws)
         if len(counts) > 1:
             raise SettingsError(
-                f"stage, amount and arrival posteriors must have equally many draws, got {sorted(counts)}"
+                f"stage, amount, arrival and level posteriors must have equally many draws, got {sorted(counts)}"
             )
+
+    @property
+    def diagnostics(self) -> Diagnostics:
+        """The worst of the parts that were sampled: stages and levels."""
+        found = [self.stage.diagnostics] + ([] if self.levels is None else [self.levels.diagnostics])
+        rhat = [each.rhat_max for each in found if each.rhat_max is not None]
+        ess = [each.ess_min for each in found if each.ess_min is not None]
+        return Diagnostics(max(rhat, default=None), min(ess, default=None), sum(each.divergences for each in found))
 
 
 def save_posterior(posterior: Posterior, folder: str | Path) -> Path:
@@ -102,6 +117,10 @@ def save_posterior(posterior: Posterior, folder: str | Path) -> Path:
     arrival_arrays, arrival_meta = posterior.arrivals.to_arrays()
     np.savez_compressed(folder / AMOUNTS_FILE, allow_pickle=False, **amount_arrays)
     np.savez_compressed(folder / ARRIVALS_FILE, allow_pickle=False, **arrival_arrays)
+    level_meta = None
+    if posterior.levels is not None:
+        level_arrays, level_meta = posterior.levels.to_arrays()
+        np.savez_compressed(folder / LEVELS_FILE, allow_pickle=False, **level_arrays)
     meta = {
         "schema_version": SCHEMA_VERSION,
         "as_of": posterior.as_of.isoformat(),
@@ -109,6 +128,7 @@ def save_posterior(posterior: Posterior, folder: str | Path) -> Path:
         "spec": asdict(posterior.spec),
         "amounts": amount_meta,
         "arrivals": arrival_meta,
+        "levels": level_meta,
     }
     (folder / META_FILE).write_text(json.dumps(meta, indent=2), encoding="utf-8")
     return folder
@@ -139,6 +159,10 @@ def load_posterior(folder: str | Path) -> Posterior:
         amounts = AmountPosterior.from_arrays(dict(arrays), meta["amounts"])
     with np.load(folder / ARRIVALS_FILE, allow_pickle=False) as arrays:
         arrivals = ArrivalPosterior.from_arrays(dict(arrays), meta["arrivals"])
+    levels = None
+    if meta.get("levels") is not None:
+        with np.load(folder / LEVELS_FILE, allow_pickle=False) as arrays:
+            levels = LevelPosterior.from_arrays(dict(arrays), meta["levels"])
     return Posterior(
         as_of=date.fromisoformat(meta["as_of"]),
         spec=ModelSpec(**spec | {"segment": tuple(spec["segment"]), "covariates": tuple(spec["covariates"])}),
@@ -146,4 +170,5 @@ def load_posterior(folder: str | Path) -> Posterior:
         amounts=amounts,
         arrivals=arrivals,
         inputs_sha256=meta["inputs_sha256"],
+        levels=levels,
     )

@@ -16,12 +16,14 @@ from numpy.typing import NDArray
 from forecasting.answers import revenue as revenue_tables
 from forecasting.answers.deal_table import deal_table, with_swing
 from forecasting.answers.leads import LeadsNeeded, leads_needed
+from forecasting.answers.levels import scaled
 from forecasting.answers.revenue import LEVELS, Period, Source, target_span
 from forecasting.data.snapshot import Snapshot, cut
 from forecasting.engine.blocks import EngineOptions
 from forecasting.periods import as_date
-from forecasting.simulate import OpenSimulation, simulate_new, simulate_open
+from forecasting.simulate import NewSimulation, OpenSimulation, simulate_new, simulate_open
 from models.errors import SettingsError
+from models.levels.posterior import future_factors, level_effects
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -63,6 +65,9 @@ class Forecast:
         Rows in, used and rejected.
     warnings : tuple of str
         What a reader of the forecast has to know.
+    tracked : ndarray of float64, shape (draw, 2), or None
+        Cents of open and of new deals over the whole horizon with hazards at the levels of the moment; see
+        :func:`forecasting.answers.levels.with_levels`.
     """
 
     as_of: date
@@ -82,6 +87,7 @@ class Forecast:
     diagnostics: Mapping[str, Any]
     data_quality: "DataQuality | None" = None
     warnings: tuple[str, ...] = ()
+    tracked: NDArray[np.float64] | None = None
 
     @property
     def draws(self) -> int:
@@ -186,6 +192,7 @@ def forecast(
     seed: int,
     draws: int | None = None,
     new_business: bool = True,
+    levels: bool = False,
     options: EngineOptions | None = None,
 ) -> Forecast:
     """Forecast revenue from the day after ``as_of`` to ``until``.
@@ -202,6 +209,8 @@ def forecast(
         Posterior draws to use, the first ones; by default all.
     new_business : bool
         Whether deals not created yet count.
+    levels : bool
+        Whether to play the future at the levels of the moment too, see :func:`forecasting.answers.levels.with_levels`.
     options : EngineOptions, optional
         Where and within which memory the simulation runs.
 
@@ -212,7 +221,8 @@ def forecast(
     Raises
     ------
     SettingsError
-        ``until`` is not after ``as_of``, or the posterior knows more than ``as_of`` allows.
+        ``until`` is not after ``as_of``, the posterior knows more than ``as_of`` allows, or levels are asked for of a
+        posterior without.
     """
     day = as_date(as_of)
     snapshot = cut(
@@ -223,7 +233,14 @@ def forecast(
         factors=posterior.stage.factors,
     )
     made = forecast_snapshot(
-        snapshot, posterior, until=until, seed=seed, draws=draws, new_business=new_business, options=options
+        snapshot,
+        posterior,
+        until=until,
+        seed=seed,
+        draws=draws,
+        new_business=new_business,
+        levels=levels,
+        options=options,
     )
     return replace(made, currency=deals.currency, data_quality=deals.quality)
 
@@ -236,6 +253,7 @@ def forecast_snapshot(
     seed: int,
     draws: int | None = None,
     new_business: bool = True,
+    levels: bool = False,
     options: EngineOptions | None = None,
 ) -> Forecast:
     """Forecast from deals already cut at the as-of date, see :func:`forecast`; the currency is not known then."""
@@ -246,30 +264,13 @@ def forecast_snapshot(
     options = replace(options or EngineOptions(), sampler="fate")
     edges = np.arange(1, (end - as_of).days + 1)
     arrivals = replace(posterior.arrivals, as_of=as_of)
-    simulated = simulate_open(
-        snapshot.pipeline,
-        posterior.stage,
-        edges=edges,
-        seed=seed,
-        draws=draws,
-        amounts=posterior.amounts,
-        options=options,
-    )
-    groups = arrivals.groups if new_business else ()
+    play = _Play(snapshot, replace(posterior, arrivals=arrivals), seed, draws, new_business, options)
+    simulated, created = play.run(edges)
+    groups = () if created is None else created.segments
     segments = tuple(sorted({*simulated.segments, *groups, *snapshot.won["segment"].unique()})) or ("",)
     new_cents = np.zeros((draws, len(edges), len(segments)), dtype=np.int64)
-    if groups:
-        created = simulate_new(
-            arrivals,
-            posterior.stage,
-            graph=snapshot.graph,
-            edges=edges,
-            seed=seed,
-            draws=draws,
-            amounts=posterior.amounts,
-            options=options,
-        )
-        new_cents[:, :, [segments.index(label) for label in created.segments]] = created.revenue_cents
+    if created is not None:
+        new_cents[:, :, [segments.index(label) for label in groups]] = created.revenue_cents
     return Forecast(
         as_of=as_of,
         until=end,
@@ -285,9 +286,64 @@ def forecast_snapshot(
         open_factor=np.ones(draws),
         new_factor=np.ones(draws),
         calibration=None,
-        diagnostics=asdict(posterior.stage.diagnostics),
+        diagnostics=asdict(posterior.diagnostics),
         warnings=tuple(_warnings(snapshot, posterior.as_of)),
+        tracked=play.tracked(int(edges[-1])) if levels else None,
     )
+
+
+@dataclass(frozen=True)
+class _Play:
+    """How one future is played; twice with the same random numbers when levels are asked for."""
+
+    snapshot: Snapshot
+    posterior: "Posterior"
+    seed: int
+    draws: int
+    new_business: bool
+    options: EngineOptions
+
+    def run(
+        self, edges: NDArray[np.int64], effects: NDArray[np.float64] | None = None
+    ) -> tuple[OpenSimulation, NewSimulation | None]:
+        """Simulate open deals and, if asked for and there are any, new ones."""
+        posterior = self.posterior
+        simulated = simulate_open(
+            self.snapshot.pipeline,
+            posterior.stage,
+            edges=edges,
+            seed=self.seed,
+            draws=self.draws,
+            amounts=posterior.amounts,
+            options=self.options,
+            effects=effects,
+        )
+        if not self.new_business or not posterior.arrivals.groups:
+            return simulated, None
+        return simulated, simulate_new(
+            posterior.arrivals,
+            posterior.stage,
+            graph=self.snapshot.graph,
+            edges=edges,
+            seed=self.seed,
+            draws=self.draws,
+            amounts=posterior.amounts,
+            options=self.options,
+            effects=effects,
+        )
+
+    def tracked(self, horizon_days: int) -> NDArray[np.float64]:
+        """Cents of open and new deals over the whole horizon with hazards at the levels of the moment, (draw, 2)."""
+        levels = self.posterior.levels
+        if levels is None:
+            raise SettingsError("this posterior was saved before levels were learned: fit again")
+        factors = future_factors(levels, horizon_days=horizon_days, draws=self.draws, seed=self.seed)
+        played = self.run(np.array([horizon_days]), level_effects(levels, factors))
+        totals = [
+            np.zeros(self.draws) if part is None else part.revenue_cents.sum(axis=(1, 2)).astype(float)
+            for part in played
+        ]
+        return np.stack(totals, axis=1)
 
 
 def with_calibration(forecast: Forecast, calibration: "Calibration", *, seed: int) -> Forecast:
@@ -315,16 +371,12 @@ def with_calibration(forecast: Forecast, calibration: "Calibration", *, seed: in
     on_new = np.exp(calibration.draw(forecast.draws, seed=seed).shift)
     return replace(
         forecast,
-        open_cents=_scaled(forecast.open_cents, on_open),
-        new_cents=_scaled(forecast.new_cents, on_new),
-        open_factor=on_open,
-        new_factor=on_new,
+        open_cents=scaled(forecast.open_cents, on_open),
+        new_cents=scaled(forecast.new_cents, on_new),
+        open_factor=forecast.open_factor * on_open,
+        new_factor=forecast.new_factor * on_new,
         calibration=calibration,
     )
-
-
-def _scaled(cents: NDArray[np.int64], factor: NDArray[np.float64]) -> NDArray[np.int64]:
-    return np.rint(cents * factor[:, None, None]).astype(np.int64)
 
 
 def _check_dates(as_of: date, until: date, fitted: date) -> None:
