@@ -1,4 +1,4 @@
-"""Fit all that a forecast needs: how deals move, what they are worth, how many will come."""
+"""Fit all that a forecast needs: how deals move, and how fast now, what they are worth, how many will come."""
 
 from collections.abc import Callable, Sequence
 from datetime import date
@@ -10,6 +10,7 @@ from models.amounts import fit_amounts
 from models.arrivals.model import fit_arrivals
 from models.calendar.expected import dated_exits
 from models.calendar.model import CalendarPosterior, fit_calendar
+from models.levels.fit import fit_levels
 from models.posterior import ModelSpec, Posterior
 from models.stage_model.fit import Inference, fit_stages
 from models.stage_model.posterior import StagePosterior
@@ -125,8 +126,9 @@ def fit_snapshot(
     arrivals = fit_arrivals(
         snapshot.arrivals, amounts, as_of=snapshot.as_of, cells=snapshot.cells, draws=draws, seed=spec.seed
     )
+    levels = fit_levels(snapshot.stays, stage, cells=snapshot.cells, as_of=snapshot.as_of, seed=spec.seed)
     calendar = _calendar(snapshot, stage, spec)
-    return Posterior(snapshot.as_of, spec, stage, amounts, arrivals, inputs_sha256, calendar)
+    return Posterior(snapshot.as_of, spec, stage, amounts, arrivals, inputs_sha256, calendar, levels)
 
 
 def _calendar(snapshot: Snapshot, stage: StagePosterior, spec: ModelSpec) -> CalendarPosterior | None:

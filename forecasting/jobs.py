@@ -187,7 +187,7 @@ def job_spec(job: Job) -> ModelSpec:
 
 def check_diagnostics(posterior: Posterior) -> None:
     """Raise a DiagnosticsError unless the chains agree, mixed well and did not diverge; fast inference has none."""
-    found = posterior.stage.diagnostics
+    found = posterior.diagnostics
     if found.rhat_max is None or found.ess_min is None:
         return
     if found.rhat_max > MAX_RHAT or found.ess_min < MIN_ESS or found.divergences > 0:

@@ -17,11 +17,13 @@ from models.arrivals.model import ArrivalPosterior
 from models.calendar.days import DEFAULT_CALENDAR, PERIOD_END, CalendarOptions
 from models.calendar.model import CalendarPosterior
 from models.errors import InputError, SettingsError
-from models.stage_model.posterior import StagePosterior, load_stage_posterior
+from models.levels.posterior import LevelPosterior
+from models.stage_model.posterior import Diagnostics, StagePosterior, load_stage_posterior
 
 SCHEMA_VERSION = 1
 META_FILE, STAGE_FILE, AMOUNTS_FILE, ARRIVALS_FILE = "posterior.json", "stages.npz", "amounts.npz", "arrivals.npz"
 CALENDAR_FILE = "calendar.npz"
+LEVELS_FILE = "levels.npz"
 
 
 @dataclass(frozen=True)
@@ -92,6 +94,8 @@ class Posterior:
         Hash of the input files, to tell whether a saved posterior still fits the data.
     calendar : CalendarPosterior or None
         How much each date counts; None when all days are alike.
+    levels : LevelPosterior or None
+        How much faster or slower than usual deals move now; None in a posterior saved before it was learned.
     """
 
     as_of: date
@@ -101,12 +105,21 @@ class Posterior:
     arrivals: ArrivalPosterior
     inputs_sha256: str
     calendar: CalendarPosterior | None = None
+    levels: LevelPosterior | None = None
 
     def __post_init__(self) -> None:
-        counts = {self.stage.n_draws, self.amounts.n_draws, self.arrivals.n_draws}
-        counts |= set() if self.calendar is None else {self.calendar.n_draws}
+        parts = (self.stage, self.amounts, self.arrivals, self.calendar, self.levels)
+        counts = {part.n_draws for part in parts if part is not None}
         if len(counts) > 1:
             raise SettingsError(f"all parts of a posterior must have equally many draws, got {sorted(counts)}")
+
+    @property
+    def diagnostics(self) -> Diagnostics:
+        """The worst of the parts that were sampled: stages and levels."""
+        found = [self.stage.diagnostics] + ([] if self.levels is None else [self.levels.diagnostics])
+        rhat = [each.rhat_max for each in found if each.rhat_max is not None]
+        ess = [each.ess_min for each in found if each.ess_min is not None]
+        return Diagnostics(max(rhat, default=None), min(ess, default=None), sum(each.divergences for each in found))
 
 
 def save_posterior(posterior: Posterior, folder: str | Path) -> Path:
@@ -130,6 +143,10 @@ def save_posterior(posterior: Posterior, folder: str | Path) -> Path:
     arrival_arrays, arrival_meta = posterior.arrivals.to_arrays()
     np.savez_compressed(folder / AMOUNTS_FILE, allow_pickle=False, **amount_arrays)
     np.savez_compressed(folder / ARRIVALS_FILE, allow_pickle=False, **arrival_arrays)
+    level_meta = None
+    if posterior.levels is not None:
+        level_arrays, level_meta = posterior.levels.to_arrays()
+        np.savez_compressed(folder / LEVELS_FILE, allow_pickle=False, **level_arrays)
     meta = {
         "schema_version": SCHEMA_VERSION,
         "as_of": posterior.as_of.isoformat(),
@@ -138,6 +155,7 @@ def save_posterior(posterior: Posterior, folder: str | Path) -> Path:
         "amounts": amount_meta,
         "arrivals": arrival_meta,
         "calendar": None,
+        "levels": level_meta,
     }
     if posterior.calendar is not None:
         calendar_arrays, meta["calendar"] = posterior.calendar.to_arrays()
@@ -170,6 +188,10 @@ def load_posterior(folder: str | Path) -> Posterior:
         amounts = AmountPosterior.from_arrays(dict(arrays), meta["amounts"])
     with np.load(folder / ARRIVALS_FILE, allow_pickle=False) as arrays:
         arrivals = ArrivalPosterior.from_arrays(dict(arrays), meta["arrivals"])
+    levels = None
+    if meta.get("levels") is not None:
+        with np.load(folder / LEVELS_FILE, allow_pickle=False) as arrays:
+            levels = LevelPosterior.from_arrays(dict(arrays), meta["levels"])
     return Posterior(
         as_of=date.fromisoformat(meta["as_of"]),
         spec=_spec(meta["spec"]),
@@ -178,6 +200,7 @@ def load_posterior(folder: str | Path) -> Posterior:
         arrivals=arrivals,
         inputs_sha256=meta["inputs_sha256"],
         calendar=_calendar(folder, meta.get("calendar")),
+        levels=levels,
     )
 
 

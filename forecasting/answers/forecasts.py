@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from forecasting.answers import revenue as revenue_tables
 from forecasting.answers.deal_table import deal_table, with_swing
 from forecasting.answers.leads import LeadsNeeded, leads_needed
+from forecasting.answers.levels import scaled
 from forecasting.answers.pace import on_calendar
 from forecasting.answers.revenue import LEVELS, Period, Source, target_span
 from forecasting.data.given import arrival_plan, plan_table
@@ -329,7 +330,7 @@ def forecast_snapshot(
         open_factor=np.ones(draws),
         new_factor=np.ones(draws),
         calibration=None,
-        diagnostics=asdict(posterior.stage.diagnostics),
+        diagnostics=asdict(posterior.diagnostics),
         warnings=tuple(_warnings(snapshot, posterior.as_of)),
         pace=pace,
         lost_pace=lost_pace,
@@ -371,17 +372,13 @@ def with_calibration(
         on_new = new.factors(forecast.new_cents.sum(axis=(1, 2)) / 100, open_errors=open_errors, seed=seed)
     return replace(
         forecast,
-        open_cents=_scaled(forecast.open_cents, on_open),
-        new_cents=_scaled(forecast.new_cents, on_new),
-        open_factor=on_open,
-        new_factor=on_new,
+        open_cents=scaled(forecast.open_cents, on_open),
+        new_cents=scaled(forecast.new_cents, on_new),
+        open_factor=forecast.open_factor * on_open,
+        new_factor=forecast.new_factor * on_new,
         calibration=calibration,
         new_calibration=new,
     )
-
-
-def _scaled(cents: NDArray[np.int64], factor: NDArray[np.float64]) -> NDArray[np.int64]:
-    return np.rint(cents * factor[:, None, None]).astype(np.int64)
 
 
 def _check_dates(as_of: date, until: date, fitted: date) -> None:

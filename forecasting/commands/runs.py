@@ -1,6 +1,6 @@
 """``dealcast fit``, ``forecast``, ``leads-needed`` and ``report``."""
 
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -129,10 +129,11 @@ def _notes(found: Findings) -> tuple[str, ...]:
 def _fit_text(posterior: Posterior, folder: Path) -> str:
     stage = posterior.stage
     lines = [f"fitted as of {day(posterior.as_of)} by {stage.inference} ({stage.sampler}), saved in {folder}"]
-    if stage.diagnostics.rhat_max is not None:
+    diagnostics = posterior.diagnostics
+    if diagnostics.rhat_max is not None:
         lines.append(
-            f"R-hat at most {stage.diagnostics.rhat_max:.3f}, effective sample size at least "
-            f"{stage.diagnostics.ess_min:,.0f}, {stage.diagnostics.divergences} divergences"
+            f"R-hat at most {diagnostics.rhat_max:.3f}, effective sample size at least "
+            f"{diagnostics.ess_min:,.0f}, {diagnostics.divergences} divergences"
         )
     lines += [f"  {name}: {fit.reason}" for name, fit in zip(stage.graph.open, stage.stages, strict=True)]
     return "\n".join(lines)
@@ -147,9 +148,5 @@ def _fit_data(posterior: Posterior, folder: Path) -> dict[str, Any]:
         "draws": stage.n_draws,
         "inference": stage.inference,
         "durations": dict(stage.families),
-        "diagnostics": {
-            "rhat_max": stage.diagnostics.rhat_max,
-            "ess_min": stage.diagnostics.ess_min,
-            "divergences": stage.diagnostics.divergences,
-        },
+        "diagnostics": asdict(posterior.diagnostics),
     }

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, JsonValue
 
+from forecasting.answers.levels import level_ranges
 from forecasting.answers.revenue import QUANTILES
 from forecasting.data.quality import DataQuality
 
@@ -37,6 +38,21 @@ class DiagnosticsRecord(_Record):
     rhat_max: float | None
     ess_min: float | None
     divergences: int
+
+
+class LevelRecord(_Record):
+    """Mean factor on the hazards of one direction over the horizon; one is as in the whole history."""
+
+    p10: float
+    p50: float
+    p90: float
+
+
+class LevelsRecord(_Record):
+    """How much faster or slower than usual deals are believed to move; ``forward`` is towards a win."""
+
+    forward: LevelRecord
+    down: LevelRecord
 
 
 class RevenueRecord(_Record):
@@ -96,6 +112,7 @@ class ForecastRecord(_Record):
     model: dict[str, JsonValue]
     calibration: CalibrationRecord | None
     new_calibration: CalibrationRecord | None
+    levels: LevelsRecord | None
     diagnostics: DiagnosticsRecord
     revenue: list[RevenueRecord]
     target: TargetRecord | None
@@ -121,6 +138,7 @@ def forecast_record(found: "Findings") -> ForecastRecord:
         model=_model(found),
         calibration=CalibrationRecord(**forecast.calibration.to_dict()) if forecast.calibration else None,
         new_calibration=CalibrationRecord(**of_new.to_dict()) if (of_new := forecast.new_calibration) else None,
+        levels=_levels(found),
         diagnostics=DiagnosticsRecord.model_validate(dict(diagnostics)),
         revenue=_revenue(found),
         target=None
@@ -135,6 +153,14 @@ def forecast_record(found: "Findings") -> ForecastRecord:
         ),
         data_quality=DataQualityRecord.model_validate((forecast.data_quality or DataQuality()).to_dict()),
     )
+
+
+def _levels(found: "Findings") -> LevelsRecord | None:
+    forecast = found.forecast
+    if forecast.posterior.levels is None:
+        return None
+    told = level_ranges(forecast.posterior.levels, horizon_days=forecast.horizon_days, seed=forecast.seed)
+    return LevelsRecord(forward=LevelRecord(**told["forward"]), down=LevelRecord(**told["down"]))
 
 
 def _model(found: "Findings") -> dict[str, JsonValue]:

@@ -79,8 +79,12 @@ def diagnose(fits: Sequence[StageFit], *, chains: int, divergences: int) -> Diag
         columns.append(fit.base)
         for factor in fit.factors:
             columns += [factor.effect.reshape(len(fit.base), -1), factor.log_scale]
-    values = np.concatenate(columns, axis=1)
-    values = values.reshape(chains, -1, values.shape[1])
+    return diagnose_columns(np.concatenate(columns, axis=1), chains=chains, divergences=divergences)
+
+
+def diagnose_columns(columns: Floats, *, chains: int, divergences: int) -> Diagnostics:
+    """Largest R-hat and smallest effective sample size (bulk and tail) of columns (draw, column), chain after chain."""
+    values = columns.reshape(chains, -1, columns.shape[1])
     values = values[..., values.std(axis=(0, 1)) > 0.0]
     rhat = array_stats.rhat(values, chain_axis=0, draw_axis=1)  # type: ignore[no-untyped-call]
     bulk = array_stats.ess(values, chain_axis=0, draw_axis=1, method="bulk")  # type: ignore[no-untyped-call]

@@ -15,6 +15,7 @@ from forecasting.data.quality import DataQuality, Finding, TableQuality
 from forecasting.output.findings import Findings, Range, stalled_by_stage
 from forecasting.periods import Period
 from models.hazards import PlantedHazards
+from models.levels.posterior import LevelPosterior
 from models.stages import StageGraph
 
 AS_OF, UNTIL = date(2026, 9, 30), date(2026, 12, 31)
@@ -36,6 +37,13 @@ def planted_hazards(graph: StageGraph, *, n_draws: int = 20) -> PlantedHazards:
         base[:, stage, :, 0] = [0.06, 0.01, 0.03]
     base *= np.linspace(0.9, 1.1, n_draws)[:, None, None, None]
     return PlantedHazards(following, base)
+
+
+def steady_levels() -> LevelPosterior:
+    """Deals move forward half as fast again as ever, and fall out as they always did."""
+    level = np.tile([np.log(1.5), 0.0], (20, 1))
+    still = np.full_like(level, 1e-9)
+    return LevelPosterior(level, level, still, still, np.array([[0, 1]]), 7)
 
 
 def planted_forecast(
@@ -66,6 +74,7 @@ def planted_forecast(
             segment=("region",), covariates=("log_amount",), calendar=(), holidays=None, window_days=None, seed=3
         ),
         inputs_sha256="0123456789abcdef" * 4,
+        levels=steady_levels(),
     )
     table = _deals(rng, graph, n_open, scale)
     pipeline: Any = SimpleNamespace(

@@ -16,10 +16,12 @@ from models.errors import SettingsError
 
 KEYS = {
     "": (
-        "schema_version as_of until currency seed draws inputs_sha256 model calibration new_calibration "
+        "schema_version as_of until currency seed draws inputs_sha256 model calibration new_calibration levels "
         "diagnostics revenue target data_quality"
     ),
     "calibration": "origins bias scale sd",
+    "levels": "forward down",
+    "levels.forward": "p10 p50 p90",
     "diagnostics": "rhat_max ess_min divergences",
     "revenue": "period_start period_end source segment mean p05 p10 p25 p50 p75 p90 p95",
     "target": "amount since by attainment_probability leads_needed last_useful_creation_date",
@@ -39,6 +41,8 @@ def test_the_keys_of_forecast_json_are_those_promised() -> None:
     records = {
         "": schema,
         "calibration": parts["CalibrationRecord"],
+        "levels": parts["LevelsRecord"],
+        "levels.forward": parts["LevelRecord"],
         "diagnostics": parts["DiagnosticsRecord"],
         "revenue": parts["RevenueRecord"],
         "target": parts["TargetRecord"],
@@ -65,6 +69,8 @@ def test_files_hold_what_the_record_says(tmp_path: Path) -> None:
     assert content["data_quality"]["rows_in"] == content["data_quality"]["rows_used"] + sum(
         row["count"] for row in content["data_quality"]["rows_rejected"]
     )
+    assert content["levels"]["forward"] == pytest.approx({"p10": 1.5, "p50": 1.5, "p90": 1.5})
+    assert content["levels"]["down"]["p50"] == pytest.approx(1.0)
     table = pd.read_csv(files["revenue.csv"])
     assert list(table.columns) == list(RevenueRecord.model_fields)
     assert len(table) == len(content["revenue"]) == 4 * 4 * 3  # months, sources, all and two segments
