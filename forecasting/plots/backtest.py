@@ -61,8 +61,8 @@ def past_forecasts(
         ax.plot(dates[inside], came[inside], "o", color=INK, markersize=5, label="what came")
         outside = "outside the 80% range" if not inside.all() else None
         ax.plot(dates[~inside], came[~inside], "o", color=TARGET, markersize=6, label=outside)
-        high = max(float(came.max()), float(table[f"{prefix}p90"].max()), 1e-9)
-        ax.set_ylim(0.0, min(1.08 * max(high, float(table[f"{prefix}p975"].max())), 1.8 * high))
+        peak = max(float(came.max()), float(table[f"{prefix}p90"].max()), 1e-9)
+        ax.set_ylim(0.0, min(1.08 * max(peak, float(table[f"{prefix}p975"].max())), 1.8 * peak))
         if len(table) > 1:
             ax.xaxis.set_major_locator(locator := AutoDateLocator(maxticks=7))  # type: ignore[no-untyped-call]
             ax.xaxis.set_major_formatter(ConciseDateFormatter(locator))  # type: ignore[no-untyped-call]
