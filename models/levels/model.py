@@ -33,6 +33,9 @@ Floats = NDArray[np.float64]
 
 TREE_DEPTH = 4
 """Chains of fifteen steps: of seven, few luck draws near Poisson are independent (at worst 465 of 4,000, against 1,200)."""
+DOUBTFUL_RHAT = 1.009
+"""Chains of series that jumped once and for all may sample their long-run sd slowly: above this they are run again with
+care, before anyone has to be told that nothing can be published."""
 SETTING_RIDGE = 1e-2
 """Added to the variances of the settings: their grid may have held one to a single point."""
 START_DRAWS = 2000
@@ -90,6 +93,28 @@ def build_level_model(series: Sequence[LevelSeries]) -> pm.Model:
     return model
 
 
+class LevelPotential(QuadPotentialFull):  # type: ignore[misc]
+    """Mass matrix with a covariance for the settings, which come first, and one for each innovation.
+
+    As one full matrix it would cost the square of the number of periods at every step.
+    """
+
+    def __init__(self, settings_covariance: Floats, *, innovations: int) -> None:
+        super().__init__(settings_covariance)
+        self.innovations = innovations
+
+    def velocity(self, x: Floats, out: Floats | None = None) -> Floats:
+        """Covariance times momentum."""
+        found = np.empty_like(x) if out is None else out
+        found[:] = x
+        found[: -self.innovations] = self._cov @ x[: -self.innovations]
+        return found
+
+    def random(self) -> Floats:
+        """Draw a momentum."""
+        return np.concatenate([super().random(), self.rng.normal(size=self.innovations)])
+
+
 @dataclass(frozen=True)
 class SampledLevels:
     """NUTS draws of the level series, chain after chain.
@@ -101,7 +126,7 @@ class SampledLevels:
     level : ndarray, shape (draw, direction, period)
         Log factors.
     diagnostics : Diagnostics
-        Over settings and log factors.
+        Over settings and the log factors of the last period.
     """
 
     normals: Floats
@@ -133,11 +158,16 @@ def sample_levels(
     given = options or SamplerOptions()
     options = replace(given, max_tree_depth=max(given.max_tree_depth, TREE_DEPTH))
     sampled = _sample_once(series, start, draws=draws, seed=seed, options=options)
-    found = sampled.diagnostics
-    if found.divergences == 0 and found.ess_min is not None and found.ess_min >= DOUBTFUL_SHARE * draws:
+    if not _doubtful(sampled.diagnostics, draws):
         return sampled
     careful = replace(options, target_accept=CAREFUL_ACCEPT, max_tree_depth=CAREFUL_DEPTH)
     return _sample_once(series, start, draws=draws, seed=seed, options=careful)
+
+
+def _doubtful(found: Diagnostics, draws: int) -> bool:
+    """Whether chains diverged, moved too little, or are near to disagreeing."""
+    few = found.ess_min is None or found.ess_min < DOUBTFUL_SHARE * draws
+    return few or found.divergences > 0 or found.rhat_max is None or found.rhat_max > DOUBTFUL_RHAT
 
 
 def _sample_once(
@@ -150,7 +180,7 @@ def _sample_once(
     first = rng.standard_normal((chains, len(series), periods))
     with build_level_model(series):
         step = pm.NUTS(
-            potential=QuadPotentialFull(_mass_covariance(normals, periods)),
+            potential=LevelPotential(_settings_covariance(normals), innovations=len(series) * periods),
             target_accept=options.target_accept,
             max_treedepth=options.max_tree_depth,
             compile_kwargs=compile_kwargs,
@@ -180,15 +210,16 @@ def _sample_once(
         ],
         axis=1,
     )
-    columns = np.concatenate([drawn, level], axis=2).reshape(len(level), -1)
+    # what a forecast takes from the series; over hundreds of past periods the largest R-hat strays by chance alone
+    columns = np.concatenate([drawn, level[:, :, -1:]], axis=2).reshape(len(level), -1)
     divergences = int(tree["sample_stats"]["diverging"].sum())
     return SampledLevels(drawn, level, diagnose_columns(columns, chains=chains, divergences=divergences))
 
 
-def _mass_covariance(normals: Floats, periods: int) -> Floats:
-    """Covariance of settings, from draws (draw, direction, 3), and of innovations, which are near to standard normal."""
+def _settings_covariance(normals: Floats) -> Floats:
+    """Covariance of all settings, from draws (draw, direction, 3); different directions are independent."""
     n_directions = normals.shape[1]
-    covariance = np.eye(n_directions * (N_SETTINGS + periods))
+    covariance = np.zeros((n_directions * N_SETTINGS, n_directions * N_SETTINGS))
     for place in range(n_directions):
         block = slice(N_SETTINGS * place, N_SETTINGS * (place + 1))
         covariance[block, block] = np.cov(normals[:, place].T) + SETTING_RIDGE * np.eye(N_SETTINGS)

@@ -1,8 +1,9 @@
 """What is believed about a level series before seeing it, on coordinates that are all standard normal.
 
 Three settings: the long-run sd of the log factor, how long a deviation lasts, and how much a period's own luck adds to
-Poisson. They are the continuous form of the grid of :mod:`models.levels.filtering`: flat where its points are equally
-likely, each point standing for half the way to its neighbours.
+Poisson. Each is flat over all that pipelines show, on the log scale where the order of magnitude is what is unknown; the
+ranges are those of the grid of :mod:`models.levels.filtering`, each of its points standing for half the way to its
+neighbours.
 """
 
 from dataclasses import dataclass

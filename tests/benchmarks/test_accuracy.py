@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from benchmarks.accuracy import deal_level, open_deals, results, shocks
+from benchmarks.accuracy import deal_level, levels, open_deals, results, shocks
 from benchmarks.accuracy.outcome_chain import OutcomeChain, Position
 from models.hazards import PlantedHazards
 from models.stages import StageGraph
@@ -99,3 +99,12 @@ def played(next_stage: np.ndarray, hazard: np.ndarray, *, plays: int) -> tuple[n
             lasted[leaves] = day
             moving = leaves & (stage < 2)
     return stage, offered, lasted
+
+
+def test_the_level_benchmark_prints_every_recipe_and_both_inferences(capsys: pytest.CaptureFixture[str]) -> None:
+    assert levels.main(["--toy"]) == 0
+    printed = capsys.readouterr().out
+    for name in ("static", "tracked", "log average, half", "log average, earned + errors", "quick chain's shift"):
+        assert name in printed
+    assert levels.main(["--toy", "--nuts"]) == 0
+    assert re.search(r"fast: .*forward .*\n  nuts: .*down .*\n    R-hat 1\.0", capsys.readouterr().out)
