@@ -126,7 +126,7 @@ class SampledLevels:
     level : ndarray, shape (draw, direction, period)
         Log factors.
     diagnostics : Diagnostics
-        Over settings and log factors.
+        Over settings and the log factors of the last period.
     """
 
     normals: Floats
@@ -210,7 +210,8 @@ def _sample_once(
         ],
         axis=1,
     )
-    columns = np.concatenate([drawn, level], axis=2).reshape(len(level), -1)
+    # what a forecast takes from the series; over hundreds of past periods the largest R-hat strays by chance alone
+    columns = np.concatenate([drawn, level[:, :, -1:]], axis=2).reshape(len(level), -1)
     divergences = int(tree["sample_stats"]["diverging"].sum())
     return SampledLevels(drawn, level, diagnose_columns(columns, chains=chains, divergences=divergences))
 
