@@ -23,6 +23,9 @@ Floats = NDArray[np.float64]
 
 WEEK = 7
 """Days of a period: the levels of open deals are asked for weeks ahead, rarely for years."""
+MOST_PERIODS = 104
+"""Longer histories take periods of several weeks: the time that sampling takes grows with their number, and what was two
+years ago says little of the level now."""
 
 
 def fit_levels(
@@ -31,7 +34,7 @@ def fit_levels(
     *,
     cells: NDArray[np.int32],
     as_of: date,
-    days: int = WEEK,
+    days: int | None = None,
     seed: int,
     options: "SamplerOptions | None" = None,
 ) -> LevelPosterior:
@@ -45,8 +48,8 @@ def fit_levels(
     cells : ndarray of int, shape (cell, factor)
         Level codes that ``cell`` points at.
     as_of : date
-    days : int
-        Length of a period.
+    days : int, optional
+        Length of a period; by default a week, or as many weeks as keep the series within ``MOST_PERIODS``.
     seed : int
     options : SamplerOptions, optional
         Of NUTS.
@@ -55,8 +58,23 @@ def fit_levels(
     -------
     LevelPosterior
     """
-    counts = level_counts(stays, stage, cells=cells, as_of=as_of, days=days)
+    counts = level_counts(stays, stage, cells=cells, as_of=as_of, days=days or period_of(stays, as_of))
     return learn_levels(counts, inference=stage.inference, draws=stage.n_draws, seed=seed, options=options)
+
+
+def period_of(stays: "pd.DataFrame", as_of: date) -> int:
+    """Length of a period in days.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> period_of(pd.DataFrame({"entered_on": pd.to_datetime(["2024-01-01"])}), date(2025, 6, 30))
+    7
+    >>> period_of(pd.DataFrame({"entered_on": pd.to_datetime(["2023-01-01"])}), date(2025, 6, 30))
+    14
+    """
+    weeks = (np.datetime64(as_of) - stays["entered_on"].min().to_datetime64()) / np.timedelta64(WEEK, "D")
+    return WEEK * max(1, int(np.ceil(weeks / MOST_PERIODS)))
 
 
 def learn_levels(

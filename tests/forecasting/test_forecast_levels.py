@@ -119,7 +119,7 @@ def test_levels_are_saved_and_old_files_still_load(fitted: Posterior, tmp_path: 
     assert again is not None
     for name in ("level", "target", "sigma", "phi", "direction"):
         np.testing.assert_array_equal(getattr(again, name), getattr(fitted.levels, name))
-    assert (again.period_days, again.diagnostics) == (7, Diagnostics())
+    assert (again.period_days, again.diagnostics) == (14, Diagnostics())
     meta = json.loads((tmp_path / META_FILE).read_text())
     del meta["levels"]
     (tmp_path / META_FILE).write_text(json.dumps(meta))
