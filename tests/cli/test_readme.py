@@ -52,7 +52,8 @@ def test_the_python_example_runs() -> None:
 
 @pytest.mark.slow
 def test_the_cluster_example_runs() -> None:
-    first, second = python_blocks()
+    first, *_, second = python_blocks()
+    assert "Client" in second
     here = "n_workers=1, threads_per_worker=1, dashboard_address=None"
     names: dict[str, object] = {}
     exec(compile(first, "README.md", "exec"), names)
