@@ -25,6 +25,7 @@ from forecasting.proof.scores import coverage
 PUBLISHED = "published"
 FURTHER = {
     "stage_scores": ("Held-out log score per transition, higher is better", "benchmarks.accuracy.stage_scores --save"),
+    "nuts_speed": ("What NUTS takes on the loan log, cold and warm", "benchmarks.speed.nuts --save"),
     "fit_speed": ("What a fit costs", "benchmarks.speed.fit --save"),
     "engine": ("What a simulation costs", "benchmarks.speed.engine all --save"),
 }
