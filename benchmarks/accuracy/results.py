@@ -27,6 +27,7 @@ FURTHER = {
     "stage_scores": ("Held-out log score per transition, higher is better", "benchmarks.accuracy.stage_scores --save"),
     "nuts_speed": ("What NUTS takes on the loan log, cold and warm", "benchmarks.speed.nuts --save"),
     "fit_speed": ("What a fit costs", "benchmarks.speed.fit --save"),
+    "fit_compared": ("The same model from counts and from single stays", "benchmarks.speed.fit --save"),
     "engine": ("What a simulation costs", "benchmarks.speed.engine all --save"),
 }
 """Tables that are shown where they have been kept: file name to title and command."""
