@@ -206,12 +206,12 @@ def main(argv: list[str] | None = None) -> int:
     asked = parser.parse_args(argv)
     worlds = list(WORLDS)[:2] if asked.toy else list(WORLDS)
     companies = 1 if asked.toy else asked.companies
-    todo = list(product(worlds, range(companies)))
+    companies_by_world = list(product(worlds, range(companies)))
     if asked.toy or asked.processes == 1:
-        measured = [measure(*one) for one in todo]
+        measured = [measure(*one) for one in companies_by_world]
     else:
         with ProcessPoolExecutor(asked.processes, mp_context=get_context("spawn")) as executor:
-            measured = list(executor.map(measure, *zip(*todo, strict=True), chunksize=4))
+            measured = list(executor.map(measure, *zip(*companies_by_world, strict=True), chunksize=4))
     rows = pd.DataFrame([row for found in measured for row in found])
     grouped = rows.groupby(["world", "recipe"], sort=False)
     table = grouped.agg(
