@@ -28,7 +28,7 @@ def test_fast_inference_with_idle_deals_ranks_what_follows_evenly(workers: Execu
     """
     places = positions(Study(IDLE_WEIBULL), workers)
     what_follows = {name: places[name] for name in places if " base " not in name and name != "log-likelihood"}
-    assert len(what_follows) == 12
+    assert len(what_follows) == 15
     assert outside(what_follows) == {}
 
 
