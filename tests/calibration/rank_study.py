@@ -87,8 +87,9 @@ def _places(
     told["revenue"] = replica.revenue, (rng.random(chance.shape) < chance) @ replica.amount
     places = {}
     for name, (value, values) in told.items():
-        below, equal = int((values < value).sum()), int(np.isclose(values, value, rtol=1e-12, atol=0.0).sum())
-        places[name] = (below + rng.random() * (equal + 1)) / (len(values) + 1)
+        equal = np.isclose(values, value, rtol=1e-12, atol=0.0)
+        below = (values < value) & ~equal
+        places[name] = float(below.sum() + rng.random() * (equal.sum() + 1)) / (len(values) + 1)
     return places
 
 

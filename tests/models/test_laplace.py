@@ -1,9 +1,12 @@
 """The fast posterior against quadrature and against NUTS; the PyMC model against the same log posterior."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
 from planted_stays import planted_history
+from scipy.special import ndtri
 
 from models.history import StageHistory
 from models.stage_model.data import stage_data
@@ -48,6 +51,39 @@ def test_mean_correction_beats_the_mode() -> None:
     mean, _ = quadrature(problem)
     fit = laplace_fit(problem, draws=40_000, rng=np.random.default_rng(1))
     assert abs(fit.innovations.mean() - mean) < 0.5 * abs(fit.mode[0] - mean)
+
+
+TAILS = [0.025, 0.25, 0.5, 0.75, 0.975]
+
+
+def test_few_exits_have_the_exact_quantiles() -> None:
+    problem = one_rate(12, 240)
+    mean, sd = quadrature(problem)
+    innovations = laplace_fit(problem, draws=40_000, rng=np.random.default_rng(1)).innovations[:, 0]
+    grid = np.linspace(-6.0, 6.0, 20_001)
+    log_density = np.array([log_posterior(problem, np.array([x]), np.zeros(0))[0] for x in grid])
+    reached = np.cumsum(np.exp(log_density - log_density.max()))
+    exact = grid[np.searchsorted(reached / reached[-1], TAILS)]
+    assert np.quantile(innovations, TAILS) == pytest.approx(exact, abs=0.06 * sd)
+    assert np.abs(mean + sd * ndtri(TAILS) - exact).max() > 0.1 * sd
+
+
+def test_a_scale_and_a_shape_seen_in_few_stays_have_their_exact_quantiles() -> None:
+    graph = StageGraph(open=["Lead"], won=["Won"], lost=["Lost"])
+    rows = [(0, 0, 1, day, 1) for day in (3, 9, 10, 22, 41)] + [(0, 0, -1, day, 1) for day in (15, 60, 90)]
+    counts = pd.DataFrame(rows, columns=["cell", "stage", "next", "days", "count"])
+    history = StageHistory(graph, counts, (), np.zeros((1, 0), dtype=np.int32))
+    data = replace(stage_data(history, 0), exits=(1,))
+    problem = smooth_problem(data, "weibull", zero_mass=False)
+    drawn = laplace_fit(problem, draws=40_000, rng=np.random.default_rng(1)).innovations
+    grid = np.linspace(-5.0, 5.0, 301)
+    log_density = np.array([[log_posterior(problem, np.array([x, y]), np.zeros(0))[0] for y in grid] for x in grid])
+    density = np.exp(log_density - log_density.max())
+    for index in range(2):
+        reached = np.cumsum(density.sum(axis=1 - index))
+        exact = np.interp(TAILS, reached / reached[-1], grid)
+        sd = float((exact[-2] - exact[1]) / (ndtri(0.75) - ndtri(0.25)))
+        assert np.quantile(drawn[:, index], TAILS) == pytest.approx(exact, abs=0.12 * sd)
 
 
 @pytest.mark.slow
