@@ -12,7 +12,7 @@ actual revenue.
 
 import argparse
 import time
-from dataclasses import asdict, replace
+from dataclasses import replace
 from datetime import date
 
 import numpy as np
@@ -29,7 +29,7 @@ from forecasting.data.snapshot import cut, stage_history
 from forecasting.engine.blocks import EngineOptions
 from forecasting.fitting import fit_snapshot
 from forecasting.proof.backtesting import origin_dates
-from forecasting.proof.calibration import FLOOR, Calibration, learn, level_change, past_forecasts
+from forecasting.proof.calibration import Calibration, learn, past_forecasts
 from forecasting.proof.quick_chain import open_revenue
 from forecasting.proof.scores import central_range, crps
 from forecasting.proof.stay_table import StayTable, day_of, known_at, stay_table
@@ -58,24 +58,14 @@ def forecast_open(deals: Deals, as_of: date, until: date, *, draws: int) -> Fore
 
 
 def learned(stays: StayTable, as_of: date, horizon_days: int) -> tuple[Calibration, Calibration, float]:
-    """Learn past errors without levels and with those of the quick chain, and the weight that tracking earned."""
+    """Learn past errors without levels and with those of the quick chain, and the probability that tracking earned."""
     past = past_forecasts(stays, as_of=as_of, horizon_days=horizon_days, seed=SEED)
     known = known_at(stays, day_of(as_of))
     now = open_revenue(known, horizons=(horizon_days,), seed=SEED)[0]
     without, with_quick = (
         learn(past, horizon_days=horizon_days, age_days=known.age_days, levels_now=levels) for levels in (None, now)
     )
-    full = float(level_change(pd.DataFrame([asdict(now)]))[0][0])
-    share = with_quick.level_shift / full if abs(full) > 1e-9 else 0.5
-    return without, with_quick, float(np.clip(share, 0.0, 1.0))
-
-
-def moved_by(calibration: Calibration, revenue: Floats) -> Floats:
-    """Revenue with the shift and stretch of the quick chain's levels alone."""
-    offset = FLOOR * float(revenue.mean())
-    logs = np.log(revenue + offset)
-    spread = calibration.level_stretch * (logs - logs.mean())
-    return np.maximum(np.exp(logs.mean() + calibration.level_shift + spread) - offset, 0.0)
+    return without, with_quick, with_quick.tracked_share
 
 
 def recipes(forecast: Forecast, stays: StayTable) -> dict[str, Floats]:
@@ -90,7 +80,6 @@ def recipes(forecast: Forecast, stays: StayTable) -> dict[str, Floats]:
         "log average, earned": (static * log_average_factor(static, tracked, share=share), errors_alone),
     }
     found = {name: draws for name, (draws, _) in raw.items()}
-    found["quick chain's shift"] = moved_by(with_quick, static)
     found |= {f"{name} + errors": draws * errors.factors(draws, seed=SEED) for name, (draws, errors) in raw.items()}
     found["quick chain's shift + errors"] = static * with_quick.factors(static, seed=SEED)
     return found

@@ -9,6 +9,9 @@ scale of log revenue, with m and s the mean and sd of a forecast and d = log(act
 so ``b`` is a lasting bias, ``alpha`` shrinks a spread that was too wide, ``tau`` is what the model does not see (levels
 that drift, luck that a period's deals share), and errors shrink with the age of the history at rate ``delta``. The same
 errors then act on the next forecast, one per draw: periods, segments and sources of a draw keep adding up.
+
+Two forecasters are judged by the same evidence: one with hazards of the whole history, one at the levels of the moment.
+The next forecast is the mixture of both, each with the probability that their closed forecasts leave it.
 """
 
 from dataclasses import asdict, dataclass
@@ -51,8 +54,9 @@ MOST_ORIGINS = 60
 COLUMNS = (
     "as_of", "horizon_days", "age_days", "days_since", "mean", "sd", "tracked_mean", "tracked_sd", "actual"
 )  # fmt: skip
-LEVEL_WEIGHT_MEAN, LEVEL_WEIGHT_SD = 0.5, 0.5
-"""Prior of the weight of the tracked forecast beside the static one: half, and anything from none to all."""
+TRACKED_PRIOR = 0.4
+"""Prior probability that the levels of the moment foretell better than hazards of the whole history: the simpler of two
+nearly equal forecasts is favoured a little."""
 NO_PAST = pd.DataFrame({name: pd.Series(dtype="datetime64[ns]" if name == "as_of" else float) for name in COLUMNS})
 """Table of past forecasts without a row: of a history too short to look back."""
 
@@ -66,7 +70,7 @@ class ErrorDraws:
     scale : ndarray
         Factor on the distance of log revenue from its mean.
     shift : ndarray
-        Added to log revenue: bias and unseen error.
+        Added to log revenue: levels of the moment, bias and unseen error.
     """
 
     scale: Floats
@@ -89,8 +93,10 @@ class Calibration:
         Root mean square of what past errors add, on the log scale; about the relative error it stands for.
     alpha, tau, bias_mean, bias_sd, probability : ndarray of float64, shape (point,)
         The posterior: a mixture over grid points, the bias normal in each.
+    tracked : ndarray of float64, shape (point,)
+        1 at points where the forecast is the one at the levels of the moment (:mod:`models.levels.filtering`), else 0.
     level_shift, level_stretch : float
-        What the levels of the moment (:mod:`models.levels.filtering`) add to mean log revenue, and the factor on its spread.
+        What these levels add to mean log revenue, and the factor on its spread.
     """
 
     origins: int
@@ -102,8 +108,14 @@ class Calibration:
     bias_mean: Floats
     bias_sd: Floats
     probability: Floats
+    tracked: Floats
     level_shift: float = 0.0
     level_stretch: float = 1.0
+
+    @property
+    def tracked_share(self) -> float:
+        """Probability that the levels of the moment foretell better than hazards of the whole history."""
+        return float(self.probability @ self.tracked)
 
     def draw(self, n: int, *, seed: int) -> ErrorDraws:
         """Draw errors for ``n`` forecast draws; draw i is the same for any larger n."""
@@ -112,13 +124,15 @@ class Calibration:
         point = np.minimum(np.searchsorted(np.cumsum(self.probability), numbers[:, 0]), len(self.probability) - 1)
         first, second = _normal_pair(numbers[:, 1], numbers[:, 2])
         bias = self.bias_mean[point] + self.bias_sd[point] * first
-        return ErrorDraws(self.alpha[point], bias + self.tau[point] * second)
+        stretch = 1.0 + self.tracked[point] * (self.level_stretch - 1.0)
+        shift = self.tracked[point] * self.level_shift + bias + self.tau[point] * second
+        return ErrorDraws(stretch * self.alpha[point], shift)
 
     def factors(self, revenue: Floats, *, seed: int) -> Floats:
         """Factor on all revenue of each draw, from the uncalibrated total of each draw, shape (draw,).
 
-        log(y + c) = m + level_shift + level_stretch scale (log(x + c) - m) + shift, with m the mean of log(x + c) and c
-        one per cent of the mean of x; the factor is y / x, one where x is zero and never negative.
+        log(y + c) = m + scale (log(x + c) - m) + shift, with m the mean of log(x + c) and c one per cent of the mean of
+        x; the factor is y / x, one where x is zero and never negative.
 
         Examples
         --------
@@ -133,8 +147,7 @@ class Calibration:
         if offset <= 0.0:
             return np.ones_like(total)
         logs = np.log(total + offset)
-        spread = self.level_stretch * errors.scale * (logs - logs.mean())
-        moved = np.exp(logs.mean() + self.level_shift + spread + errors.shift) - offset
+        moved = np.exp(logs.mean() + errors.scale * (logs - logs.mean()) + errors.shift) - offset
         factors = np.ones_like(total)
         np.divide(np.maximum(moved, 0.0), total, out=factors, where=total > 0.0)
         return factors
@@ -155,7 +168,7 @@ class Calibration:
             return "no closed forecast to learn from yet: the range is widened by what such forecasts usually miss"
         return (
             f"learned from our own forecasts of {self.origins} past dates: they add {self.sd:.0%} to the range "
-            f"and move the middle by {np.expm1(self.bias + self.level_shift):+.1%}"
+            f"and move the middle by {np.expm1(self.bias + self.tracked_share * self.level_shift):+.1%}"
         )
 
 
@@ -230,8 +243,8 @@ def learn(
     age_days : float
         Days of history behind the forecast to be calibrated.
     levels_now : OpenValue, optional
-        The quick forecast of the same horizon at the date of the forecast to be calibrated: then past and coming
-        forecasts are log averages of the static one and the one at the levels of the moment.
+        The quick forecast of the same horizon at the date of the forecast to be calibrated: then the levels of the
+        moment take part.
 
     Returns
     -------
@@ -242,15 +255,20 @@ def learn(
     age = usable["age_days"].to_numpy(dtype=float) / max(age_days, 1.0)
     weight = _weights(usable, horizon_days, age)
     error, spread = log_error(usable)
-    level_shift, level_stretch = 0.0, 1.0
+    tracked, tracked_prior, level_shift, level_stretch = np.zeros(1), np.ones(1), 0.0, 1.0
+    past_shift, past_stretch = np.zeros_like(error), np.ones_like(error)
     if levels_now is not None and levels_now.mean > 0.0:
-        shift, stretch = level_change(usable)
-        share = level_weight(error, shift, weight)
-        error, spread = error - share * shift, spread * (1.0 + share * (stretch - 1.0))
-        now_shift, now_stretch = level_change(pd.DataFrame([asdict(levels_now)]))
-        level_shift, level_stretch = share * float(now_shift[0]), 1.0 + share * (float(now_stretch[0]) - 1.0)
-    alpha, tau, delta = (axis.ravel() for axis in np.meshgrid(ALPHA, TAU, DELTA, indexing="ij"))
-    prior = np.log(ALPHA_PRIOR)[:, None, None] - 0.5 * (np.log(TAU / TAU_MEDIAN) / TAU_LOG_SD)[None, :, None] ** 2
+        tracked, tracked_prior = np.array([0.0, 1.0]), np.array([1.0 - TRACKED_PRIOR, TRACKED_PRIOR])
+        past_shift, past_stretch = level_change(usable)
+        level_shift, level_stretch = (float(now[0]) for now in level_change(pd.DataFrame([asdict(levels_now)])))
+    prior = np.log(tracked_prior) + (
+        np.log(ALPHA_PRIOR)[:, None, None, None]
+        - 0.5 * (np.log(TAU / TAU_MEDIAN) / TAU_LOG_SD)[:, None, None] ** 2
+        + np.zeros((len(DELTA), 1))
+    )
+    alpha, tau, delta, tracked = (axis.ravel() for axis in np.meshgrid(ALPHA, TAU, DELTA, tracked, indexing="ij"))
+    error = error - tracked[:, None] * past_shift
+    spread = spread * (1.0 + tracked[:, None] * (past_stretch - 1.0))
     variance = alpha[:, None] ** 2 * spread**2 + tau[:, None] ** 2 * age ** (-2.0 * delta[:, None])
     precision = 1.0 / BIAS_SD**2 + (weight / variance).sum(axis=1)
     pull = (weight * error / variance).sum(axis=1)
@@ -259,7 +277,7 @@ def learn(
         - np.log(precision * BIAS_SD**2)
         - (weight * (np.log(2.0 * np.pi * variance) + error**2 / variance)).sum(axis=1)
     )
-    score = evidence + np.broadcast_to(prior, (len(ALPHA), len(TAU), len(DELTA))).ravel()
+    score = evidence + prior.ravel()
     probability = np.exp(score - logsumexp(score))
     bias_mean = pull / precision
     bias = float(probability @ bias_mean)
@@ -274,6 +292,7 @@ def learn(
         bias_mean=bias_mean,
         bias_sd=1.0 / np.sqrt(precision),
         probability=probability,
+        tracked=tracked,
         level_shift=level_shift,
         level_stretch=level_stretch,
     )
@@ -315,22 +334,6 @@ def level_change(past: pd.DataFrame) -> tuple[Floats, Floats]:
         moments.append((np.log(level) - variance / 2.0, np.sqrt(np.maximum(variance, 1e-12))))
     (static, static_sd), (tracked, tracked_sd) = moments
     return tracked - static, tracked_sd / static_sd
-
-
-def level_weight(error: Floats, shift: Floats, weight: Floats) -> float:
-    """Weight of the tracked forecast: regression of the static error on what tracking would have changed.
-
-    Examples
-    --------
-    >>> shift = np.array([0.2, -0.3, 0.4] * 20)
-    >>> good, useless = (level_weight(part * shift + 0.01, shift, np.ones(60)) for part in (1.0, 0.0))
-    >>> round(good, 2), round(useless, 2), level_weight(np.zeros(0), np.zeros(0), np.zeros(0))
-    (1.0, 0.02, 0.5)
-    """
-    prior = 1.0 / LEVEL_WEIGHT_SD**2
-    noise = float((weight * (error - LEVEL_WEIGHT_MEAN * shift) ** 2).sum() / max(weight.sum(), 1e-9)) + 1e-6
-    pull = prior * LEVEL_WEIGHT_MEAN + float((weight * shift * error).sum()) / noise
-    return float(np.clip(pull / (prior + float((weight * shift**2).sum()) / noise), 0.0, 1.0))
 
 
 def log_error(past: pd.DataFrame) -> tuple[Floats, Floats]:

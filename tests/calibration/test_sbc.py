@@ -23,7 +23,7 @@ def test_fast_inference_ranks_the_truth_evenly(family: str, workers: Executor) -
 
 @pytest.mark.parametrize("family", ["piecewise", "weibull", IDLE_WEIBULL])
 def test_nuts_ranks_the_truth_evenly(family: str, workers: Executor) -> None:
-    places = positions(Study(family, simulations=50, n_deals=100, draws=300, nuts=FEW_STEPS), workers)
+    places = positions(Study(family, simulations=100, n_deals=100, draws=300, nuts=FEW_STEPS), workers)
     assert outside(places) == {}
 
 

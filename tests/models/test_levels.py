@@ -101,9 +101,10 @@ def test_tracking_that_was_right_moves_the_forecast_and_one_that_was_wrong_does_
     wrong = learn(table(100, 140, 100), horizon_days=28, age_days=1000, levels_now=now)
     without = learn(table(100, 140, 100), horizon_days=28, age_days=1000)
     full = float(level_change(pd.DataFrame([now.__dict__]))[0][0])
-    assert right.level_shift > 0.9 * full
-    assert wrong.level_shift < 0.1 * full
-    assert (without.level_shift, without.level_stretch) == (0.0, 1.0)
+    assert right.level_shift == wrong.level_shift == full
+    assert right.tracked_share > 0.95
+    assert wrong.tracked_share < 0.05
+    assert (without.tracked_share, without.level_shift, without.level_stretch) == (0.0, 0.0, 1.0)
     revenue = np.random.default_rng(5).lognormal(np.log(100), 0.1, 8000)
     moved = np.median(revenue * right.factors(revenue, seed=1)) / np.median(revenue)
     assert moved == pytest.approx(1.5, rel=0.08)
