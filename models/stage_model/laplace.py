@@ -32,6 +32,9 @@ FIRST_DAMPING, LARGEST_DAMPING = 1e-2, 1e12
 """Ridge added to the precision when a step fails, and where the search gives up."""
 VALUE_NOISE = 1e-13
 """Relative rounding error of the log posterior: a step that loses no more is no failure."""
+MEAN_STEP = 0.5
+"""Step of the gradient differences behind the mean, in posterior standard deviations: where there is hardly an exit the
+exponential of a whole one says more of the fifth derivative than of the third."""
 SKEW_LIMIT = 1.0
 """Longest mean correction in posterior standard deviations: beyond, the third-order expansion says nothing."""
 BEND_LIMIT = 0.5
@@ -110,11 +113,9 @@ def mean_shift(problem: StageProblem, mode: Floats, root: Floats, log_scales: Fl
     """Posterior mean minus mode to third order, limited to ``SKEW_LIMIT`` standard deviations."""
     columns = solve_triangular(root, np.eye(len(mode)), lower=True, trans="T", check_finite=False)
     bend = -2.0 * len(mode) * log_posterior(problem, mode, log_scales)[1]
-    for column in columns.T:
-        bend += (
-            log_posterior(problem, mode + column, log_scales)[1] + log_posterior(problem, mode - column, log_scales)[1]
-        )
-    whitened = 0.5 * (columns.T @ bend)
+    for step in MEAN_STEP * columns.T:
+        bend += log_posterior(problem, mode + step, log_scales)[1] + log_posterior(problem, mode - step, log_scales)[1]
+    whitened = 0.5 / MEAN_STEP**2 * (columns.T @ bend)
     longest = np.abs(whitened).max(initial=0.0)
     return np.asarray(columns @ whitened * min(1.0, SKEW_LIMIT / max(longest, SKEW_LIMIT)))
 
