@@ -14,6 +14,7 @@ Two forecasters are judged by the same evidence: one with hazards of the whole h
 The next forecast is the mixture of both, each with the probability that their closed forecasts leave it.
 """
 
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from datetime import date, timedelta
 from typing import TYPE_CHECKING, Any
@@ -24,7 +25,7 @@ from numpy.typing import NDArray
 from scipy.special import logsumexp
 
 from forecasting.proof.quick_chain import OpenValue, open_revenue
-from forecasting.proof.stay_table import StayTable, day_of, known_at, stay_table
+from forecasting.proof.stay_table import KnownStays, StayTable, day_of, known_at, stay_table
 
 if TYPE_CHECKING:
     from forecasting.data.deals import Deals
@@ -183,6 +184,44 @@ def spacing_days(horizon_days: int) -> int:
     return 7 if horizon_days <= LONG_HORIZON else 7 * round(horizon_days / 14)
 
 
+@dataclass(frozen=True)
+class ClosedOrigin:
+    """A past date from which forecasts have closed.
+
+    Parameters
+    ----------
+    as_of : date
+    day : int
+        The same as a day number.
+    horizons : tuple of int
+        Days ahead that had passed by the time of looking back.
+    known : KnownStays
+        What was known then.
+    """
+
+    as_of: date
+    day: int
+    horizons: tuple[int, ...]
+    known: KnownStays
+
+
+def closed_origins(stays: StayTable, *, as_of: date, horizon_days: int, origins: int) -> Iterator[ClosedOrigin]:
+    """Past dates to learn from, the latest first: the horizon asked and half of it, wherever they had closed.
+
+    A date counts once the history behind it is as long as the horizon.
+    """
+    today = day_of(as_of)
+    first_day = known_at(stays, today).first_day
+    spacing, half = spacing_days(horizon_days), max(horizon_days // 2, 1)
+    for back in range(1, origins + 1):
+        then = today - spacing * back
+        if then - first_day + 1 < horizon_days:
+            return
+        horizons = tuple(days for days in dict.fromkeys((horizon_days, half)) if then + days <= today)
+        if horizons:
+            yield ClosedOrigin(as_of - timedelta(days=spacing * back), then, horizons, known_at(stays, then))
+
+
 def past_forecasts(
     deals: "Deals | StayTable", *, as_of: date, horizon_days: int, origins: int = MOST_ORIGINS, seed: int = 0
 ) -> pd.DataFrame:
@@ -208,25 +247,15 @@ def past_forecasts(
         ``tracked_mean`` and ``tracked_sd`` at the levels of the moment, and ``actual``, in currency units.
     """
     stays = deals if isinstance(deals, StayTable) else stay_table(deals)
-    today = day_of(as_of)
-    now = known_at(stays, today)
-    spacing, half = spacing_days(horizon_days), max(horizon_days // 2, 1)
+    now = known_at(stays, day_of(as_of))
     rows: list[tuple[Any, ...]] = []
-    for back in range(1, origins + 1):
-        then = today - spacing * back
-        ahead = tuple(days for days in dict.fromkeys((horizon_days, half)) if then + days <= today)
-        if then - now.first_day + 1 < horizon_days:
-            break
-        if not ahead:
-            continue
-        known = known_at(stays, then)
-        for days, value in zip(ahead, open_revenue(known, horizons=ahead, seed=seed), strict=True):
-            actual = now.revenue(after=then, until=then + days, open_deals_only=True)
-            when = as_of - timedelta(days=spacing * back)
+    for past in closed_origins(stays, as_of=as_of, horizon_days=horizon_days, origins=origins):
+        values = open_revenue(past.known, horizons=past.horizons, seed=seed)
+        for days, value in zip(past.horizons, values, strict=True):
+            actual = now.revenue(after=past.day, until=past.day + days, open_deals_only=True)
             forecast = (value.mean, value.sd, value.tracked_mean, value.tracked_sd)
-            rows.append((when, days, known.age_days, today - then - days, *forecast, actual))
-    past = pd.DataFrame(rows, columns=list(COLUMNS))
-    return past.assign(as_of=pd.to_datetime(past["as_of"])) if rows else NO_PAST
+            rows.append((past.as_of, days, past.known.age_days, now.as_of - past.day - days, *forecast, actual))
+    return pd.DataFrame(rows, columns=list(COLUMNS)).astype({"as_of": "datetime64[ns]"}) if rows else NO_PAST
 
 
 def learn(

@@ -9,7 +9,7 @@ of the draw's open deals, because a good month is good for both.
 """
 
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import date
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,7 +17,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.special import ndtri
 
-from forecasting.proof.calibration import FLOOR, MOST_ORIGINS, Calibration, learn, spacing_days
+from forecasting.proof.calibration import FLOOR, MOST_ORIGINS, Calibration, closed_origins, learn
 from forecasting.proof.quick_new import new_revenue
 from forecasting.proof.stay_table import StayTable, day_of, known_at, stay_table
 
@@ -127,23 +127,14 @@ def past_new_forecasts(
         ``sd`` and ``actual``, as in :func:`forecasting.proof.calibration.past_forecasts`.
     """
     stays = deals if isinstance(deals, StayTable) else stay_table(deals)
-    today = day_of(as_of)
-    now = known_at(stays, today)
-    spacing, half = spacing_days(horizon_days), max(horizon_days // 2, 1)
+    now = known_at(stays, day_of(as_of))
     rows: list[tuple[Any, ...]] = []
-    for back in range(1, origins + 1):
-        then = today - spacing * back
-        if then - now.first_day + 1 < horizon_days:
-            break
-        ahead = tuple(days for days in dict.fromkeys((horizon_days, half)) if then + days <= today)
-        if not ahead:
-            continue
-        known = known_at(stays, then)
-        for days, value in zip(ahead, new_revenue(known, horizons=ahead), strict=True):
-            of_open = now.revenue(after=then, until=then + days, open_deals_only=True)
-            actual = now.revenue(after=then, until=then + days) - of_open
-            when = pd.Timestamp(as_of - timedelta(days=spacing * back))
-            rows.append((when, days, known.age_days, today - then - days, value.mean, value.sd, actual))
+    for past in closed_origins(stays, as_of=as_of, horizon_days=horizon_days, origins=origins):
+        for days, value in zip(past.horizons, new_revenue(past.known, horizons=past.horizons), strict=True):
+            of_open = now.revenue(after=past.day, until=past.day + days, open_deals_only=True)
+            actual = now.revenue(after=past.day, until=past.day + days) - of_open
+            days_since = now.as_of - past.day - days
+            rows.append((past.as_of, days, past.known.age_days, days_since, value.mean, value.sd, actual))
     return pd.DataFrame(rows, columns=list(COLUMNS)).astype({"as_of": "datetime64[ns]"})
 
 

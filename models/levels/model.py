@@ -10,20 +10,18 @@ model is built. The free variables are near to independent normal numbers, so sh
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from functools import partial
 
 import numpy as np
 import pymc as pm
-import pytensor.tensor as pt
 from numpy.typing import NDArray
 from pymc.step_methods.hmc.quadpotential import QuadPotentialFull
 from pytensor.compile.mode import Mode
-from pytensor.graph.basic import Apply
-from pytensor.graph.op import Op
 
 from models.levels.density import LevelSeries, series_point
 from models.levels.laplace import LaplaceLevel, draw_points
 from models.levels.priors import N_SETTINGS
+from models.likelihood_op import LikelihoodOp
 from models.stage_model.chains import diagnose_columns
 from models.stage_model.options import SamplerOptions
 from models.stage_model.posterior import Diagnostics
@@ -42,35 +40,16 @@ START_DRAWS = 2000
 """Draws of the Laplace fit behind the mass matrix of the settings."""
 
 
-class LevelLikelihood(Op):  # type: ignore[misc]
-    """Log-likelihood of both series with its gradients, from settings and innovations (direction, number)."""
-
-    __props__ = ()
-
-    def __init__(self, series: Sequence[LevelSeries]) -> None:
-        self.series = tuple(series)
-
-    def __eq__(self, other: object) -> bool:
-        return self is other
-
-    def __hash__(self) -> int:
-        return id(self)
-
-    def make_node(self, settings: Any, innovations: Any) -> Apply:
-        """Three outputs: the value and its gradient in each input."""
-        inputs = [pt.as_tensor_variable(settings), pt.as_tensor_variable(innovations)]
-        return Apply(self, inputs, [pt.dscalar(), pt.dmatrix(), pt.dmatrix()])
-
-    def perform(self, node: Apply, inputs: list[Floats], output_storage: list[list[Any]]) -> None:
-        """Evaluate series by series."""
-        points = [series_point(one, *numbers) for one, *numbers in zip(self.series, *inputs, strict=True)]
-        output_storage[0][0] = np.asarray(sum(point.value for point in points))
-        output_storage[1][0] = np.stack([point.settings_slope for point in points])
-        output_storage[2][0] = np.stack([point.innovations_slope for point in points])
-
-    def pullback(self, inputs: list[Any], outputs: list[Any], cotangents: list[Any]) -> list[Any]:
-        """Chain rule; only the value is ever differentiated."""
-        return [cotangents[0] * outputs[1], cotangents[0] * outputs[2]]
+def series_log_likelihood(
+    series: Sequence[LevelSeries], settings: Floats, innovations: Floats
+) -> tuple[float, Floats, Floats]:
+    """Log-likelihood of the series with its gradients in settings and innovations, both (direction, number)."""
+    points = [series_point(one, *numbers) for one, *numbers in zip(series, settings, innovations, strict=True)]
+    return (
+        sum(point.value for point in points),
+        np.stack([point.settings_slope for point in points]),
+        np.stack([point.innovations_slope for point in points]),
+    )
 
 
 def build_level_model(series: Sequence[LevelSeries]) -> pm.Model:
@@ -89,7 +68,7 @@ def build_level_model(series: Sequence[LevelSeries]) -> pm.Model:
     with pm.Model() as model:
         settings = pm.Normal("settings", 0.0, 1.0, shape=(len(series), N_SETTINGS))
         innovations = pm.Normal("innovations", 0.0, 1.0, shape=(len(series), len(series[0].exits)))
-        pm.Potential("log_likelihood", LevelLikelihood(series)(settings, innovations)[0])
+        pm.Potential("log_likelihood", LikelihoodOp(partial(series_log_likelihood, series))(settings, innovations)[0])
     return model
 
 

@@ -7,6 +7,7 @@ do.
 """
 
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,10 +17,9 @@ from arviz_stats.base.array import array_stats
 from numpy.typing import NDArray
 from pymc.step_methods.hmc.quadpotential import QuadPotentialFull
 from pytensor.compile.mode import Mode
-from pytensor.graph.basic import Apply
-from pytensor.graph.op import Op
 from scipy.linalg import cho_solve, solve_triangular
 
+from models.likelihood_op import LikelihoodOp
 from models.stage_model.laplace import LaplaceFit, laplace_fit
 from models.stage_model.options import SamplerOptions
 from models.stage_model.problem import LOG_SCALE_MEAN, LOG_SCALE_SD, StageProblem, log_likelihood
@@ -31,37 +31,6 @@ DOUBTFUL_SHARE, CAREFUL_ACCEPT, CAREFUL_DEPTH = 0.15, 0.98, 8
 factor has much data and a small scale, the posterior is a bent funnel."""
 SCALE_RIDGE = 1e-2
 """Added to the variances of the log scales: their grid may have held them to a single point."""
-
-
-class StageLikelihood(Op):  # type: ignore[misc]
-    """Log-likelihood of a stage with its gradients, from innovations and log scales."""
-
-    __props__ = ()
-
-    def __init__(self, problem: StageProblem) -> None:
-        self.problem = problem
-
-    def __eq__(self, other: object) -> bool:
-        return self is other
-
-    def __hash__(self) -> int:
-        return id(self)
-
-    def make_node(self, innovations: Any, log_scales: Any) -> Apply:
-        """Three outputs: the value and its gradient in each input."""
-        inputs = [pt.as_tensor_variable(innovations), pt.as_tensor_variable(log_scales)]
-        return Apply(self, inputs, [pt.dscalar(), pt.dvector(), pt.dvector()])
-
-    def perform(self, node: Apply, inputs: list[Floats], output_storage: list[list[Any]]) -> None:
-        """Evaluate by the compiled kernels."""
-        value, gradient, scale_gradient = log_likelihood(self.problem, *inputs)
-        output_storage[0][0] = np.asarray(value)
-        output_storage[1][0] = gradient
-        output_storage[2][0] = scale_gradient
-
-    def pullback(self, inputs: list[Any], outputs: list[Any], cotangents: list[Any]) -> list[Any]:
-        """Chain rule; only the value is ever differentiated."""
-        return [cotangents[0] * outputs[1], cotangents[0] * outputs[2]]
 
 
 @dataclass(frozen=True)
@@ -126,7 +95,8 @@ def build_stage_model(problem: StageProblem, centring: Centring | None = None) -
         if centring is not None:
             stretch = pt.exp(centring.log_stretch(log_scales))
         innovations = pm.Normal("innovations", 0.0, stretch, shape=problem.size) / stretch
-        pm.Potential("log_likelihood", StageLikelihood(problem)(innovations, log_scales)[0])
+        likelihood = LikelihoodOp(partial(log_likelihood, problem))
+        pm.Potential("log_likelihood", likelihood(innovations, log_scales)[0])
     return model
 
 
