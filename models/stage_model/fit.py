@@ -130,9 +130,7 @@ def choose_problems(history: StageHistory, wanted: Mapping[str, str], *, seed: i
         data = stage_data(history, stage)
         family = wanted[name]
         choose = (
-            choose_family(data, pipeline_rate, rng)
-            if family == AUTO
-            else given_family(data, family, pipeline_rate, rng)
+            choose_family(data, pipeline_rate, rng) if family == AUTO else given_family(data, family, pipeline_rate)
         )
         choices.append(choose)
     return choices

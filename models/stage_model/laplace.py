@@ -53,8 +53,6 @@ class LaplaceFit:
     ----------
     innovations : ndarray, shape (draw, size)
     log_scales : ndarray, shape (draw, scale)
-    log_evidence : float
-        Log of the integrated likelihood under the approximation.
     mode : ndarray, shape (size,)
         Mode at the most probable scales.
     root : ndarray, shape (size, size)
@@ -65,7 +63,6 @@ class LaplaceFit:
 
     innovations: Floats
     log_scales: Floats
-    log_evidence: float
     mode: Floats
     root: Floats
     best_scales: Floats
@@ -189,7 +186,7 @@ def laplace_fit(problem: StageProblem, *, draws: int, rng: np.random.Generator) 
     """
     grids = _scale_grids(problem)
     best = np.array([SCALE_GRID[int(np.argmax(grid.weight[exit_]))] for grid in grids for exit_ in range(grid.n_exits)])
-    mode, root, log_evidence = find_mode(problem, best, np.zeros(problem.size))
+    mode, root, _ = find_mode(problem, best, np.zeros(problem.size))
     shift = mean_shift(problem, mode, root, best)
     normals = rng.standard_normal((draws, problem.size))
     shape_base(problem, mode, root, best, normals)
@@ -199,22 +196,19 @@ def laplace_fit(problem: StageProblem, *, draws: int, rng: np.random.Generator) 
         at = np.stack([_systematic(weight, draws, rng) for weight in grid.weight], axis=1)
         log_scales[:, factor * grid.n_exits : (factor + 1) * grid.n_exits] = SCALE_GRID[at]
         _move_to_scales(problem, factor, grid, at, (normals, innovations))
-        gain = np.exp(grid.evidence - grid.evidence.max(axis=1, keepdims=True))
-        log_evidence += float(np.log(gain.sum(axis=1) * GRID_STEP).sum())
     if problem.n_factors:
         _leave_the_grid(problem, innovations, log_scales, rng)
-    return LaplaceFit(innovations, log_scales, log_evidence, mode, root, best)
+    return LaplaceFit(innovations, log_scales, mode, root, best)
 
 
 @dataclass(frozen=True)
 class _ScaleGrid:
     """Posterior of one factor's scales on the grid, exit by exit, and the modes found on the way.
 
-    ``evidence`` and ``weight`` have shape (exit, point); ``modes`` holds mode and precision root where every exit of
+    ``weight`` has shape (exit, point); ``modes`` holds mode and precision root where every exit of
     the factor has the scale of the point and the other factors have their best ones, None where no exit weighs it.
     """
 
-    evidence: Floats
     weight: Floats
     modes: tuple[tuple[Floats, Floats] | None, ...]
 
@@ -267,7 +261,7 @@ def _integrated(slope: Floats, modes: list[tuple[Floats, Floats]]) -> _ScaleGrid
     weight[weight < NEGLIGIBLE_WEIGHT] = 0.0
     weight /= weight.sum(axis=1, keepdims=True)
     used = weight.any(axis=0)
-    return _ScaleGrid(evidence, weight, tuple(found if use else None for found, use in zip(modes, used, strict=True)))
+    return _ScaleGrid(weight, tuple(found if use else None for found, use in zip(modes, used, strict=True)))
 
 
 def _move_to_scales(

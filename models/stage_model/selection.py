@@ -17,7 +17,7 @@ from models.history import STILL_OPEN
 from models.stage_model.base_hazards import PIECEWISE, PiecewiseBaseline, SmoothBaseline
 from models.stage_model.base_lattice import BaseShape, base_by_day
 from models.stage_model.data import StageData
-from models.stage_model.laplace import LaplaceFit, laplace_fit
+from models.stage_model.laplace import LaplaceFit, find_mode, laplace_fit
 from models.stage_model.likelihood import stays_log_likelihood
 from models.stage_model.problem import StageProblem, piecewise_problem, smooth_problem
 
@@ -119,13 +119,15 @@ class Extras:
         return f" with {' and '.join(said)}" if said else ""
 
 
-def needed_extras(data: StageData, family: str, rng: np.random.Generator) -> Extras:
+def needed_extras(data: StageData, family: str) -> Extras:
     """Choose the additions to a smooth family that the integrated likelihood prefers."""
     tried = [Extras(mass, idle) for mass in (False, True) for idle in (False, True)]
-    evidence = [
-        laplace_fit(smooth_problem(data, family, **asdict(extras)), draws=1, rng=rng).log_evidence for extras in tried
-    ]
-    return tried[int(np.argmax(evidence))]
+    return max(tried, key=lambda extras: log_evidence(smooth_problem(data, family, **asdict(extras))))
+
+
+def log_evidence(problem: StageProblem) -> float:
+    """Integrated likelihood of a problem without level effects, by Laplace."""
+    return find_mode(problem, np.zeros(0), np.zeros(problem.size))[2]
 
 
 def choose_family(data: StageData, pipeline_rate: float, rng: np.random.Generator) -> Choice:
@@ -150,15 +152,15 @@ def choose_family(data: StageData, pipeline_rate: float, rng: np.random.Generato
         reason = f"piecewise: {ended} ended stays are too few to compare families, its prior is the widest"
         return Choice(piecewise_problem(data, pipeline_rate), reason)
     # whether many leave on the day they came, or never, is a fact of the stage more than of the family tried
-    extras = needed_extras(plain, SMOOTH_CANDIDATES[0], rng)
+    extras = needed_extras(plain, SMOOTH_CANDIDATES[0])
     variants = dict.fromkeys((replace(extras, idle=False), extras))
     tried = {(PIECEWISE, Extras()): piecewise_problem(plain, pipeline_rate)}
     tried |= {
         (name, more): smooth_problem(plain, name, **asdict(more)) for name in SMOOTH_CANDIDATES for more in variants
     }
-    fits = {key: laplace_fit(problem, draws=LOO_DRAWS, rng=rng) for key, problem in tried.items()}
-    smooth = sorted((key for key in tried if key[0] != PIECEWISE), key=lambda key: -fits[key].log_evidence)
+    smooth = sorted((key for key in tried if key[0] != PIECEWISE), key=lambda key: -log_evidence(tried[key]))
     compared = [(PIECEWISE, Extras()), *smooth[:COMPARED_SMOOTH]]
+    fits = {key: laplace_fit(tried[key], draws=LOO_DRAWS, rng=rng) for key in compared}
     terms = {key: elpd_of_stays(_log_likelihood(tried[key], fits[key])) for key in compared}
     ranked = sorted(compared, key=lambda key: -weighted_total(terms[key], plain.count)[0])
     rows: list[dict[str, Any]] = []
@@ -176,11 +178,11 @@ def choose_family(data: StageData, pipeline_rate: float, rng: np.random.Generato
     return Choice(smooth_problem(data, chosen, **asdict(added)), reason, tuple(rows))
 
 
-def given_family(data: StageData, family: str, pipeline_rate: float, rng: np.random.Generator) -> Choice:
+def given_family(data: StageData, family: str, pipeline_rate: float) -> Choice:
     """Take the family asked for, with a mass at day 0 and idle deals where the data ask for them."""
     if family == PIECEWISE:
         return Choice(piecewise_problem(data, pipeline_rate), "piecewise: as asked")
-    extras = needed_extras(pooled(data), family, rng)
+    extras = needed_extras(pooled(data), family)
     added = f"{extras.text}, as the data ask" if extras.text else ""
     return Choice(smooth_problem(data, family, **asdict(extras)), f"{family}: as asked{added}")
 

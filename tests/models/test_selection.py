@@ -55,11 +55,10 @@ def test_stays_that_draws_agree_about_need_no_importance_sampling() -> None:
 
 
 def test_mass_at_day_zero_only_where_the_data_ask() -> None:
-    rng = np.random.default_rng(1)
-    asked = needed_extras(pooled(weibull_history(800, 1, same_day=0.4)), "weibull", rng)
+    asked = needed_extras(pooled(weibull_history(800, 1, same_day=0.4)), "weibull")
     assert (asked.zero_mass, asked.idle) == (True, False)
     assert asked.text == " with a mass at day 0"
-    assert needed_extras(pooled(weibull_history(800, 1)), "weibull", rng) == Extras()
+    assert needed_extras(pooled(weibull_history(800, 1)), "weibull") == Extras()
 
 
 def test_a_timer_needs_the_piecewise_family() -> None:
