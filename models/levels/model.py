@@ -22,7 +22,7 @@ from models.levels.density import LevelSeries, series_point
 from models.levels.laplace import LaplaceLevel, draw_points
 from models.levels.priors import N_SETTINGS
 from models.likelihood_op import LikelihoodOp
-from models.stage_model.chains import diagnose_columns
+from models.stage_model.diagnosis import diagnose_columns
 from models.stage_model.options import SamplerOptions
 from models.stage_model.posterior import Diagnostics
 from models.stage_model.sampling import CAREFUL_ACCEPT, CAREFUL_DEPTH, DOUBTFUL_SHARE

@@ -2,20 +2,17 @@
 
 from collections.abc import Sequence
 
-import numpy as np
 import pymc as pm
-from arviz_stats.base.array import array_stats
-from numpy.typing import NDArray
 
 from models.history import StageHistory
+from models.stage_model.diagnosis import diagnose
 from models.stage_model.fit import Progress, stage_fit
 from models.stage_model.options import SamplerOptions
-from models.stage_model.posterior import Diagnostics, StageFit, StagePosterior
+from models.stage_model.posterior import StagePosterior
 from models.stage_model.sampling import sample_choice
 from models.stage_model.selection import Choice
 from models.stage_model.worker import collect, start_worker
 
-Floats = NDArray[np.float64]
 WORTH_A_PROCESS = 1000
 """Draws from which on a second process saves more than the two seconds its start costs."""
 OVERHEAD_SIZE = 60
@@ -70,23 +67,3 @@ def share_out(choices: Sequence[Choice], workers: int) -> list[list[tuple[int, C
         shares[lightest].append((stage, choices[stage]))
         loads[lightest] += choices[stage].problem.size + OVERHEAD_SIZE
     return shares
-
-
-def diagnose(fits: Sequence[StageFit], *, chains: int, divergences: int) -> Diagnostics:
-    """Largest R-hat and smallest effective sample size (bulk and tail) over log hazards, level effects and scales."""
-    columns = []
-    for fit in fits:
-        columns.append(fit.base)
-        for factor in fit.factors:
-            columns += [factor.effect.reshape(len(fit.base), -1), factor.log_scale]
-    return diagnose_columns(np.concatenate(columns, axis=1), chains=chains, divergences=divergences)
-
-
-def diagnose_columns(columns: Floats, *, chains: int, divergences: int) -> Diagnostics:
-    """Largest R-hat and smallest effective sample size (bulk and tail) of columns (draw, column), chain after chain."""
-    values = columns.reshape(chains, -1, columns.shape[1])
-    values = values[..., values.std(axis=(0, 1)) > 0.0]
-    rhat = array_stats.rhat(values, chain_axis=0, draw_axis=1)  # type: ignore[no-untyped-call]
-    bulk = array_stats.ess(values, chain_axis=0, draw_axis=1, method="bulk")  # type: ignore[no-untyped-call]
-    tail = array_stats.ess(values, chain_axis=0, draw_axis=1, method="tail", prob=(0.05, 0.95))  # type: ignore[no-untyped-call]
-    return Diagnostics(float(np.max(rhat)), float(min(np.min(bulk), np.min(tail))), divergences)

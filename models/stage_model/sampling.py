@@ -13,15 +13,17 @@ from typing import Any
 import numpy as np
 import pymc as pm
 import pytensor.tensor as pt
-from arviz_stats.base.array import array_stats
 from numpy.typing import NDArray
 from pymc.step_methods.hmc.quadpotential import QuadPotentialFull
 from pytensor.compile.mode import Mode
 from scipy.linalg import cho_solve, solve_triangular
 
 from models.likelihood_op import LikelihoodOp
+from models.stage_model.diagnosis import diagnose
+from models.stage_model.fit import stage_fit
 from models.stage_model.laplace import LaplaceFit, laplace_fit
-from models.stage_model.options import SamplerOptions
+from models.stage_model.options import CHAIN_LENGTH, SamplerOptions
+from models.stage_model.posterior import Diagnostics
 from models.stage_model.problem import LOG_SCALE_MEAN, LOG_SCALE_SD, StageProblem, log_likelihood
 from models.stage_model.selection import Choice
 
@@ -29,6 +31,9 @@ Floats = NDArray[np.float64]
 DOUBTFUL_SHARE, CAREFUL_ACCEPT, CAREFUL_DEPTH = 0.15, 0.98, 8
 """A stage with fewer effective draws than this share, or with a divergence, is sampled again in smaller steps: where a
 factor has much data and a small scale, the posterior is a bent funnel."""
+LARGEST_RHAT, MOST_THINNING = 1.01, 4
+"""Over hundreds of hazards the largest R-hat of chains that agree strays past this limit now and then: chains twice as
+long, of which every second draw is kept, halve that."""
 SCALE_RIDGE = 1e-2
 """Added to the variances of the log scales: their grid may have held them to a single point."""
 
@@ -117,7 +122,7 @@ class SampledStage:
 
 
 def sample_stage(
-    problem: StageProblem, start: LaplaceFit, *, draws: int, seed: int, options: SamplerOptions
+    problem: StageProblem, start: LaplaceFit, *, draws: int, seed: int, options: SamplerOptions, thin: int = 1
 ) -> SampledStage:
     """Sample one stage by PyMC's NUTS.
 
@@ -130,6 +135,8 @@ def sample_stage(
         Over all chains together.
     seed : int
     options : SamplerOptions
+    thin : int
+        Of so many steps one is kept.
     """
     centring = centring_of(problem, start)
     stretch = 1.0 if centring is None else np.exp(centring.log_stretch(start.log_scales))
@@ -146,7 +153,7 @@ def sample_stage(
             compile_kwargs=compile_kwargs,
         )
         tree = pm.sample(
-            -(-draws // chains),
+            -(-draws // chains) * thin,
             tune=options.tune,
             chains=chains,
             cores=1,
@@ -159,7 +166,10 @@ def sample_stage(
             compute_convergence_checks=False,
             compile_kwargs=compile_kwargs,
         )
-    drawn = {name: tree["posterior"][name].to_numpy().reshape(-1, sample.shape[1]) for name, sample in values.items()}
+    drawn = {
+        name: tree["posterior"][name].to_numpy()[:, thin - 1 :: thin].reshape(-1, sample.shape[1])
+        for name, sample in values.items()
+    }
     n_draws = len(drawn["innovations"])
     log_scales = drawn.get("log_scales", np.zeros((n_draws, 0)))
     back = 1.0 if centring is None else np.exp(-centring.log_stretch(log_scales))
@@ -183,19 +193,22 @@ def mass_covariance(start: LaplaceFit, coordinates: Floats) -> Floats:
 
 
 def sample_choice(choice: Choice, stage: int, *, draws: int, seed: int, options: SamplerOptions) -> SampledStage:
-    """Laplace fit for a start, then NUTS, of one stage; a second time with care if the first left doubts."""
+    """Laplace fit for a start, then NUTS, of one stage; again with care, or in longer chains, while that leaves doubts."""
     rng = np.random.default_rng([seed, stage, 1])
     start = laplace_fit(choice.problem, draws=draws, rng=rng)
-    chain_seed = int(rng.integers(2**31))
-    sampled = sample_stage(choice.problem, start, draws=draws, seed=chain_seed, options=options)
-    if sampled.divergences == 0 and slowest_ess(sampled, options.chains_for(draws)) >= DOUBTFUL_SHARE * draws:
-        return sampled
-    careful = replace(options, target_accept=CAREFUL_ACCEPT, max_tree_depth=CAREFUL_DEPTH)
-    return sample_stage(choice.problem, start, draws=draws, seed=chain_seed, options=careful)
+    chain_seed, chains = int(rng.integers(2**31)), options.chains_for(draws)
 
+    def attempt(thin: int) -> tuple[SampledStage, Diagnostics]:
+        sampled = sample_stage(choice.problem, start, draws=draws, seed=chain_seed, options=options, thin=thin)
+        fitted = stage_fit(choice, sampled.innovations, sampled.log_scales)
+        return sampled, diagnose([fitted], chains=chains, divergences=sampled.divergences)
 
-def slowest_ess(sampled: SampledStage, chains: int) -> float:
-    """Smallest effective sample size over innovations and log scales."""
-    values = np.concatenate([sampled.innovations, sampled.log_scales], axis=1)
-    by_chain = values.reshape(chains, -1, values.shape[1])
-    return float(np.min(array_stats.ess(by_chain, chain_axis=0, draw_axis=1, method="bulk")))  # type: ignore[no-untyped-call]
+    sampled, found = attempt(1)
+    if found.divergences or not found.ess_min or found.ess_min < DOUBTFUL_SHARE * draws:
+        options = replace(options, target_accept=CAREFUL_ACCEPT, max_tree_depth=CAREFUL_DEPTH)
+        sampled, found = attempt(1)
+    thin = 1
+    while draws >= CHAIN_LENGTH * chains and found.rhat_max and found.rhat_max > LARGEST_RHAT and thin < MOST_THINNING:
+        thin *= 2
+        sampled, found = attempt(thin)
+    return sampled

@@ -1,0 +1,31 @@
+"""Whether chains can be trusted: R-hat and effective sample size over what a forecast takes from them."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from arviz_stats.base.array import array_stats
+from numpy.typing import NDArray
+
+from models.stage_model.posterior import Diagnostics, StageFit
+
+Floats = NDArray[np.float64]
+
+
+def diagnose(fits: Sequence[StageFit], *, chains: int, divergences: int) -> Diagnostics:
+    """Largest R-hat and smallest effective sample size (bulk and tail) over log hazards, level effects and scales."""
+    columns = []
+    for fit in fits:
+        columns.append(fit.base)
+        for factor in fit.factors:
+            columns += [factor.effect.reshape(len(fit.base), -1), factor.log_scale]
+    return diagnose_columns(np.concatenate(columns, axis=1), chains=chains, divergences=divergences)
+
+
+def diagnose_columns(columns: Floats, *, chains: int, divergences: int) -> Diagnostics:
+    """Largest R-hat and smallest effective sample size (bulk and tail) of columns (draw, column), chain after chain."""
+    values = columns.reshape(chains, -1, columns.shape[1])
+    values = values[..., values.std(axis=(0, 1)) > 0.0]
+    rhat = array_stats.rhat(values, chain_axis=0, draw_axis=1)  # type: ignore[no-untyped-call]
+    bulk = array_stats.ess(values, chain_axis=0, draw_axis=1, method="bulk")  # type: ignore[no-untyped-call]
+    tail = array_stats.ess(values, chain_axis=0, draw_axis=1, method="tail", prob=(0.05, 0.95))  # type: ignore[no-untyped-call]
+    return Diagnostics(float(np.max(rhat)), float(min(np.min(bulk), np.min(tail))), divergences)
