@@ -18,19 +18,26 @@ from forecasting.engine.streams import STEP_FATE, mix, pair_key
 
 TO_BITS = 2.0**32
 MAX_BITS = 2**32 - 1
+HALF_BITS = 2**31
+"""Uniforms and thresholds are lowered by this: processors compare signed numbers faster."""
+SIGNS = np.uint64(0x8000000080000000)
+"""The sign bits of the two halves of 64 bits."""
 MEAN_UNIT = 2.0**40
 """Probabilities are added over draws as integers of this fineness: sums then do not depend on how draws were cut."""
-PADDING = 16
-"""Thresholds compared at once, in vector registers; rows are filled up by as many of the highest."""
+AT_ONCE = 12
+"""Thresholds compared in one pass; rows are filled up by as many that no uniform is below."""
+MOST_COUNTED = 24
+"""Up to so many periods thresholds are compared one by one, beyond by halving."""
+BATCH_BYTES = 2**23
+"""Draws are decided side by side, as many as their thresholds fit in here, two at least."""
 TILE = 2048
-"""Deals whose random numbers are made at a time; their buffers stay in the first cache."""
-BATCH_BYTES = 2**20
-"""Thresholds of so many draws are kept as fit in here, two at least: a tile is thrown for all while it is in the cache."""
-MAX_BATCH = 32
+"""Deals whose wins are summed in one number."""
 COUNT_BITS = 12
 """Cents and count of a tile's wins are summed in one number: the count takes so many low bits."""
 MAX_PACKED_CENTS = 2**39
 """Amounts below this, five billion, fit a tile's sum."""
+MOST_SLOTS = 512
+"""Beyond so many periods times segments a tile's sums would no longer stay in the cache."""
 
 
 @jit_kernel
@@ -98,105 +105,121 @@ def _between_days(
             out[g, m] = reached
 
 
-@jit_inline
-def _period_won(thresholds: NDArray[np.uint32], group: int, uniform: np.uint32, last: int) -> int:
-    """First period whose threshold is above the uniform; the last one is known to be."""
-    low, high = 0, last
-    while high - low > PADDING:
-        middle = (low + high) >> 1
-        if uniform < thresholds[group, middle]:
-            high = middle
-        else:
-            low = middle + 1
-    passed = np.uint32(0)
-    for m in range(PADDING):  # thresholds rise: those beyond the sought one are not passed either
-        passed += np.uint32(uniform >= thresholds[np.uintp(group), np.uintp(low + m)])
-    return min(low + int(passed), last)
-
-
 @jit_kernel
-def _find_winners(
-    uniforms: NDArray[np.uint32], final: NDArray[np.uint32], group: NDArray[np.int32], winners: NDArray[np.int32]
-) -> int:
-    """Fill ``winners`` with the places, within one tile, of deals won at all; their number."""
-    n = 0
-    for i in range(len(uniforms)):
-        winners[np.uintp(n)] = i
-        n += 1 if uniforms[i] < final[np.uintp(group[i])] else 0
-    return n
-
-
-@jit_kernel
-def _add_known(
-    first: int,
-    winners: NDArray[np.int32],
-    uniforms: NDArray[np.uint32],
-    thresholds: NDArray[np.uint32],
-    last: int,
-    deals: DealArrays,
-    packed: NDArray[np.int64],
-    cents: NDArray[np.int64],
-    count: NDArray[np.int32],
+def _set_thresholds(
+    table: NDArray[np.float64], thresholds: NDArray[np.int32], total: NDArray[np.float64], last: int
 ) -> None:
-    """Add the wins of one tile, each for the amount known now; ``packed`` holds cents and count in one number."""
+    """Thresholds of one draw from its win probabilities, which are added to ``total`` in units of 1 / MEAN_UNIT."""
+    for g in range(len(table)):
+        row, sums, falling = table[g], total[g], thresholds[g]
+        for m in range(last + 1):
+            sums[m] += np.floor(row[m] * MEAN_UNIT)
+        for m in range(last + 1):
+            falling[last - m] = np.int32(np.floor(min(row[m] * TO_BITS, float(MAX_BITS))) - HALF_BITS)
+
+
+@jit_kernel
+def _side_by_side(thresholds: NDArray[np.int32], group: int, rows: NDArray[np.int32]) -> None:
+    """Thresholds of one group by (period, draw), even draws first; the room left stays as it is."""
+    n_draws = len(thresholds)
+    half_way = (n_draws + 1) // 2
+    for i in range(n_draws):
+        place, row = np.uintp(i // 2 if i % 2 == 0 else half_way + i // 2), thresholds[i, group]
+        for m in range(len(row)):
+            rows[np.uintp(m), place] = row[m]
+
+
+@jit_kernel
+def _toss(keys: NDArray[np.uint64], deal_key: np.uint64, uniforms: NDArray[np.int32]) -> None:
+    """One uniform for each draw of one deal, lowered by 2^31: even draws first, then the odd ones with the same bits."""
+    even, odd = uniforms[: len(keys)], uniforms[len(keys) :]
+    for p in range(len(keys)):
+        bits = mix(keys[p] + deal_key) ^ SIGNS
+        even[p] = np.int32(bits & np.uint64(0xFFFFFFFF))
+        odd[p] = np.int32(bits >> np.uint64(32))
+
+
+@jit_kernel
+def _count_above(uniforms: NDArray[np.int32], rows: NDArray[np.int32], above: NDArray[np.int32]) -> None:
+    """Thresholds above each draw's uniform, one after the other in vector registers."""
+    above[:] = 0
+    for m in range(0, len(rows), AT_ONCE):
+        r0, r1, r2, r3, r4, r5 = rows[m], rows[m + 1], rows[m + 2], rows[m + 3], rows[m + 4], rows[m + 5]
+        r6, r7, r8, r9, r10, r11 = rows[m + 6], rows[m + 7], rows[m + 8], rows[m + 9], rows[m + 10], rows[m + 11]
+        for i in range(len(uniforms)):
+            u = uniforms[i]
+            n = np.int32(r0[i] > u) + np.int32(r1[i] > u) + np.int32(r2[i] > u) + np.int32(r3[i] > u)
+            n += np.int32(r4[i] > u) + np.int32(r5[i] > u) + np.int32(r6[i] > u) + np.int32(r7[i] > u)
+            n += np.int32(r8[i] > u) + np.int32(r9[i] > u) + np.int32(r10[i] > u) + np.int32(r11[i] > u)
+            above[i] += np.int32(n)
+
+
+@jit_kernel
+def _halve_above(uniforms: NDArray[np.int32], rows: NDArray[np.int32], above: NDArray[np.int32]) -> None:
+    """Count as :func:`_count_above`, by halving: the thresholds of many periods; ``rows`` are a power of two."""
+    above[:] = 0
+    step = len(rows) // 2
+    while step >= 1:
+        for c in range(len(uniforms)):
+            i = np.uintp(c)
+            more = np.uintp(above[i]) + np.uintp(step)
+            above[i] = more if rows[more - np.uintp(1), i] > uniforms[i] else above[i]
+        step //= 2
+
+
+@jit_kernel
+def _add_known(above: NDArray[np.int32], segment: int, worth: int, packed: NDArray[np.int64]) -> None:
+    """Add one deal's known amount where each draw has it won, or not at all; no branch asks which."""
+    part, value = np.uintp(segment), (worth << COUNT_BITS) + 1
+    for c in range(len(above)):
+        i = np.uintp(c)
+        packed[i, np.uintp(above[i]), part] += value
+
+
+@jit_kernel
+def _unpack(packed: NDArray[np.int64], n_draws: int, cents: NDArray[np.int64], count: NDArray[np.int32]) -> None:
+    """Move what a tile's wins add up to from ``packed[draw, thresholds above, segment]`` to cents and counts."""
+    half_way, n_periods = (n_draws + 1) // 2, cents.shape[1]
+    for i in range(n_draws):
+        won = packed[i // 2 if i % 2 == 0 else half_way + i // 2]
+        for m in range(n_periods):
+            for s in range(cents.shape[2]):
+                both = won[n_periods - m, s]
+                cents[i, m, s] += both >> COUNT_BITS
+                count[i, m, s] += both & (2**COUNT_BITS - 1)
     packed[:] = 0
-    group, segment, worth = deals.group, deals.segment, deals.cents
-    for w in range(len(winners)):
-        i = np.uintp(winners[w])
-        deal = np.uintp(first) + i
-        period = _period_won(thresholds, group[deal], uniforms[i], last)
-        packed[np.uintp(period), np.uintp(segment[deal])] += (worth[deal] << COUNT_BITS) + 1
-    for m in range(cents.shape[0]):
-        for s in range(cents.shape[1]):
-            cents[m, s] += packed[m, s] >> COUNT_BITS
-            count[m, s] += packed[m, s] & (2**COUNT_BITS - 1)
 
 
 @jit_kernel
 def _add_drawn(
-    seed: int,
-    draw: int,
-    row: int,
-    first: int,
-    winners: NDArray[np.int32],
-    uniforms: NDArray[np.uint32],
-    thresholds: NDArray[np.uint32],
-    last: int,
+    above: NDArray[np.int32],
+    deal: int,
     deals: DealArrays,
     amounts: AmountDraws,
+    first_row: int,
+    keys: NDArray[np.uint64],
+    winners: NDArray[np.int32],
     cents: NDArray[np.int64],
     count: NDArray[np.int32],
 ) -> None:
-    """Add the wins of one tile, their amounts drawn."""
-    keys = amount_keys(seed, draw)
-    for w in range(len(winners)):
-        i = winners[w]
-        deal = first + i
-        period, segment = _period_won(thresholds, deals.group[deal], uniforms[i], last), deals.segment[deal]
-        cents[period, segment] += win_cents(deals, amounts, row, keys, deal)
-        count[period, segment] += 1
-
-
-@jit_kernel
-def _set_thresholds(
-    table: NDArray[np.float64],
-    thresholds: NDArray[np.uint32],
-    final: NDArray[np.uint32],
-    total: NDArray[np.float64],
-) -> None:
-    """Thresholds of one draw from its win probabilities, which are added to ``total`` in units of 1 / MEAN_UNIT."""
-    n_groups, n_periods = table.shape
-    for g in range(n_groups):
-        for m in range(n_periods):
-            total[g, m] += np.floor(table[g, m] * MEAN_UNIT)
-        for m in range(n_periods):
-            thresholds[g, m] = np.uint32(min(table[g, m] * TO_BITS, MAX_BITS))
-        final[g] = thresholds[g, n_periods - 1]
+    """Add one deal's wins, their amounts drawn; ``keys[draw]`` are those of amounts."""
+    n_draws, half_way, n = len(keys), (len(keys) + 1) // 2, 0
+    for c in range(len(above)):
+        winners[np.uintp(n)] = c
+        n += 1 if above[c] > 0 else 0
+    segment, n_periods = deals.segment[deal], cents.shape[1]
+    for c in range(n):
+        place = winners[c]
+        i = 2 * place if place < half_way else 2 * (place - half_way) + 1
+        if i < n_draws:
+            m = n_periods - above[place]
+            cents[i, m, segment] += win_cents(deals, amounts, first_row + i, (keys[i, 0], keys[i, 1], keys[i, 2]), deal)
+            count[i, m, segment] += 1
 
 
 @jit_kernel
 def _throw(
-    tables: tuple[NDArray[np.uint32], NDArray[np.uint32]],
+    thresholds: NDArray[np.int32],
     deals: DealArrays,
     amounts: AmountDraws,
     known: bool,
@@ -206,35 +229,47 @@ def _throw(
     cents: NDArray[np.int64],
     count: NDArray[np.int32],
 ) -> None:
-    """Decide the fates of all deals in a batch of draws, tile by tile: a tile's data stays in the first cache."""
-    thresholds, final = tables
-    n_draws, n_deals, last = len(thresholds), len(deals.key), cents.shape[1] - 1
-    halves = np.empty((2, TILE), dtype=np.uint32)
-    winners, packed = np.empty(TILE + 1, dtype=np.int32), np.empty(cents.shape[1:], dtype=np.int64)
-    keys = np.empty(n_draws, dtype=np.uint64)
+    """Decide the fates of all deals in a batch of draws, deal by deal, all draws of a deal side by side."""
+    n_draws, n_periods = len(thresholds), thresholds.shape[2]
+    pair_keys, change_keys = _batch_keys(seed, first_draw, n_draws)
+    places, width = 2 * len(pair_keys), AT_ONCE * ((n_periods + AT_ONCE - 1) // AT_ONCE)
+    few = n_periods <= MOST_COUNTED
+    while not few and width & (width - 1):
+        width += width & -width  # up to the next power of two
+    width = width if few or width > n_periods else 2 * width
+    rows = np.full((width, places), -HALF_BITS, dtype=np.int32)
+    uniforms, above = np.empty(places, dtype=np.int32), np.empty(places, dtype=np.int32)
+    winners = np.empty(places + 1, dtype=np.int32)
+    packed = np.zeros((places if known else 0, n_periods + 1, cents.shape[2]), dtype=np.int64)
+    cents, count, group = cents[first_row : first_row + n_draws], count[first_row : first_row + n_draws], -1
+    for deal in range(len(deals.key)):
+        if deals.group[deal] != group:
+            group = deals.group[deal]
+            _side_by_side(thresholds, group, rows)
+        _toss(pair_keys, deals.key[deal], uniforms)
+        if few:
+            _count_above(uniforms, rows, above)
+        else:
+            _halve_above(uniforms, rows, above)
+        if known:
+            _add_known(above, deals.segment[deal], deals.cents[deal], packed)
+            if deal % TILE == TILE - 1:
+                _unpack(packed, n_draws, cents, count)
+        else:
+            _add_drawn(above, deal, deals, amounts, first_row, change_keys, winners, cents, count)
+    if known:
+        _unpack(packed, n_draws, cents, count)
+
+
+@jit_kernel
+def _batch_keys(seed: int, first_draw: int, n_draws: int) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
+    """Keys of a batch: those of fates by pair of draws, those of amounts by (draw, step)."""
+    pair_keys, change_keys = np.empty((n_draws + 1) // 2, dtype=np.uint64), np.empty((n_draws, 3), dtype=np.uint64)
+    for p in range(len(pair_keys)):
+        pair_keys[p] = pair_key(seed, first_draw + 2 * p, STEP_FATE)
     for i in range(n_draws):
-        keys[i] = pair_key(seed, first_draw + i, STEP_FATE)
-    for first in range(0, n_deals, TILE):
-        size = min(TILE, n_deals - first)
-        deal_key, group = deals.key[first : first + size], deals.group[first : first + size]
-        for i in range(n_draws):
-            if i % 2 == 0:
-                key = keys[i]
-                for c in range(size):
-                    bits = mix(key + deal_key[c])
-                    halves[0, c] = np.uint32(bits & np.uint64(0xFFFFFFFF))
-                    halves[1, c] = np.uint32(bits >> np.uint64(32))
-            uniforms, row = halves[i % 2, :size], first_row + i
-            n = _find_winners(uniforms, final[i], group, winners)
-            if known:
-                _add_known(
-                    first, winners[:n], uniforms, thresholds[i], last, deals, packed, cents[row], count[row]
-                )  # fmt: skip
-            else:
-                _add_drawn(
-                    seed, first_draw + i, row, first, winners[:n], uniforms, thresholds[i], last, deals, amounts,
-                    cents[row], count[row],
-                )  # fmt: skip
+        change_keys[i, 0], change_keys[i, 1], change_keys[i, 2] = amount_keys(seed, first_draw + i)
+    return pair_keys, change_keys
 
 
 @jit_kernel
@@ -259,11 +294,10 @@ def fate_block(
     """
     n_draws, n_groups, n_periods = base.shape[0], len(deals.group_cell), clock.day.shape[1]
     table, total = np.empty((n_groups, n_periods)), np.zeros((n_groups, n_periods))
-    width = PADDING if n_periods <= PADDING else n_periods + PADDING
-    batch = max(min(BATCH_BYTES // (4 * width * max(n_groups, 1)), MAX_BATCH) // 2 * 2, 2)
-    thresholds = np.full((batch, n_groups, width), MAX_BITS, dtype=np.uint32)
-    final = np.empty((batch, n_groups), dtype=np.uint32)
-    known = amounts.unchanged and bool((np.abs(deals.cents) < MAX_PACKED_CENTS).all())
+    batch = max(min(BATCH_BYTES // (4 * n_periods * max(n_groups, 1)), n_draws + 1) // 2 * 2, 2)
+    thresholds = np.empty((batch, n_groups, n_periods), dtype=np.int32)
+    slots = n_periods * cents.shape[2]
+    known = amounts.unchanged and slots <= MOST_SLOTS and bool((np.abs(deals.cents) < MAX_PACKED_CENTS).all())
     for first in range(0, n_draws, batch):
         size = min(batch, n_draws - first)
         for i in range(size):
@@ -271,9 +305,8 @@ def fate_block(
             win_probabilities(
                 base[row], effect[row], next_stage, value, deals, clock.day[row], clock.fraction[row], table
             )
-            _set_thresholds(table, thresholds[i], final[i], total)
-        tables = thresholds[:size], final[:size]
-        _throw(tables, deals, amounts, known, seed, first_draw + first, first, cents, count)
+            _set_thresholds(table, thresholds[i], total, n_periods - 1)
+        _throw(thresholds[:size], deals, amounts, known, seed, first_draw + first, first, cents, count)
     for g in range(n_groups):
         for m in range(n_periods):
             win_sum[g, m] += np.int64(total[g, m])
