@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from forecasting.engine.compiled import jit_inline, jit_kernel
+from forecasting.engine.compiled import jit_fused, jit_inline, jit_kernel
 
 TINY = 1e-300
 """Guards divisions by a hazard that may be zero."""
@@ -23,22 +23,23 @@ def leave_probability(hazard: float) -> float:
     condition number is below one.
     """
     x = min(hazard, MAX_DAY_HAZARD) * (1.0 / 2**HALVINGS)
-    series = 1.0 - x * (1.0 / 10.0) * (1.0 - x * (1.0 / 11.0))
-    series = 1.0 - x * (1.0 / 9.0) * series
-    series = 1.0 - x * (1.0 / 8.0) * series
-    series = 1.0 - x * (1.0 / 7.0) * series
-    series = 1.0 - x * (1.0 / 6.0) * series
-    series = 1.0 - x * (1.0 / 5.0) * series
-    series = 1.0 - x * (1.0 / 4.0) * series
-    series = 1.0 - x * (1.0 / 3.0) * series
-    series = 1.0 - x * (1.0 / 2.0) * series
+    series = 1.0 / 3628800.0 - x * (1.0 / 39916800.0)
+    series = 1.0 / 362880.0 - x * series
+    series = 1.0 / 40320.0 - x * series
+    series = 1.0 / 5040.0 - x * series
+    series = 1.0 / 720.0 - x * series
+    series = 1.0 / 120.0 - x * series
+    series = 1.0 / 24.0 - x * series
+    series = 1.0 / 6.0 - x * series
+    series = 0.5 - x * series
+    series = 1.0 - x * series
     m: float = x * series
     for _ in range(HALVINGS):
         m = m * (2.0 - m)
     return m
 
 
-@jit_kernel
+@jit_fused
 def exit_probabilities(
     base: NDArray[np.float64],
     effect: NDArray[np.float64],

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from forecasting.engine.amounts import AmountDraws, DealArrays, amount_keys, win_cents
 from forecasting.engine.clock import Clock
-from forecasting.engine.compiled import jit_inline, jit_kernel
+from forecasting.engine.compiled import jit_kernel
 from forecasting.engine.exits import exit_probabilities
 from forecasting.engine.renewal import aged_values, entry_values
 from forecasting.engine.streams import STEP_FATE, mix, pair_key
@@ -106,27 +106,24 @@ def _between_days(
 
 
 @jit_kernel
-def _set_thresholds(
-    table: NDArray[np.float64], thresholds: NDArray[np.int32], total: NDArray[np.float64], last: int
-) -> None:
+def _set_thresholds(table: NDArray[np.float64], thresholds: NDArray[np.int32], total: NDArray[np.float64]) -> None:
     """Thresholds of one draw from its win probabilities, which are added to ``total`` in units of 1 / MEAN_UNIT."""
-    for g in range(len(table)):
-        row, sums, falling = table[g], total[g], thresholds[g]
-        for m in range(last + 1):
-            sums[m] += np.floor(row[m] * MEAN_UNIT)
-        for m in range(last + 1):
-            falling[last - m] = np.int32(np.floor(min(row[m] * TO_BITS, float(MAX_BITS))) - HALF_BITS)
+    chances, lowered, sums = table.reshape(-1), thresholds.reshape(-1), total.reshape(-1)
+    for c in range(len(chances)):
+        sums[c] += np.floor(chances[c] * MEAN_UNIT)
+    for c in range(len(chances)):
+        lowered[c] = np.int32(np.floor(min(chances[c] * TO_BITS, float(MAX_BITS))) - HALF_BITS)
 
 
 @jit_kernel
 def _side_by_side(thresholds: NDArray[np.int32], group: int, rows: NDArray[np.int32]) -> None:
-    """Thresholds of one group by (period, draw), even draws first; the room left stays as it is."""
-    n_draws = len(thresholds)
+    """Thresholds of one group by (period, draw), last period and even draws first; the room left stays as it is."""
+    n_draws, last = len(thresholds), np.uintp(thresholds.shape[2] - 1)
     half_way = (n_draws + 1) // 2
     for i in range(n_draws):
         place, row = np.uintp(i // 2 if i % 2 == 0 else half_way + i // 2), thresholds[i, group]
         for m in range(len(row)):
-            rows[np.uintp(m), place] = row[m]
+            rows[last - np.uintp(m), place] = row[m]
 
 
 @jit_kernel
@@ -305,7 +302,7 @@ def fate_block(
             win_probabilities(
                 base[row], effect[row], next_stage, value, deals, clock.day[row], clock.fraction[row], table
             )
-            _set_thresholds(table, thresholds[i], total, n_periods - 1)
+            _set_thresholds(table, thresholds[i], total)
         _throw(thresholds[:size], deals, amounts, known, seed, first_draw + first, first, cents, count)
     for g in range(n_groups):
         for m in range(n_periods):

@@ -178,10 +178,10 @@ def aged_values(
             gains[x] = entry[to[x], : edges[-1]]
     for row in range(len(ages)):
         unit[row] = 1.0 / survival[ages[row] + 1]
-    high = len(ages) - 1
+    high, near = len(ages) - 1, edges[-1] // 2
     while high >= 0:
         low = high
-        while low > 0 and ages[low] - ages[low - 1] <= edges[-1] // 2:
+        while low > 0 and ages[low] - ages[low - 1] <= near:
             low -= 1
         sums[: len(to)] = 0.0
         for x in range(len(to), len(to) + still):
@@ -208,7 +208,7 @@ def _sum_run(
     out: NDArray[np.float64],
 ) -> None:
     """Sum from edge to edge for ``ages[low .. high]`` and read each age on the way."""
-    start, last = 0, ages[high] + edges[-1]
+    start, last, some = 0, ages[high] + edges[-1], np.empty(PUSHED_DAYS)
     for m in range(len(edges)):
         end = edges[m]
         first = ages[low] + end
@@ -217,7 +217,7 @@ def _sum_run(
                 for j in range(start, end):
                     _add_one(sums, x, first, last - first + 1, weight, PUSHED_DAYS + first - j, gains[x, j])
             else:
-                _add_moves(sums[x], weight[x], gains[x], start, end, first, last, rescale, changes)
+                _add_moves(sums[x], weight[x], gains[x], start, end, first, last, rescale, changes, some)
         _read_ages(sums, ages, low, high, end, unit, m, out)
         start = end
 
@@ -287,13 +287,13 @@ def _add_moves(
     last: int,
     rescale: NDArray[np.float64],
     changes: bool,
+    some: NDArray[np.float64],
 ) -> None:
     """Add ``weight[e - j] * gains[j]`` for ``start <= j < end`` to the sums of days ``first <= e <= last``.
 
     Where the unit of the survival ever changes, sums follow it from one day to the one before. Eight at once keep the
     sums in registers; a few are filled up with zeros, which changes no bit.
     """
-    some = np.zeros(PUSHED_DAYS)
     if changes:
         for j in range(start, end):
             for day in range(first, last + 1):
@@ -304,7 +304,8 @@ def _add_moves(
     for since in range(start, end, PUSHED_DAYS):
         count = min(end - since, PUSHED_DAYS)
         some[:] = 0.0
-        some[:count] = gains[since : since + count]
+        for i in range(count):
+            some[i] = gains[since + i]
         _add_eight(sums, first, last - first + 1, weight, 1 + first - since, some)
 
 
