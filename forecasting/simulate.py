@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from forecasting.engine.blocks import MEGABYTE, EngineOptions, cut_draws, run_blocks
+from forecasting.engine.blocks import MEGABYTE, EngineOptions, run_blocks
 from forecasting.engine.chances import GroupChances
 from forecasting.engine.clock import check_pace, longest_reach
 from forecasting.engine.cost import faster_sampler
@@ -245,7 +245,6 @@ def simulate_new(
     shape = draws, len(days), len(arrivals.groups)
     cents = np.zeros(shape, dtype=np.int64)
     count, created = np.zeros(shape, dtype=np.int32), np.zeros(shape, dtype=np.int32)
-    size = options.draws_per_block(situation.bytes_per_draw + 16 * shape[1] * shape[2])
     tasks = [
         NewTask(
             situation,
@@ -257,7 +256,7 @@ def simulate_new(
             seed,
             *block,
         )
-        for block in cut_draws(draws, size)
+        for block in options.draw_blocks(draws, bytes_per_draw=situation.bytes_per_draw + 16 * shape[1] * shape[2])
     ]
     for part in run_blocks(run_new_task, tasks, options, draws=draws):
         cents[part.draws], count[part.draws], created[part.draws] = part.cents, part.count, part.created
@@ -329,7 +328,7 @@ def _open_tasks(
     situation, deals, n_segments = run.situation, run.deals.arrays, len(run.deals.segments)
     n_groups = len(deals.group_cell)
     chunk = max(1, options.memory_mb * MEGABYTE // (2 * options.workers * BYTES_PER_GROUP_AND_PERIOD * len(days)))
-    blocks = cut_draws(draws, options.draws_per_block(situation.bytes_per_draw + 12 * len(days) * n_segments))
+    blocks = options.draw_blocks(draws, bytes_per_draw=situation.bytes_per_draw + 12 * len(days) * n_segments)
     tasks = []
     for start in range(0, n_groups, chunk):
         part = slice_groups(deals, start, min(start + chunk, n_groups))

@@ -125,7 +125,8 @@ class PlantedHazards:
 
     def lattice(self, draws: NDArray[np.int64], *, days: int, cells: NDArray[np.int32]) -> LatticeHazards:
         """Hazards of the given draws, see :class:`HazardSource`."""
-        base = self.base[draws, :, :, :days]
+        rows = slice(draws[0], draws[-1] + 1) if len(draws) and (np.diff(draws) == 1).all() else draws
+        base = self.base[rows, :, :, :days]
         later = days - base.shape[-1]
         if later > 0:
             base = np.concatenate([base, np.repeat(base[..., -1:], later, axis=-1)], axis=-1)

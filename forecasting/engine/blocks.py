@@ -5,6 +5,7 @@ the interpreter lock) or to any :class:`concurrent.futures.Executor`: a process 
 ``Client.get_executor()``. What comes back are integers, whose sum does not depend on the order of addition.
 """
 
+import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
@@ -17,7 +18,7 @@ from models.errors import SettingsError
 
 Sampler = Literal["auto", "fate", "paths"]
 MEGABYTE = 2**20
-MAX_BLOCK_DRAWS = 64
+MAX_BLOCK_DRAWS = 128
 """Larger blocks gain nothing: a block's fixed cost is under a millisecond."""
 WAITING_PER_WORKER = 2
 """Blocks handed out beyond the running ones, so that no worker idles and memory stays bounded."""
@@ -63,10 +64,12 @@ class EngineOptions:
         """Blocks that run at the same time, as far as is known."""
         return self.threads if self.executor is None else (os.cpu_count() or 1)
 
-    def draws_per_block(self, bytes_per_draw: int) -> int:
-        """Draws in a block, an even number within the memory budget."""
+    def draw_blocks(self, draws: int, *, bytes_per_draw: int) -> list[tuple[int, int]]:
+        """First and past-the-last draw of each block: blocks within the memory budget, as many for each worker."""
         budget = self.memory_mb * MEGABYTE // (2 * (self.workers + WAITING_PER_WORKER))
-        return max(2, min(MAX_BLOCK_DRAWS, budget // max(bytes_per_draw, 1)) // 2 * 2)
+        most = max(2, min(MAX_BLOCK_DRAWS, budget // max(bytes_per_draw, 1)) // 2 * 2)
+        rounds = math.ceil(draws / (most * self.workers))
+        return cut_draws(draws, 2 * math.ceil(draws / (2 * rounds * self.workers)))
 
 
 def cut_draws(draws: int, size: int) -> list[tuple[int, int]]:

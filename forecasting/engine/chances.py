@@ -63,7 +63,7 @@ class GroupChances:
         sums = self.sums
         if sums is None:
             sums = np.zeros((len(self.deals.group_cell), len(self.edges)), dtype=np.int64)
-            blocks = cut_draws(self.draws, self.options.draws_per_block(self.situation.bytes_per_draw))
+            blocks = self._local.draw_blocks(self.draws, bytes_per_draw=self.situation.bytes_per_draw)
             for part in run_blocks(self._win_sums, blocks, self._local):
                 sums += part
         return sums / (MEAN_UNIT * self.draws)

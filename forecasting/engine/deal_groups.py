@@ -46,10 +46,12 @@ def group_deals(pipeline: "OpenPipeline", amounts: "AmountPosterior | None") -> 
     """Sort and group the open deals and translate ids, segments and amounts into numbers."""
     deals = pipeline.deals
     cell, stage, age = (deals[name].to_numpy(dtype=np.int64) for name in ("cell", "stage", "days_in_stage"))
-    used_cells, cell = np.unique(cell, return_inverse=True)
+    is_used = np.bincount(cell, minlength=len(pipeline.cells)) > 0
+    used_cells, cell = np.flatnonzero(is_used), (np.cumsum(is_used) - 1)[cell]
     ages = int(age.max(initial=0)) + 1
     code = (cell * pipeline.graph.n_open + stage) * ages + age
-    order = np.argsort(code, kind="stable")
+    few = code.max(initial=0) <= np.iinfo(np.uint16).max  # short numbers are sorted in linear time
+    order = np.argsort(code.astype(np.uint16) if few else code, kind="stable")
     sorted_code = code[order]
     starts = np.flatnonzero(np.r_[True, sorted_code[1:] != sorted_code[:-1]]) if len(code) else np.empty(0, np.int64)
     group = np.zeros(len(code), dtype=np.int32)

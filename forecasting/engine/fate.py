@@ -30,6 +30,8 @@ MOST_COUNTED = 24
 """Up to so many periods thresholds are compared one by one, beyond by halving."""
 BATCH_BYTES = 2**23
 """Draws are decided side by side, as many as their thresholds fit in here, two at least."""
+MAX_BATCH = 64
+"""More draws than this gain nothing."""
 TILE = 2048
 """Deals whose wins are summed in one number."""
 COUNT_BITS = 12
@@ -291,7 +293,7 @@ def fate_block(
     """
     n_draws, n_groups, n_periods = base.shape[0], len(deals.group_cell), clock.day.shape[1]
     table, total = np.empty((n_groups, n_periods)), np.zeros((n_groups, n_periods))
-    batch = max(min(BATCH_BYTES // (4 * n_periods * max(n_groups, 1)), n_draws + 1) // 2 * 2, 2)
+    batch = max(min(BATCH_BYTES // (4 * n_periods * max(n_groups, 1)), MAX_BATCH) // 2 * 2, 2)
     thresholds = np.empty((batch, n_groups, n_periods), dtype=np.int32)
     slots = n_periods * cents.shape[2]
     known = amounts.unchanged and slots <= MOST_SLOTS and bool((np.abs(deals.cents) < MAX_PACKED_CENTS).all())
