@@ -27,7 +27,7 @@ MEAN_UNIT = 2.0**40
 AT_ONCE = 12
 """Thresholds compared in one pass; rows are filled up by as many that no uniform is below."""
 MOST_COUNTED = 24
-"""Up to so many periods thresholds are compared one by one, beyond by halving."""
+"""Up to so many periods thresholds are compared one by one; beyond, the won are searched by halving."""
 BATCH_BYTES = 2**23
 """Draws are decided side by side, as many as their thresholds fit in here, two at least."""
 MAX_BATCH = 64
@@ -119,13 +119,16 @@ def _set_thresholds(table: NDArray[np.float64], thresholds: NDArray[np.int32], t
 
 @jit_kernel
 def _side_by_side(thresholds: NDArray[np.int32], group: int, rows: NDArray[np.int32]) -> None:
-    """Thresholds of one group by (period, draw), last period and even draws first; the room left stays as it is."""
+    """Thresholds of one group by (period, draw), last period and even draws first, as many periods as ``rows`` has room.
+
+    Room beyond the periods stays as it is.
+    """
     n_draws, last = len(thresholds), np.uintp(thresholds.shape[2] - 1)
     half_way = (n_draws + 1) // 2
     for i in range(n_draws):
         place, row = np.uintp(i // 2 if i % 2 == 0 else half_way + i // 2), thresholds[i, group]
-        for m in range(len(row)):
-            rows[last - np.uintp(m), place] = row[m]
+        for m in range(min(len(row), len(rows))):
+            rows[np.uintp(m), place] = row[last - np.uintp(m)]
 
 
 @jit_kernel
@@ -154,16 +157,15 @@ def _count_above(uniforms: NDArray[np.int32], rows: NDArray[np.int32], above: ND
 
 
 @jit_kernel
-def _halve_above(uniforms: NDArray[np.int32], rows: NDArray[np.int32], above: NDArray[np.int32]) -> None:
-    """Count as :func:`_count_above`, by halving: the thresholds of many periods; ``rows`` are a power of two."""
-    above[:] = 0
-    step = len(rows) // 2
-    while step >= 1:
-        for c in range(len(uniforms)):
-            i = np.uintp(c)
-            more = np.uintp(above[i]) + np.uintp(step)
-            above[i] = more if rows[more - np.uintp(1), i] > uniforms[i] else above[i]
-        step //= 2
+def _period_won(rising: NDArray[np.int32], uniform: np.int32) -> int:
+    """First period whose threshold is above the uniform; that of the last one is known to be."""
+    low, high = 0, len(rising) - 1
+    while low < high:
+        middle = (low + high) >> 1
+        above = rising[middle] > uniform
+        high = middle if above else high
+        low = low if above else middle + 1
+    return low
 
 
 @jit_kernel
@@ -191,7 +193,9 @@ def _unpack(packed: NDArray[np.int64], n_draws: int, cents: NDArray[np.int64], c
 
 @jit_kernel
 def _add_drawn(
+    uniforms: NDArray[np.int32],
     above: NDArray[np.int32],
+    thresholds: NDArray[np.int32],
     deal: int,
     deals: DealArrays,
     amounts: AmountDraws,
@@ -206,12 +210,12 @@ def _add_drawn(
     for c in range(len(above)):
         winners[np.uintp(n)] = c
         n += 1 if above[c] > 0 else 0
-    segment, n_periods = deals.segment[deal], cents.shape[1]
+    segment, group = deals.segment[deal], deals.group[deal]
     for c in range(n):
         place = winners[c]
         i = 2 * place if place < half_way else 2 * (place - half_way) + 1
         if i < n_draws:
-            m = n_periods - above[place]
+            m = _period_won(thresholds[i, group], uniforms[place])
             cents[i, m, segment] += win_cents(deals, amounts, first_row + i, (keys[i, 0], keys[i, 1], keys[i, 2]), deal)
             count[i, m, segment] += 1
 
@@ -231,11 +235,8 @@ def _throw(
     """Decide the fates of all deals in a batch of draws, deal by deal, all draws of a deal side by side."""
     n_draws, n_periods = len(thresholds), thresholds.shape[2]
     pair_keys, change_keys = _batch_keys(seed, first_draw, n_draws)
-    places, width = 2 * len(pair_keys), AT_ONCE * ((n_periods + AT_ONCE - 1) // AT_ONCE)
-    few = n_periods <= MOST_COUNTED
-    while not few and width & (width - 1):
-        width += width & -width  # up to the next power of two
-    width = width if few or width > n_periods else 2 * width
+    places = 2 * len(pair_keys)
+    width = AT_ONCE * ((n_periods + AT_ONCE - 1) // AT_ONCE) if known else 1
     rows = np.full((width, places), -HALF_BITS, dtype=np.int32)
     uniforms, above = np.empty(places, dtype=np.int32), np.empty(places, dtype=np.int32)
     winners = np.empty(places + 1, dtype=np.int32)
@@ -246,16 +247,15 @@ def _throw(
             group = deals.group[deal]
             _side_by_side(thresholds, group, rows)
         _toss(pair_keys, deals.key[deal], uniforms)
-        if few:
-            _count_above(uniforms, rows, above)
-        else:
-            _halve_above(uniforms, rows, above)
         if known:
+            _count_above(uniforms, rows, above)
             _add_known(above, deals.segment[deal], deals.cents[deal], packed)
             if deal % TILE == TILE - 1:
                 _unpack(packed, n_draws, cents, count)
         else:
-            _add_drawn(above, deal, deals, amounts, first_row, change_keys, winners, cents, count)
+            for place in range(places):
+                above[place] = rows[0, place] > uniforms[place]
+            _add_drawn(uniforms, above, thresholds, deal, deals, amounts, first_row, change_keys, winners, cents, count)
     if known:
         _unpack(packed, n_draws, cents, count)
 
@@ -295,8 +295,8 @@ def fate_block(
     table, total = np.empty((n_groups, n_periods)), np.zeros((n_groups, n_periods))
     batch = max(min(BATCH_BYTES // (4 * n_periods * max(n_groups, 1)), MAX_BATCH) // 2 * 2, 2)
     thresholds = np.empty((batch, n_groups, n_periods), dtype=np.int32)
-    slots = n_periods * cents.shape[2]
-    known = amounts.unchanged and slots <= MOST_SLOTS and bool((np.abs(deals.cents) < MAX_PACKED_CENTS).all())
+    few = n_periods <= MOST_COUNTED and n_periods * cents.shape[2] <= MOST_SLOTS
+    known = amounts.unchanged and few and bool((np.abs(deals.cents) < MAX_PACKED_CENTS).all())
     for first in range(0, n_draws, batch):
         size = min(batch, n_draws - first)
         for i in range(size):
