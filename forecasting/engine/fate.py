@@ -27,9 +27,9 @@ MEAN_UNIT = 2.0**40
 AT_ONCE = 12
 """Thresholds compared in one pass; rows are filled up by as many that no uniform is below."""
 MOST_COUNTED = 24
-"""Up to so many periods thresholds are compared one by one; beyond, the won are searched by halving."""
+"""Up to so many periods thresholds are compared one by one; beyond, only the won are searched."""
 BATCH_BYTES = 2**23
-"""Draws are decided side by side, as many as their thresholds fit in here, two at least."""
+"""Where amounts are known draws are decided side by side, as many as their thresholds fit in here, two at least."""
 MAX_BATCH = 64
 """More draws than this gain nothing."""
 TILE = 2048
@@ -119,15 +119,12 @@ def _set_thresholds(table: NDArray[np.float64], thresholds: NDArray[np.int32], t
 
 @jit_kernel
 def _side_by_side(thresholds: NDArray[np.int32], group: int, rows: NDArray[np.int32]) -> None:
-    """Thresholds of one group by (period, draw), last period and even draws first, as many periods as ``rows`` has room.
-
-    Room beyond the periods stays as it is.
-    """
+    """Thresholds of one group by (period, draw), last period and even draws first; the room left stays as it is."""
     n_draws, last = len(thresholds), np.uintp(thresholds.shape[2] - 1)
     half_way = (n_draws + 1) // 2
     for i in range(n_draws):
         place, row = np.uintp(i // 2 if i % 2 == 0 else half_way + i // 2), thresholds[i, group]
-        for m in range(min(len(row), len(rows))):
+        for m in range(len(row)):
             rows[np.uintp(m), place] = row[last - np.uintp(m)]
 
 
@@ -192,83 +189,68 @@ def _unpack(packed: NDArray[np.int64], n_draws: int, cents: NDArray[np.int64], c
 
 
 @jit_kernel
-def _add_drawn(
-    uniforms: NDArray[np.int32],
-    above: NDArray[np.int32],
-    thresholds: NDArray[np.int32],
-    deal: int,
-    deals: DealArrays,
-    amounts: AmountDraws,
-    first_row: int,
-    keys: NDArray[np.uint64],
-    winners: NDArray[np.int32],
-    cents: NDArray[np.int64],
-    count: NDArray[np.int32],
-) -> None:
-    """Add one deal's wins, their amounts drawn; ``keys[draw]`` are those of amounts."""
-    n_draws, half_way, n = len(keys), (len(keys) + 1) // 2, 0
-    for c in range(len(above)):
-        winners[np.uintp(n)] = c
-        n += 1 if above[c] > 0 else 0
-    segment, group = deals.segment[deal], deals.group[deal]
-    for c in range(n):
-        place = winners[c]
-        i = 2 * place if place < half_way else 2 * (place - half_way) + 1
-        if i < n_draws:
-            m = _period_won(thresholds[i, group], uniforms[place])
-            cents[i, m, segment] += win_cents(deals, amounts, first_row + i, (keys[i, 0], keys[i, 1], keys[i, 2]), deal)
-            count[i, m, segment] += 1
-
-
-@jit_kernel
-def _throw(
+def _throw_drawn(
     thresholds: NDArray[np.int32],
     deals: DealArrays,
     amounts: AmountDraws,
-    known: bool,
     seed: int,
     first_draw: int,
     first_row: int,
     cents: NDArray[np.int64],
     count: NDArray[np.int32],
 ) -> None:
+    """Decide the fates of all deals in one draw or two, tile by tile; the won are searched, their amounts drawn."""
+    last, n_deals, group = np.uintp(thresholds.shape[2] - 1), len(deals.key), deals.group
+    uniforms, winners = np.empty(2 * TILE, dtype=np.int32), np.empty(TILE + 1, dtype=np.int32)
+    key, signs = pair_key(seed, first_draw, STEP_FATE), SIGNS
+    for first in range(0, n_deals, TILE):
+        size = min(TILE, n_deals - first)
+        for c in range(size):
+            bits = mix(key + deals.key[first + c]) ^ signs
+            uniforms[c] = np.int32(bits & np.uint64(0xFFFFFFFF))
+            uniforms[TILE + c] = np.int32(bits >> np.uint64(32))
+        for i in range(len(thresholds)):
+            row, mine, n = first_row + i, uniforms[i * TILE : i * TILE + size], 0
+            keys = amount_keys(seed, first_draw + i)
+            for c in range(size):
+                winners[np.uintp(n)] = c
+                n += 1 if thresholds[i, np.uintp(group[first + c]), last] > mine[c] else 0
+            for w in range(n):
+                c = winners[w]
+                deal = first + c
+                m, segment = _period_won(thresholds[i, group[deal]], mine[c]), deals.segment[deal]
+                cents[row, m, segment] += win_cents(deals, amounts, row, keys, deal)
+                count[row, m, segment] += 1
+
+
+@jit_kernel
+def _throw_known(
+    thresholds: NDArray[np.int32],
+    deals: DealArrays,
+    seed: int,
+    first_draw: int,
+    cents: NDArray[np.int64],
+    count: NDArray[np.int32],
+) -> None:
     """Decide the fates of all deals in a batch of draws, deal by deal, all draws of a deal side by side."""
     n_draws, n_periods = len(thresholds), thresholds.shape[2]
-    pair_keys, change_keys = _batch_keys(seed, first_draw, n_draws)
-    places = 2 * len(pair_keys)
-    width = AT_ONCE * ((n_periods + AT_ONCE - 1) // AT_ONCE) if known else 1
+    keys = np.empty((n_draws + 1) // 2, dtype=np.uint64)
+    for p in range(len(keys)):
+        keys[p] = pair_key(seed, first_draw + 2 * p, STEP_FATE)
+    places, width = 2 * len(keys), AT_ONCE * ((n_periods + AT_ONCE - 1) // AT_ONCE)
     rows = np.full((width, places), -HALF_BITS, dtype=np.int32)
     uniforms, above = np.empty(places, dtype=np.int32), np.empty(places, dtype=np.int32)
-    winners = np.empty(places + 1, dtype=np.int32)
-    packed = np.zeros((places if known else 0, n_periods + 1, cents.shape[2]), dtype=np.int64)
-    cents, count, group = cents[first_row : first_row + n_draws], count[first_row : first_row + n_draws], -1
+    packed, group = np.zeros((places, n_periods + 1, cents.shape[2]), dtype=np.int64), -1
     for deal in range(len(deals.key)):
         if deals.group[deal] != group:
             group = deals.group[deal]
             _side_by_side(thresholds, group, rows)
-        _toss(pair_keys, deals.key[deal], uniforms)
-        if known:
-            _count_above(uniforms, rows, above)
-            _add_known(above, deals.segment[deal], deals.cents[deal], packed)
-            if deal % TILE == TILE - 1:
-                _unpack(packed, n_draws, cents, count)
-        else:
-            for place in range(places):
-                above[place] = rows[0, place] > uniforms[place]
-            _add_drawn(uniforms, above, thresholds, deal, deals, amounts, first_row, change_keys, winners, cents, count)
-    if known:
-        _unpack(packed, n_draws, cents, count)
-
-
-@jit_kernel
-def _batch_keys(seed: int, first_draw: int, n_draws: int) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
-    """Keys of a batch: those of fates by pair of draws, those of amounts by (draw, step)."""
-    pair_keys, change_keys = np.empty((n_draws + 1) // 2, dtype=np.uint64), np.empty((n_draws, 3), dtype=np.uint64)
-    for p in range(len(pair_keys)):
-        pair_keys[p] = pair_key(seed, first_draw + 2 * p, STEP_FATE)
-    for i in range(n_draws):
-        change_keys[i, 0], change_keys[i, 1], change_keys[i, 2] = amount_keys(seed, first_draw + i)
-    return pair_keys, change_keys
+        _toss(keys, deals.key[deal], uniforms)
+        _count_above(uniforms, rows, above)
+        _add_known(above, deals.segment[deal], deals.cents[deal], packed)
+        if deal % TILE == TILE - 1:
+            _unpack(packed, n_draws, cents, count)
+    _unpack(packed, n_draws, cents, count)
 
 
 @jit_kernel
@@ -293,10 +275,11 @@ def fate_block(
     """
     n_draws, n_groups, n_periods = base.shape[0], len(deals.group_cell), clock.day.shape[1]
     table, total = np.empty((n_groups, n_periods)), np.zeros((n_groups, n_periods))
-    batch = max(min(BATCH_BYTES // (4 * n_periods * max(n_groups, 1)), MAX_BATCH) // 2 * 2, 2)
-    thresholds = np.empty((batch, n_groups, n_periods), dtype=np.int32)
     few = n_periods <= MOST_COUNTED and n_periods * cents.shape[2] <= MOST_SLOTS
     known = amounts.unchanged and few and bool((np.abs(deals.cents) < MAX_PACKED_CENTS).all())
+    most = BATCH_BYTES // (4 * n_periods * max(n_groups, 1)) if known else 2
+    batch = max(min(most, MAX_BATCH, n_draws + 1) // 2 * 2, 2)
+    thresholds = np.empty((batch, n_groups, n_periods), dtype=np.int32)
     for first in range(0, n_draws, batch):
         size = min(batch, n_draws - first)
         for i in range(size):
@@ -305,7 +288,13 @@ def fate_block(
                 base[row], effect[row], next_stage, value, deals, clock.day[row], clock.fraction[row], table
             )
             _set_thresholds(table, thresholds[i], total)
-        _throw(thresholds[:size], deals, amounts, known, seed, first_draw + first, first, cents, count)
+        begin = first_draw + first
+        if known:
+            _throw_known(
+                thresholds[:size], deals, seed, begin, cents[first : first + size], count[first : first + size]
+            )
+        else:
+            _throw_drawn(thresholds[:size], deals, amounts, seed, begin, first, cents, count)
     for g in range(n_groups):
         for m in range(n_periods):
             win_sum[g, m] += np.int64(total[g, m])
