@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from models.stages import StageGraph
 
 BYTES_PER_GROUP_AND_PERIOD = 40
-"""Table of one draw, thresholds of two with their padding, and two sums of probabilities."""
+"""Table of one draw, thresholds of two or more (some megabytes at most), and two sums of probabilities."""
 
 
 def simulate_open(

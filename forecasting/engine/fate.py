@@ -2,7 +2,7 @@
 
 Revenue by period needs no path through the stages. For one posterior draw all that matters of an open deal is P(won
 by the end of period m | cell, stage, days in stage), which :mod:`forecasting.engine.renewal` gives exactly for all
-deals at once. The kernel fills that table for two draws, throws one uniform per deal at each, and adds up cents and
+deals at once. The kernel fills that table for some draws, throws one uniform per deal at each, and adds up cents and
 counts.
 """
 
