@@ -17,7 +17,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from forecasting.answers.revenue import Span, cents_in, target_cents
-from forecasting.engine.amounts import AmountDraws, DealArrays, amount_keys, win_cents
+from forecasting.engine.amounts import AmountDraws, DealArrays, amount_keys, most_per_unit, win_cents
 from forecasting.engine.blocks import EngineOptions, cut_draws, run_blocks
 from forecasting.engine.clock import Clock, clock_at, lattice_reach, progress_by_day
 from forecasting.engine.deal_groups import GroupedDeals, amount_draws, group_deals
@@ -153,23 +153,19 @@ def target_swing(forecast: "Forecast", span: Span, *, total: NDArray[np.int64], 
     order = np.argsort(deals.group_of_deal, kind="stable")
     pivotal = np.zeros(pipeline.n_deals, dtype=np.int64)
 
-    def draws_it_decides(block: tuple[int, int]) -> NDArray[np.int64]:
+    def draws_decided(block: tuple[int, int]) -> NDArray[np.int64]:
         draws = np.arange(*block)
-        won, cents = deal_fates(forecast, deals, draws, span=span)
-        own = np.rint(cents * forecast.open_factor[draws, None]).astype(np.int64)
-        without = total[draws, None] - np.where(won, own, 0)
-        decides: NDArray[np.int64] = ((without + own >= goal) & (without < goal)).sum(axis=0)
-        return decides
+        return _decided_in(forecast, deals, draws, span=span, beyond=total[draws] - goal)
 
-    for decides in run_blocks(draws_it_decides, cut_draws(forecast.draws, SWING_BLOCK), EngineOptions()):
-        pivotal[order] += decides
+    for decided in run_blocks(draws_decided, cut_draws(forecast.draws, SWING_BLOCK), EngineOptions()):
+        pivotal[order] += decided
     return pivotal / forecast.draws
 
 
-def deal_fates(
-    forecast: "Forecast", deals: GroupedDeals, draws: NDArray[np.int64], *, span: Span
-) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
-    """Whether each deal is won in the span, and for how many cents if it is won, in the order of ``deals.arrays``.
+def _decided_in(
+    forecast: "Forecast", deals: GroupedDeals, draws: NDArray[np.int64], *, span: Span, beyond: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """Draws in which each deal decides whether the goal is reached, in the order of ``deals.arrays``.
 
     Parameters
     ----------
@@ -179,12 +175,8 @@ def deal_fates(
     draws : ndarray of int64, shape (n,)
         Consecutive, the first one even.
     span : Span
-
-    Returns
-    -------
-    won : ndarray of bool, shape (n, deal)
-    cents : ndarray of int64, shape (n, deal)
-        Calibration not included.
+    beyond : ndarray of int64, shape (n,)
+        Cents by which the draw's total exceeds the goal.
     """
     posterior, graph = forecast.posterior, forecast.pipeline.graph
     before, last = max((span.start - forecast.as_of).days - 1, 0), (span.end - forecast.as_of).days
@@ -192,9 +184,8 @@ def deal_fates(
     progress = progress_by_day(forecast.pace, draws, days=last)
     clock = clock_at(progress, edges)
     hazards = posterior.stage.lattice(draws, days=deals.max_age + lattice_reach(progress) + 2, cells=deals.cells)
-    won = np.zeros((len(draws), len(deals.arrays.key)), dtype=np.bool_)
-    cents = np.zeros(won.shape, dtype=np.int64)
-    _deal_fates(
+    decided = np.zeros(len(deals.arrays.key), dtype=np.int64)
+    _count_decided(
         np.ascontiguousarray(hazards.base),
         np.ascontiguousarray(hazards.effect),
         np.ascontiguousarray(hazards.next_stage, dtype=np.int16),
@@ -204,14 +195,15 @@ def deal_fates(
         clock,
         forecast.seed,
         int(draws[0]),
-        won,
-        cents,
+        forecast.open_factor[draws],
+        beyond,
+        decided,
     )
-    return won, cents
+    return decided
 
 
 @numba.njit(**_JIT)
-def _deal_fates(  # noqa: PLR0913, PLR0917 (kernels take plain arrays, records cannot cross into them)
+def _count_decided(  # noqa: PLR0913, PLR0917 (kernels take plain arrays, records cannot cross into them)
     base: NDArray[np.float64],
     effect: NDArray[np.float64],
     next_stage: NDArray[np.int16],
@@ -221,21 +213,35 @@ def _deal_fates(  # noqa: PLR0913, PLR0917 (kernels take plain arrays, records c
     clock: Clock,
     seed: int,
     first_draw: int,
-    won: NDArray[np.bool_],
-    cents: NDArray[np.int64],
+    factor: NDArray[np.float64],
+    beyond: NDArray[np.int64],
+    decided: NDArray[np.int64],
 ) -> None:
-    """Fill ``won[draw, deal]`` and ``cents[draw, deal]`` with the numbers of the fate sampler."""
+    """Add one to ``decided[deal]`` for every draw that the deal decides, by the numbers of the fate sampler.
+
+    Where the goal is reached only a deal that was won decides, where it is missed only one that was not, and either way
+    only one as large as the distance: the amount is worked out only where it can be.
+    """
     n_edges = clock.day.shape[1]
     table = np.empty((len(deals.group_cell), n_edges))
+    early, late = np.zeros(len(table), dtype=np.uint32), np.empty(len(table), dtype=np.uint32)
+    most = np.empty(len(table))
     for row in range(len(base)):
         draw = first_draw + row
         win_probabilities(base[row], effect[row], next_stage, value, deals, clock.day[row], clock.fraction[row], table)
-        key = pair_key(seed, draw, STEP_FATE)
-        keys = amount_keys(seed, draw)
+        for group in range(len(table)):
+            most[group] = most_per_unit(amounts, row, deals.group_stage[group]) * factor[row]
+            late[group] = np.uint32(min(table[group, n_edges - 1] * TO_BITS, MAX_BITS))
+            if n_edges > 1:
+                early[group] = np.uint32(min(table[group, 0] * TO_BITS, MAX_BITS))
+        key, keys = pair_key(seed, draw, STEP_FATE), amount_keys(seed, draw)
+        reached = beyond[row] >= 0
+        least = beyond[row] + 1 if reached else -beyond[row]
         for deal in range(len(deals.key)):
             group = deals.group[deal]
+            if deals.pool_group[deal] < 0 and (deals.amount[deal] + 0.01) * most[group] + 1.0 < least:
+                continue
             uniform = half(mix(key + deals.key[deal]), draw)
-            won[row, deal] = uniform < np.uint32(min(table[group, n_edges - 1] * TO_BITS, MAX_BITS))
-            if n_edges > 1 and uniform < np.uint32(min(table[group, 0] * TO_BITS, MAX_BITS)):
-                won[row, deal] = False
-            cents[row, deal] = win_cents(deals, amounts, row, keys, deal)
+            won = early[group] <= uniform < late[group]
+            if won == reached and np.rint(win_cents(deals, amounts, row, keys, deal) * factor[row]) >= least:
+                decided[deal] += 1

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from forecasting.answers.revenue import Span, attainment, cents_in, target_cents
+from forecasting.engine.blocks import EngineOptions, cut_draws, run_blocks
 from forecasting.engine.clock import lattice_reach, progress_by_day
 from forecasting.engine.renewal import entry_values, eventual_outcomes, exit_probabilities
 from forecasting.engine.streams import SEED_STRIDE, draw_key, mix, unit
@@ -137,11 +138,12 @@ def leads_by_draw(forecast: "Forecast", span: Span, *, gap: NDArray[np.int64]) -
     last = (span.end - forecast.as_of).days
     first = max((span.start - forecast.as_of).days, 1)
     needed = np.zeros(forecast.draws, dtype=np.int64)
-    for start in range(0, forecast.draws, BLOCK_DRAWS):
-        draws = np.arange(start, min(start + BLOCK_DRAWS, forecast.draws))
+
+    def of_block(block: tuple[int, int]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        draws = np.arange(*block)
         wins = win_by_creation(forecast, draws, first=first, last=last)
         cents = 100 * np.exp(amounts.pool_log_scale[draws]) * forecast.new_factor[draws, None]
-        needed[draws] = _leads_until(
+        return draws, _leads_until(
             gap[draws],
             wins * kind_shares(arrivals, draws)[:, :, None],
             arrivals.combo_pool,
@@ -149,8 +151,11 @@ def leads_by_draw(forecast: "Forecast", span: Span, *, gap: NDArray[np.int64]) -
             amounts.pool_start,
             cents,
             forecast.seed,
-            start,
+            block[0],
         )
+
+    for draws, leads in run_blocks(of_block, cut_draws(forecast.draws, BLOCK_DRAWS), EngineOptions()):
+        needed[draws] = leads
     return needed
 
 

@@ -22,6 +22,8 @@ from forecasting.engine.streams import (
 
 CENTS = 100.0
 """Cents in a unit of currency."""
+LARGEST_NORMAL = 9.0
+"""No normal number of the streams is larger: the smallest uniform is 2^-53, a radius of 8.6."""
 
 
 class AmountDraws(NamedTuple):
@@ -92,6 +94,15 @@ def amount_keys(seed: int, draw: int) -> tuple[np.uint64, np.uint64, np.uint64]:
         draw_key(seed, draw, STEP_AMOUNT_CHANGE),
         draw_key(seed, draw, STEP_AMOUNT_POOL),
     )
+
+
+@jit_kernel
+def most_per_unit(amounts: AmountDraws, row: int, stage: int) -> float:
+    """Cents that a win can bring at most for each unit of its known amount, and of a cent added to it for rounding."""
+    largest = 0.0
+    if amounts.same[row, stage] < 1.0:
+        largest = max(0.0, amounts.shift[row, stage] + amounts.spread[row, stage] * LARGEST_NORMAL)
+    return CENTS * float(math.exp(largest))
 
 
 @jit_kernel

@@ -7,6 +7,7 @@ from multiprocessing import get_context
 
 import numpy as np
 import pytest
+from deal_fates import deal_fates
 from engine_cases import (
     LOOP_GRAPH,
     loop_hazards,
@@ -19,7 +20,6 @@ from engine_cases import (
 from numpy.typing import NDArray
 from planted_floor import AS_OF, sales_floor, snapshot_of
 
-from forecasting.answers.deal_table import deal_fates
 from forecasting.answers.forecasts import Forecast, forecast_snapshot
 from forecasting.answers.leads import win_by_creation
 from forecasting.answers.revenue import Span, cents_in

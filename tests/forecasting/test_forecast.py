@@ -208,8 +208,28 @@ def test_swings_are_the_conditional_difference(floor: Forecast) -> None:
     assert table["target_swing"].between(0, 1).all()
 
 
+def test_swings_count_the_draws_that_a_deal_decides(floor: Forecast) -> None:
+    from deal_fates import deal_fates
+
+    from forecasting.answers.deal_table import target_swing
+    from forecasting.engine.deal_groups import group_deals
+
+    deals = group_deals(floor.pipeline, floor.posterior.amounts)
+    order = np.argsort(deals.group_of_deal, kind="stable")
+    for span in (Span(MONTH_START, UNTIL), Span(AS_OF + timedelta(days=10), AS_OF + timedelta(days=33))):
+        total = cents_in(floor, span, "total")
+        won, cents = deal_fates(floor, deals, np.arange(floor.draws), span=span)
+        for goal in np.quantile(total, [0.3, 0.5, 0.9]).astype(np.int64).tolist():
+            without = total[:, None] - won * cents
+            expected = np.zeros(floor.pipeline.n_deals)
+            expected[order] = ((without < goal) & (without + cents >= goal)).mean(axis=0)
+            assert expected.max() > 0.0
+            np.testing.assert_allclose(target_swing(floor, span, total=total, goal=goal), expected, atol=1e-12)
+
+
 def test_deals_add_up_to_the_open_revenue(floor: Forecast) -> None:
-    from forecasting.answers.deal_table import deal_fates
+    from deal_fates import deal_fates
+
     from forecasting.engine.deal_groups import group_deals
 
     deals = group_deals(floor.pipeline, floor.posterior.amounts)
