@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.dates import AutoDateLocator, ConciseDateFormatter, date2num
+from matplotlib.dates import date2num
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from forecasting.answers.revenue import Source
@@ -16,6 +16,7 @@ from forecasting.plots.style import (
     PAPER,
     QUIET,
     TARGET,
+    date_axis,
     look,
     money_axis,
     new_axes,
@@ -64,8 +65,7 @@ def past_forecasts(
         peak = max(float(came.max()), float(table[f"{prefix}p90"].max()), 1e-9)
         ax.set_ylim(0.0, min(1.08 * max(peak, float(table[f"{prefix}p975"].max())), 1.8 * peak))
         if len(table) > 1:
-            ax.xaxis.set_major_locator(locator := AutoDateLocator(maxticks=7))  # type: ignore[no-untyped-call]
-            ax.xaxis.set_major_formatter(ConciseDateFormatter(locator))  # type: ignore[no-untyped-call]
+            date_axis(ax.xaxis)
         else:
             only = float(date2num(dates.iloc[0]))  # type: ignore[no-untyped-call]
             ax.set_xlim(only - 7.0, only + 7.0)

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 from matplotlib.ticker import MultipleLocator, PercentFormatter
 
 from forecasting.answers.revenue import target_span
@@ -23,6 +22,7 @@ from forecasting.plots.style import (
     SOURCE_COLOURS,
     SOURCE_NAMES,
     TARGET,
+    date_axis,
     look,
     money_axis,
     new_axes,
@@ -76,8 +76,7 @@ def fan(
             reached = forecast.attainment(target=target, by=span.end, since=span.start)
             _target_line(ax, target, f"target {money(target)}: {chance(reached)} likely", path)
         ax.set_xlim(path["day"].iloc[0], path["day"].iloc[-1])
-        ax.xaxis.set_major_locator(locator := AutoDateLocator(maxticks=7))  # type: ignore[no-untyped-call]
-        ax.xaxis.set_major_formatter(ConciseDateFormatter(locator))  # type: ignore[no-untyped-call]
+        date_axis(ax.xaxis)
         money_axis(ax.yaxis, forecast.currency)
         ax.set_title(f"Revenue from {day(span.start)} to {day(span.end)}: {_range_words(end, forecast.currency)}")
     return ax
@@ -173,6 +172,7 @@ def attainment(
 def _mark(ax: Axes, amount: float, level: float, words: str, colour: str) -> None:
     """Mark a point on the curve with its words to the right, where the falling curve leaves room."""
     ax.plot(amount, level, "o", color=colour, markersize=6)
-    ax.annotate(
+    text = ax.annotate(
         words, (amount, level), xytext=(10, 3), textcoords="offset points", color=colour, fontsize=12, va="bottom"
     )
+    text.set_bbox({"facecolor": PAPER, "alpha": 0.85, "edgecolor": "none", "pad": 1})  # a target line may cross

@@ -7,6 +7,7 @@ from typing import Any
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
+from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from forecasting.output.words import money
@@ -53,6 +54,14 @@ def look() -> Iterator[None]:
 def new_axes(width: float, height: float) -> Axes:
     """Axes of a new figure of pyplot, in inches, so that a notebook shows it."""
     return plt.subplots(figsize=(width, height), layout="constrained")[1]
+
+
+def date_axis(axis: Any) -> None:
+    """At most seven dates, and once the year."""
+    locator = AutoDateLocator(maxticks=7)  # type: ignore[no-untyped-call]
+    offsets = ["", *["%Y"] * 5]
+    axis.set_major_locator(locator)
+    axis.set_major_formatter(ConciseDateFormatter(locator, offset_formats=offsets))  # type: ignore[no-untyped-call]
 
 
 def money_axis(axis: Any, currency: str | None) -> None:
