@@ -66,7 +66,7 @@ def chance_to_win(posterior: StagePosterior, history: StageHistory, ages: NDArra
     """Mean P(won within 30 and 90 days) by (cell, stage, age, horizon)."""
     n_cells = len(history.cells)
     total = np.zeros((n_cells, history.graph.n_open, len(ages), 2))
-    blocks = np.array_split(np.arange(0, posterior.n_draws, 4), 10)
+    blocks = np.array_split(np.arange(posterior.n_draws), 40)
     for draws in blocks:
         hazards = posterior.lattice(draws, days=int(ages[-1]) + 92, cells=history.cells)
         table = outcome_table(hazards, n_codes=len(history.graph.stages), days=[30, 90], ages=ages.tolist())
