@@ -12,8 +12,8 @@ draws therefore start at even numbers.
 import math
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
+from pandas.util import hash_array
 
 from forecasting.engine.compiled import jit_inline, jit_kernel
 
@@ -21,8 +21,6 @@ SEED_STRIDE = np.uint64(0x9E3779B97F4A7C15)
 """Odd constant (golden ratio) that spreads consecutive counters over all 64 bits."""
 STEP_STRIDE = np.uint64(0xD1B54A32D192ED03)
 """Another odd constant, so that steps and draws do not meet."""
-SIP_KEY = (np.uint64(0x3736353433323130), np.uint64(0x3635343332313938))
-"""Key of the hash of ids: the bytes 0123456789123456."""
 TO_UNIT_32 = 2.0**-32
 TO_UNIT_52 = 2.0**-52
 
@@ -57,11 +55,7 @@ def deal_keys(deal_ids: NDArray[np.object_]) -> NDArray[np.uint64]:
     >>> bool(keys[0] == keys[2]), bool(keys[0] == keys[1])
     (True, False)
     """
-    keys = np.empty(len(deal_ids), dtype=np.uint64)
-    _, starts, text = pa.array(deal_ids, type=pa.large_string()).buffers()
-    if len(keys):
-        _hash_texts(np.frombuffer(starts, dtype=np.int64), np.frombuffer(text or b"", dtype=np.uint8), keys)
-    return keys
+    return np.asarray(hash_array(deal_ids, categorize=False), dtype=np.uint64)
 
 
 @jit_inline
@@ -70,42 +64,6 @@ def mix(bits: np.uint64) -> np.uint64:
     bits = (bits ^ (bits >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     bits = (bits ^ (bits >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return bits ^ (bits >> np.uint64(31))
-
-
-@jit_inline
-def _sip_round(
-    a: np.uint64, b: np.uint64, c: np.uint64, d: np.uint64
-) -> tuple[np.uint64, np.uint64, np.uint64, np.uint64]:
-    """Apply SipRound of Aumasson and Bernstein 2012 once."""
-    a, c = a + b, c + d
-    b = ((b << np.uint64(13)) | (b >> np.uint64(51))) ^ a
-    d = ((d << np.uint64(16)) | (d >> np.uint64(48))) ^ c
-    a = ((a << np.uint64(32)) | (a >> np.uint64(32))) + d
-    c = c + b
-    d = ((d << np.uint64(21)) | (d >> np.uint64(43))) ^ a
-    b = ((b << np.uint64(17)) | (b >> np.uint64(47))) ^ c
-    return a, b, (c << np.uint64(32)) | (c >> np.uint64(32)), d
-
-
-@jit_kernel
-def _hash_texts(starts: NDArray[np.int64], text: NDArray[np.uint8], keys: NDArray[np.uint64]) -> None:
-    """SipHash-2-4 of ``text[starts[i] : starts[i + 1]]``, finalised, into ``keys[i]``."""
-    for i in range(len(keys)):
-        start, size = starts[i], starts[i + 1] - starts[i]
-        a, b = SIP_KEY[0] ^ np.uint64(0x736F6D6570736575), SIP_KEY[1] ^ np.uint64(0x646F72616E646F6D)
-        c, d = SIP_KEY[0] ^ np.uint64(0x6C7967656E657261), SIP_KEY[1] ^ np.uint64(0x7465646279746573)
-        for first in range(0, size + 1, 8):
-            word = np.uint64(size & 255) << np.uint64(56) if size - first < 8 else np.uint64(0)
-            for place in range(min(size - first, 8)):
-                word |= np.uint64(text[start + first + place]) << np.uint64(8 * place)
-            d ^= word
-            for _ in range(2):
-                a, b, c, d = _sip_round(a, b, c, d)
-            a ^= word
-        c ^= np.uint64(255)
-        for _ in range(4):
-            a, b, c, d = _sip_round(a, b, c, d)
-        keys[i] = mix(a ^ b ^ c ^ d)
 
 
 @jit_kernel
