@@ -116,10 +116,8 @@ class Posterior:
     @property
     def diagnostics(self) -> Diagnostics:
         """The worst of the parts that were sampled: stages and levels."""
-        found = [self.stage.diagnostics] + ([] if self.levels is None else [self.levels.diagnostics])
-        rhat = [each.rhat_max for each in found if each.rhat_max is not None]
-        ess = [each.ess_min for each in found if each.ess_min is not None]
-        return Diagnostics(max(rhat, default=None), min(ess, default=None), sum(each.divergences for each in found))
+        parts = [self.stage.diagnostics] + ([] if self.levels is None else [self.levels.diagnostics])
+        return Diagnostics.worst_of(parts)
 
 
 def save_posterior(posterior: Posterior, folder: str | Path) -> Path:

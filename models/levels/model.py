@@ -22,10 +22,9 @@ from models.levels.density import LevelSeries, series_point
 from models.levels.laplace import LaplaceLevel, draw_points
 from models.levels.priors import N_SETTINGS
 from models.likelihood_op import LikelihoodOp
-from models.stage_model.diagnosis import diagnose_columns
+from models.stage_model.diagnosis import diagnose_columns, moved_badly
 from models.stage_model.options import SamplerOptions
 from models.stage_model.posterior import Diagnostics
-from models.stage_model.sampling import CAREFUL_ACCEPT, CAREFUL_DEPTH, DOUBTFUL_SHARE
 
 Floats = NDArray[np.float64]
 
@@ -139,14 +138,12 @@ def sample_levels(
     sampled = _sample_once(series, start, draws=draws, seed=seed, options=options)
     if not _doubtful(sampled.diagnostics, draws):
         return sampled
-    careful = replace(options, target_accept=CAREFUL_ACCEPT, max_tree_depth=CAREFUL_DEPTH)
-    return _sample_once(series, start, draws=draws, seed=seed, options=careful)
+    return _sample_once(series, start, draws=draws, seed=seed, options=options.careful())
 
 
 def _doubtful(found: Diagnostics, draws: int) -> bool:
     """Whether chains diverged, moved too little, or are near to disagreeing."""
-    few = found.ess_min is None or found.ess_min < DOUBTFUL_SHARE * draws
-    return few or found.divergences > 0 or found.rhat_max is None or found.rhat_max > DOUBTFUL_RHAT
+    return moved_badly(found, draws=draws) or found.rhat_max is None or found.rhat_max > DOUBTFUL_RHAT
 
 
 def _sample_once(

@@ -5,10 +5,9 @@ from collections.abc import Sequence
 import pymc as pm
 
 from models.history import StageHistory
-from models.stage_model.diagnosis import diagnose
-from models.stage_model.fit import Progress, stage_fit
+from models.stage_model.fit import Progress
 from models.stage_model.options import SamplerOptions
-from models.stage_model.posterior import StagePosterior
+from models.stage_model.posterior import Diagnostics, StagePosterior
 from models.stage_model.sampling import sample_choice
 from models.stage_model.selection import Choice
 from models.stage_model.worker import collect, start_worker
@@ -47,14 +46,10 @@ def fit_by_nuts(
         for stage, one in collect(worker).items():
             by_stage[stage] = one
             report(stage)
-    sampled = [by_stage[stage] for stage in range(len(choices))]
-    fits = tuple(
-        stage_fit(choice, one.innovations, one.log_scales) for choice, one in zip(choices, sampled, strict=True)
-    )
-    n_chains = options.chains_for(draws)
-    found = diagnose(fits, chains=n_chains, divergences=sum(one.divergences for one in sampled))
+    fits, found = zip(*(by_stage[stage] for stage in range(len(choices))), strict=True)
+    sampler, n_chains = f"PyMC {pm.__version__} NUTS", options.chains_for(draws)
     return StagePosterior(
-        history.graph, history.factors, fits, "nuts", f"PyMC {pm.__version__} NUTS", seed, found, n_chains
+        history.graph, history.factors, fits, "nuts", sampler, seed, Diagnostics.worst_of(found), n_chains
     )
 
 

@@ -1,7 +1,5 @@
 """Whether chains can be trusted: R-hat and effective sample size over what a forecast takes from them."""
 
-from collections.abc import Sequence
-
 import numpy as np
 from arviz_stats.base.array import array_stats
 from numpy.typing import NDArray
@@ -9,15 +7,15 @@ from numpy.typing import NDArray
 from models.stage_model.posterior import Diagnostics, StageFit
 
 Floats = NDArray[np.float64]
+DOUBTFUL_SHARE = 0.15
+"""Chains with fewer effective draws than this share moved too little."""
 
 
-def diagnose(fits: Sequence[StageFit], *, chains: int, divergences: int) -> Diagnostics:
+def diagnose(fit: StageFit, *, chains: int, divergences: int) -> Diagnostics:
     """Largest R-hat and smallest effective sample size (bulk and tail) over log hazards, level effects and scales."""
-    columns = []
-    for fit in fits:
-        columns.append(fit.base)
-        for factor in fit.factors:
-            columns += [factor.effect.reshape(len(fit.base), -1), factor.log_scale]
+    columns = [fit.base]
+    for factor in fit.factors:
+        columns += [factor.effect.reshape(len(fit.base), -1), factor.log_scale]
     return diagnose_columns(np.concatenate(columns, axis=1), chains=chains, divergences=divergences)
 
 
@@ -29,3 +27,8 @@ def diagnose_columns(columns: Floats, *, chains: int, divergences: int) -> Diagn
     bulk = array_stats.ess(values, chain_axis=0, draw_axis=1, method="bulk")  # type: ignore[no-untyped-call]
     tail = array_stats.ess(values, chain_axis=0, draw_axis=1, method="tail", prob=(0.05, 0.95))  # type: ignore[no-untyped-call]
     return Diagnostics(float(np.max(rhat)), float(min(np.min(bulk), np.min(tail))), divergences)
+
+
+def moved_badly(found: Diagnostics, *, draws: int) -> bool:
+    """Whether chains diverged, or few of their draws are independent."""
+    return found.divergences > 0 or found.ess_min is None or found.ess_min < DOUBTFUL_SHARE * draws

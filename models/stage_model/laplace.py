@@ -106,9 +106,11 @@ def positive_root(matrix: Floats, damping: float) -> Floats:
             damping = max(4.0 * damping, FIRST_DAMPING)
 
 
-def mean_shift(problem: StageProblem, mode: Floats, root: Floats, log_scales: Floats) -> Floats:
-    """Posterior mean minus mode to third order, limited to ``SKEW_LIMIT`` standard deviations."""
-    columns = solve_triangular(root, np.eye(len(mode)), lower=True, trans="T", check_finite=False)
+def mean_shift(problem: StageProblem, mode: Floats, columns: Floats, log_scales: Floats) -> Floats:
+    """Posterior mean minus mode to third order, limited to ``SKEW_LIMIT`` standard deviations.
+
+    ``columns`` are those of a root of the covariance at the mode.
+    """
     bend = -2.0 * len(mode) * log_posterior(problem, mode, log_scales)[1]
     for step in MEAN_STEP * columns.T:
         bend += log_posterior(problem, mode + step, log_scales)[1] + log_posterior(problem, mode - step, log_scales)[1]
@@ -117,7 +119,7 @@ def mean_shift(problem: StageProblem, mode: Floats, root: Floats, log_scales: Fl
     return np.asarray(columns @ whitened * min(1.0, SKEW_LIMIT / max(longest, SKEW_LIMIT)))
 
 
-def shape_base(problem: StageProblem, mode: Floats, root: Floats, log_scales: Floats, normals: Floats) -> None:
+def shape_base(problem: StageProblem, mode: Floats, columns: Floats, log_scales: Floats, normals: Floats) -> None:
     """Give the whitened base parameters the skewness and the spread of the posterior, in place, their mean left at zero.
 
     A rate seen in few exits, or a scale in few days, has one long tail, and a normal none. With third and fourth
@@ -126,8 +128,7 @@ def shape_base(problem: StageProblem, mode: Floats, root: Floats, log_scales: Fl
     close to zero and need neither.
     """
     n_base = problem.n_parameters
-    columns = solve_triangular(root, np.eye(len(mode), n_base), lower=True, trans="T", check_finite=False)
-    move = problem.prior_root @ columns[:n_base]
+    move = problem.prior_root @ columns[:n_base, :n_base]
     base, effect = place(problem, mode, log_scales)
     own = normals[:, :n_base]
     derivatives = _rate_derivatives if isinstance(problem.baseline, PiecewiseBaseline) else _differences
@@ -187,9 +188,10 @@ def laplace_fit(problem: StageProblem, *, draws: int, rng: np.random.Generator) 
     grids = _scale_grids(problem)
     best = np.array([SCALE_GRID[int(np.argmax(grid.weight[exit_]))] for grid in grids for exit_ in range(grid.n_exits)])
     mode, root, _ = find_mode(problem, best, np.zeros(problem.size))
-    shift = mean_shift(problem, mode, root, best)
+    columns = solve_triangular(root, np.eye(problem.size), lower=True, trans="T", check_finite=False)
+    shift = mean_shift(problem, mode, columns, best)
     normals = rng.standard_normal((draws, problem.size))
-    shape_base(problem, mode, root, best, normals)
+    shape_base(problem, mode, columns, best, normals)
     innovations = mode + shift + _noise(root, normals)
     log_scales = np.zeros((draws, problem.n_scales))
     for factor, grid in enumerate(grids):

@@ -1,9 +1,12 @@
 """How NUTS runs; apart from the sampler itself, so that settings can be read without loading PyMC."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Self
 
 CHAIN_LENGTH = 1000
 """Draws of a chain, warm-up not counted."""
+CAREFUL_ACCEPT, CAREFUL_DEPTH = 0.98, 8
+"""Where a factor has much data and a small scale, the posterior is a bent funnel."""
 
 
 @dataclass(frozen=True)
@@ -40,3 +43,7 @@ class SamplerOptions:
         [2, 2, 4, 4]
         """
         return min(self.chains, max(2, draws // CHAIN_LENGTH))
+
+    def careful(self) -> Self:
+        """Give the same with smaller steps and longer trajectories, for chains that diverged or moved too little."""
+        return replace(self, target_accept=CAREFUL_ACCEPT, max_tree_depth=CAREFUL_DEPTH)

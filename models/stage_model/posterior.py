@@ -4,7 +4,7 @@ Draw ``i`` of one stage goes with draw ``i`` of every other. Nothing here fits; 
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,6 +26,8 @@ Floats = NDArray[np.float64]
 SCHEMA_VERSION = 2
 PIECES = ("codes", "effect", "log_scale", "thin_codes", "thin_mean", "thin_sd")
 """Arrays saved for each stage and factor."""
+LARGEST_RHAT = 1.01
+"""Chains of the NUTS road beyond it disagree."""
 LARGEST_LOG_EFFECT = 20.0
 """Log effects of unseen levels are cut here, so that a wide scale cannot overflow."""
 
@@ -93,6 +95,19 @@ class Diagnostics:
     rhat_max: float | None = None
     ess_min: float | None = None
     divergences: int = 0
+
+    @classmethod
+    def worst_of(cls, parts: Sequence["Diagnostics"]) -> "Diagnostics":
+        """Join those of several parts of a model.
+
+        Examples
+        --------
+        >>> Diagnostics.worst_of([Diagnostics(1.002, 900.0, 1), Diagnostics(1.004, 1200.0), Diagnostics()])
+        Diagnostics(rhat_max=1.004, ess_min=900.0, divergences=1)
+        """
+        rhat = [part.rhat_max for part in parts if part.rhat_max is not None]
+        ess = [part.ess_min for part in parts if part.ess_min is not None]
+        return cls(max(rhat, default=None), min(ess, default=None), sum(part.divergences for part in parts))
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ fit and uses their covariance as mass matrix; seen through it the posterior is n
 do.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -19,21 +19,18 @@ from pytensor.compile.mode import Mode
 from scipy.linalg import cho_solve, solve_triangular
 
 from models.likelihood_op import LikelihoodOp
-from models.stage_model.diagnosis import diagnose
+from models.stage_model.diagnosis import diagnose, moved_badly
 from models.stage_model.fit import stage_fit
 from models.stage_model.laplace import LaplaceFit, laplace_fit
 from models.stage_model.options import CHAIN_LENGTH, SamplerOptions
-from models.stage_model.posterior import Diagnostics
+from models.stage_model.posterior import LARGEST_RHAT, Diagnostics, StageFit
 from models.stage_model.problem import LOG_SCALE_MEAN, LOG_SCALE_SD, StageProblem, log_likelihood
 from models.stage_model.selection import Choice
 
 Floats = NDArray[np.float64]
-DOUBTFUL_SHARE, CAREFUL_ACCEPT, CAREFUL_DEPTH = 0.15, 0.98, 8
-"""A stage with fewer effective draws than this share, or with a divergence, is sampled again in smaller steps: where a
-factor has much data and a small scale, the posterior is a bent funnel."""
-LARGEST_RHAT, MOST_THINNING = 1.01, 4
-"""Over hundreds of hazards the largest R-hat of chains that agree strays past this limit now and then: chains twice as
-long, of which every second draw is kept, halve that."""
+LONGER = (2, 4)
+"""Over hundreds of hazards the largest R-hat of chains that agree strays past its limit now and then: chains so many times
+as long, of which one draw in so many is kept, bring it back."""
 SCALE_RIDGE = 1e-2
 """Added to the variances of the log scales: their grid may have held them to a single point."""
 
@@ -192,23 +189,28 @@ def mass_covariance(start: LaplaceFit, coordinates: Floats) -> Floats:
     )  # in the order of the model's variables
 
 
-def sample_choice(choice: Choice, stage: int, *, draws: int, seed: int, options: SamplerOptions) -> SampledStage:
+def sample_choice(
+    choice: Choice, stage: int, *, draws: int, seed: int, options: SamplerOptions
+) -> tuple[StageFit, Diagnostics]:
     """Laplace fit for a start, then NUTS, of one stage; again with care, or in longer chains, while that leaves doubts."""
     rng = np.random.default_rng([seed, stage, 1])
     start = laplace_fit(choice.problem, draws=draws, rng=rng)
-    chain_seed, chains = int(rng.integers(2**31)), options.chains_for(draws)
+    attempt = partial(_attempt, choice, start, draws=draws, seed=int(rng.integers(2**31)))
+    fit, found = attempt(options=options)
+    if moved_badly(found, draws=draws):
+        options = options.careful()
+        fit, found = attempt(options=options)
+    if draws < CHAIN_LENGTH * options.chains_for(draws):
+        return fit, found  # chains too short to tell, however often they are repeated
+    for thin in LONGER:
+        if found.rhat_max is not None and found.rhat_max > LARGEST_RHAT:
+            fit, found = attempt(options=options, thin=thin)
+    return fit, found
 
-    def attempt(thin: int) -> tuple[SampledStage, Diagnostics]:
-        sampled = sample_stage(choice.problem, start, draws=draws, seed=chain_seed, options=options, thin=thin)
-        fitted = stage_fit(choice, sampled.innovations, sampled.log_scales)
-        return sampled, diagnose([fitted], chains=chains, divergences=sampled.divergences)
 
-    sampled, found = attempt(1)
-    if found.divergences or not found.ess_min or found.ess_min < DOUBTFUL_SHARE * draws:
-        options = replace(options, target_accept=CAREFUL_ACCEPT, max_tree_depth=CAREFUL_DEPTH)
-        sampled, found = attempt(1)
-    thin = 1
-    while draws >= CHAIN_LENGTH * chains and found.rhat_max and found.rhat_max > LARGEST_RHAT and thin < MOST_THINNING:
-        thin *= 2
-        sampled, found = attempt(thin)
-    return sampled
+def _attempt(
+    choice: Choice, start: LaplaceFit, *, draws: int, seed: int, options: SamplerOptions, thin: int = 1
+) -> tuple[StageFit, Diagnostics]:
+    sampled = sample_stage(choice.problem, start, draws=draws, seed=seed, options=options, thin=thin)
+    fit = stage_fit(choice, sampled.innovations, sampled.log_scales)
+    return fit, diagnose(fit, chains=options.chains_for(draws), divergences=sampled.divergences)

@@ -15,7 +15,8 @@ from threadpoolctl import threadpool_limits
 
 from models.errors import DealcastError
 from models.stage_model.options import SamplerOptions
-from models.stage_model.sampling import SampledStage, sample_choice
+from models.stage_model.posterior import Diagnostics, StageFit
+from models.stage_model.sampling import sample_choice
 from models.stage_model.selection import Choice
 
 ROOT = Path(__file__).parents[2]
@@ -39,12 +40,12 @@ def start_worker(
     return worker
 
 
-def collect(worker: subprocess.Popen[bytes]) -> dict[int, SampledStage]:
+def collect(worker: subprocess.Popen[bytes]) -> dict[int, tuple[StageFit, Diagnostics]]:
     """Wait for a worker and take its draws by stage."""
     answer, _ = worker.communicate()
     if worker.returncode != 0:
         raise DealcastError(f"a sampling process ended with code {worker.returncode}; its output is above")
-    sampled: dict[int, SampledStage] = pickle.loads(answer)
+    sampled: dict[int, tuple[StageFit, Diagnostics]] = pickle.loads(answer)
     return sampled
 
 

@@ -211,8 +211,7 @@ def fit_replica(
                 drawn = laplace_fit(own.problem, draws=draws, rng=np.random.default_rng([seed, stage, 1]))
                 fits.append(stage_fit(own, drawn.innovations, drawn.log_scales))
             else:
-                sampled = sample_choice(own, stage, draws=draws, seed=seed, options=nuts)
-                fits.append(stage_fit(own, sampled.innovations, sampled.log_scales))
+                fits.append(sample_choice(own, stage, draws=draws, seed=seed, options=nuts)[0])
     # what is believed of ages beyond the cut hangs on the oldest age seen, which must be the truth's
     fits = [replace(fit, shape=replace(fit.shape, seen=AS_OF + 1)) for fit in fits]
     return StagePosterior(GRAPH, SEGMENTS, tuple(fits), "fast", "simulated", seed)

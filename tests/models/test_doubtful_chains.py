@@ -9,10 +9,10 @@ from planted_stays import planted_history
 from models.stage_model import sampling
 from models.stage_model.fit import choose_problems
 from models.stage_model.laplace import LaplaceFit
-from models.stage_model.options import CHAIN_LENGTH, SamplerOptions
+from models.stage_model.options import CAREFUL_DEPTH, CHAIN_LENGTH, SamplerOptions
 from models.stage_model.posterior import Diagnostics
 from models.stage_model.problem import StageProblem
-from models.stage_model.sampling import CAREFUL_DEPTH, MOST_THINNING, SampledStage, sample_choice, sample_stage
+from models.stage_model.sampling import SampledStage, sample_choice, sample_stage
 
 OPTIONS = SamplerOptions(chains=2, cores=1)
 GOOD, FAR, SLOW = Diagnostics(1.005, 900.0), Diagnostics(1.012, 900.0), Diagnostics(1.005, 90.0)
@@ -31,7 +31,7 @@ def attempts(monkeypatch: pytest.MonkeyPatch, found: list[Diagnostics], *, draws
         return SampledStage(start.innovations, start.log_scales, 0)
 
     monkeypatch.setattr(sampling, "sample_stage", sampled)
-    monkeypatch.setattr(sampling, "diagnose", lambda fits, *, chains, divergences: next(answers))
+    monkeypatch.setattr(sampling, "diagnose", lambda fit, *, chains, divergences: next(answers))
     choice = choose_problems(planted_history(150, 1, LEVELS), {"Lead": "piecewise", "Offer": "piecewise"}, seed=1)[0]
     sample_choice(choice, 0, draws=draws, seed=1, options=OPTIONS)
     assert next(answers, None) is None
@@ -43,7 +43,7 @@ def attempts(monkeypatch: pytest.MonkeyPatch, found: list[Diagnostics], *, draws
     [
         ([GOOD], [(3, 1)]),
         ([FAR, GOOD], [(3, 1), (3, 2)]),
-        ([FAR] * 3, [(3, 1), (3, 2), (3, MOST_THINNING)]),
+        ([FAR] * 3, [(3, 1), (3, 2), (3, 4)]),
         ([SLOW, FAR, GOOD], [(3, 1), (CAREFUL_DEPTH, 1), (CAREFUL_DEPTH, 2)]),
         ([replace(GOOD, divergences=1), GOOD], [(3, 1), (CAREFUL_DEPTH, 1)]),
     ],
