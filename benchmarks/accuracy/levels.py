@@ -57,27 +57,30 @@ def forecast_open(deals: Deals, as_of: date, until: date, *, draws: int) -> Fore
     )
 
 
-def learned(stays: StayTable, as_of: date, horizon_days: int) -> tuple[Calibration, Calibration, float]:
-    """Learn past errors without levels and with those of the quick chain, and the probability that tracking earned."""
+def learned(stays: StayTable, as_of: date, horizon_days: int) -> tuple[Calibration, Calibration]:
+    """Learn past errors without levels and with those of the quick chain."""
     past = past_forecasts(stays, as_of=as_of, horizon_days=horizon_days, seed=SEED)
     known = known_at(stays, day_of(as_of))
     now = open_revenue(known, horizons=(horizon_days,), seed=SEED)[0]
     without, with_quick = (
         learn(past, horizon_days=horizon_days, age_days=known.age_days, levels_now=levels) for levels in (None, now)
     )
-    return without, with_quick, with_quick.tracked_share
+    return without, with_quick
 
 
 def recipes(forecast: Forecast, stays: StayTable) -> dict[str, Floats]:
     """Draws of revenue from open deals by recipe."""
     static, tracked = forecast.open_cents.sum(axis=(1, 2)) / 100.0, tracked_cents(forecast)[:, 0] / 100.0
-    without, with_quick, share = learned(stays, forecast.as_of, forecast.horizon_days)
+    without, with_quick = learned(stays, forecast.as_of, forecast.horizon_days)
     errors_alone = replace(with_quick, level_shift=0.0, level_stretch=1.0)
     raw = {
         "static": (static, without),
         "tracked": (tracked, errors_alone),
         "log average, half": (static * log_average_factor(static, tracked, share=0.5), errors_alone),
-        "log average, earned": (static * log_average_factor(static, tracked, share=share), errors_alone),
+        "log average, earned": (
+            static * log_average_factor(static, tracked, share=with_quick.tracked_share),
+            errors_alone,
+        ),
     }
     found = {name: draws for name, (draws, _) in raw.items()}
     found |= {f"{name} + errors": draws * errors.factors(draws, seed=SEED) for name, (draws, errors) in raw.items()}

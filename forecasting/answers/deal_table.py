@@ -21,7 +21,7 @@ from forecasting.engine.amounts import AmountDraws, DealArrays, amount_keys, mos
 from forecasting.engine.blocks import EngineOptions, cut_draws, run_blocks
 from forecasting.engine.clock import Clock, clock_at, lattice_reach, progress_by_day
 from forecasting.engine.deal_groups import GroupedDeals, amount_draws, group_deals
-from forecasting.engine.fate import MAX_BITS, TO_BITS, win_probabilities
+from forecasting.engine.fate import threshold, win_probabilities
 from forecasting.engine.streams import STEP_FATE, half, mix, pair_key
 from models.hazards import HazardSource
 
@@ -231,9 +231,9 @@ def _count_decided(  # noqa: PLR0913, PLR0917 (kernels take plain arrays, record
         win_probabilities(base[row], effect[row], next_stage, value, deals, clock.day[row], clock.fraction[row], table)
         for group in range(len(table)):
             most[group] = most_per_unit(amounts, row, deals.group_stage[group]) * factor[row]
-            late[group] = np.uint32(min(table[group, n_edges - 1] * TO_BITS, MAX_BITS))
+            late[group] = threshold(table[group, n_edges - 1])
             if n_edges > 1:
-                early[group] = np.uint32(min(table[group, 0] * TO_BITS, MAX_BITS))
+                early[group] = threshold(table[group, 0])
         key, keys = pair_key(seed, draw, STEP_FATE), amount_keys(seed, draw)
         reached = beyond[row] >= 0
         least = beyond[row] + 1 if reached else -beyond[row]

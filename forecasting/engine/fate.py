@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from forecasting.engine.amounts import AmountDraws, DealArrays, amount_keys, win_cents
 from forecasting.engine.clock import Clock
-from forecasting.engine.compiled import jit_kernel
+from forecasting.engine.compiled import jit_inline, jit_kernel
 from forecasting.engine.exits import exit_probabilities
 from forecasting.engine.renewal import aged_values, entry_values
 from forecasting.engine.streams import STEP_FATE, mix, pair_key
@@ -40,6 +40,19 @@ MAX_PACKED_CENTS = 2**39
 """Amounts below this, five billion, fit a tile's sum."""
 MOST_SLOTS = 512
 """Beyond so many periods times segments a tile's sums would no longer stay in the cache."""
+
+
+@jit_inline
+def threshold(chance: float) -> np.uint32:
+    """Uniforms of 32 bits below it win; never all of them."""
+    return np.uint32(min(chance * TO_BITS, MAX_BITS))
+
+
+@jit_inline
+def _lowered(bits: np.uint64) -> tuple[np.int32, np.int32]:
+    """Uniforms of the even and the odd draw of a pair, lowered by 2^31."""
+    signed = bits ^ SIGNS
+    return np.int32(signed & np.uint64(0xFFFFFFFF)), np.int32(signed >> np.uint64(32))
 
 
 @jit_kernel
@@ -133,9 +146,7 @@ def _toss(keys: NDArray[np.uint64], deal_key: np.uint64, uniforms: NDArray[np.in
     """One uniform for each draw of one deal, lowered by 2^31: even draws first, then the odd ones with the same bits."""
     even, odd = uniforms[: len(keys)], uniforms[len(keys) :]
     for p in range(len(keys)):
-        bits = mix(keys[p] + deal_key) ^ SIGNS
-        even[p] = np.int32(bits & np.uint64(0xFFFFFFFF))
-        odd[p] = np.int32(bits >> np.uint64(32))
+        even[p], odd[p] = _lowered(mix(keys[p] + deal_key))
 
 
 @jit_kernel
@@ -202,13 +213,11 @@ def _throw_drawn(
     """Decide the fates of all deals in one draw or two, tile by tile; the won are searched, their amounts drawn."""
     last, n_deals, group = np.uintp(thresholds.shape[2] - 1), len(deals.key), deals.group
     uniforms, winners = np.empty(2 * TILE, dtype=np.int32), np.empty(TILE + 1, dtype=np.int32)
-    key, signs = pair_key(seed, first_draw, STEP_FATE), SIGNS
+    key = pair_key(seed, first_draw, STEP_FATE)
     for first in range(0, n_deals, TILE):
         size = min(TILE, n_deals - first)
         for c in range(size):
-            bits = mix(key + deals.key[first + c]) ^ signs
-            uniforms[c] = np.int32(bits & np.uint64(0xFFFFFFFF))
-            uniforms[TILE + c] = np.int32(bits >> np.uint64(32))
+            uniforms[c], uniforms[TILE + c] = _lowered(mix(key + deals.key[first + c]))
         for i in range(len(thresholds)):
             row, mine, n = first_row + i, uniforms[i * TILE : i * TILE + size], 0
             keys = amount_keys(seed, first_draw + i)

@@ -82,11 +82,11 @@ def day_by_day(hazards: LatticeHazards, *, n_codes: int, days: int, draw: int, c
             ended = np.zeros(n_codes)
             for day in range(days):
                 stayed = np.zeros_like(mass)
-                todo = mass
+                arriving = mass
                 for _ in range(400):  # rounds of moves within one day
                     fresh = np.zeros(n_stages)
-                    for stage, d in zip(*np.nonzero(todo), strict=True):
-                        here = todo[stage, d]
+                    for stage, d in zip(*np.nonzero(arriving), strict=True):
+                        here = arriving[stage, d]
                         leave = -np.expm1(-total[stage, d])
                         stayed[stage, d + 1] += here * np.exp(-total[stage, d])
                         for slot, code in enumerate(hazards.next_stage[stage]):
@@ -99,8 +99,8 @@ def day_by_day(hazards: LatticeHazards, *, n_codes: int, days: int, draw: int, c
                                 ended[code] += moved
                     if fresh.sum() < 1e-15:
                         break
-                    todo = np.zeros_like(mass)
-                    todo[:, 0] = fresh
+                    arriving = np.zeros_like(mass)
+                    arriving[:, 0] = fresh
                 mass = stayed
                 out[k, a + 1, day] = ended
                 out[k, a + 1, day, :n_stages] += mass.sum(axis=1)

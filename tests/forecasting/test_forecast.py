@@ -6,6 +6,7 @@ from datetime import date, timedelta
 import numpy as np
 import pandas as pd
 import pytest
+from deal_fates import deal_fates
 from planted_floor import (
     AS_OF,
     GRAPH,
@@ -209,8 +210,6 @@ def test_swings_are_the_conditional_difference(floor: Forecast) -> None:
 
 
 def test_swings_count_the_draws_that_a_deal_decides(floor: Forecast) -> None:
-    from deal_fates import deal_fates
-
     from forecasting.answers.deal_table import target_swing
     from forecasting.engine.deal_groups import group_deals
 
@@ -228,8 +227,6 @@ def test_swings_count_the_draws_that_a_deal_decides(floor: Forecast) -> None:
 
 
 def test_deals_add_up_to_the_open_revenue(floor: Forecast) -> None:
-    from deal_fates import deal_fates
-
     from forecasting.engine.deal_groups import group_deals
 
     deals = group_deals(floor.pipeline, floor.posterior.amounts)
