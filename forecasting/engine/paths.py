@@ -1,9 +1,11 @@
 """The path sampler: every deal played stay by stay, for questions about the way and not only its end.
 
-A stay ends on the first day d with S[d + 1] <= u S[a + 1], u uniform, a the days already spent; then the next stage is
-drawn with the shares of that day's hazards. Random numbers are addressed by (seed, draw, deal, number of the stay). Days
-are days of progress (:mod:`forecasting.engine.clock`), told in forecast days where something is counted or recorded. It
-shares the survival table with the renewal equations and nothing else, so that each checks the other.
+With H[d] the hazard a stay has gone through in its days 0 .. d - 1, a stay ends on the first day d with
+H[d + 1] >= H[a + 1] + E, E a standard exponential, a the days already spent; then the next stage is drawn with the shares
+of that day's hazards. Sums of hazards know no underflow, however long a deal has been there. Random numbers are
+addressed by (seed, draw, deal, number of the stay). Days are days of progress (:mod:`forecasting.engine.clock`), told in
+forecast days where something is counted or recorded. Nothing is shared with the renewal equations, so that each checks
+the other.
 """
 
 from typing import NamedTuple
@@ -13,16 +15,18 @@ from numpy.typing import NDArray
 
 from forecasting.engine.amounts import AmountDraws, DealArrays, amount_keys, win_cents
 from forecasting.engine.clock import Calendar, forecast_day, make_calendar
-from forecasting.engine.compiled import jit_inline, jit_kernel
-from forecasting.engine.exits import TINY, exit_probabilities, survival_by_day
-from forecasting.engine.streams import STEP_STAY, TO_UNIT_32, draw_key, mix
+from forecasting.engine.compiled import jit_fused, jit_inline, jit_kernel
+from forecasting.engine.exits import MAX_DAY_HAZARD, TINY
+from forecasting.engine.streams import STEP_STAY, draw_key, low_half, mix, standard_exponential
 
 GUIDES = 1024
-"""Entries of the table that tells where in the survival curve to start looking."""
-TILE = 2048
-"""Deals that are under way at a time; what is known of them stays in the first cache."""
+"""Entries of the table that tells where among the sums of hazards to start looking."""
+TILE = 4096
+"""Deals that are under way at a time; what is known of them stays in the nearest caches."""
 CERTAIN = 2**31
 """Shares of exits are told in units of 1 / CERTAIN; a random number of 31 bits is always below it."""
+TURNS = 2
+"""Exits looked at in any case, without a branch."""
 STILL_HERE = -1
 """Next stage of a stay that outlasts the horizon."""
 
@@ -57,118 +61,115 @@ class StayRows(NamedTuple):
 
 
 class StageTables(NamedTuple):
-    """Of one draw and cell: survival by (stage, day), its units, where to start looking, which exit is taken.
+    """Of one draw and cell: hazard gone through by (stage, day), where to start looking, which exit is taken.
 
-    ``survival`` and ``rescale`` as in :func:`forecasting.engine.exits.survival_by_day`; ``plain[stage]`` says that units
-    never change; ``guide[stage, GUIDES]``; ``turn[stage, exit, day]``, the share of this exit and those before it.
+    ``passed[stage, d]`` is the hazard of days 0 .. d - 1, infinite beyond the last day; ``guide[stage, GUIDES]`` the first
+    day that ends beyond its share of the whole, ``guides_per_hazard[stage]``; ``turn[stage, day, exit]`` the share of this
+    exit and those before it, the last exit left out and two at least.
     """
 
-    survival: NDArray[np.float64]
-    rescale: NDArray[np.float64]
-    plain: NDArray[np.bool_]
+    passed: NDArray[np.float64]
+    guides_per_hazard: NDArray[np.float64]
     guide: NDArray[np.int16]
     turn: NDArray[np.uint32]
 
 
 class Travellers(NamedTuple):
-    """Deals under way: hashed id, place in the arrays, stage, day of progress entered, first day of stay still to come.
-
-    ``level`` and ``final`` are the survival at that day and at the end of the horizon, ``seen`` the stages met so far.
-    """
+    """Deals under way: hashed id, place in the arrays, stage, day of progress entered, hazard of the stay behind them."""
 
     key: NDArray[np.uint64]
     deal: NDArray[np.int32]
     stage: NDArray[np.int16]
     entered: NDArray[np.int32]
-    start: NDArray[np.int32]
-    level: NDArray[np.float64]
-    final: NDArray[np.float64]
-    seen: NDArray[np.uint64]
+    behind: NDArray[np.float64]
 
 
-class Leavers(NamedTuple):
-    """Stays that end: place among those under way, survival at the end, random bits, next stage, forecast day, return.
+class Moves(NamedTuple):
+    """One step of all under way: hazard at which the stay ends, random bits, next stage, day of progress, forecast day."""
 
-    Where units change, the survival is minus one minus the day of the stay. ``won`` lists those that end in a win.
-    """
-
-    at: NDArray[np.int32]
     target: NDArray[np.float64]
-    bits: NDArray[np.uint64]
+    pick: NDArray[np.uint32]
     after: NDArray[np.int16]
+    since: NDArray[np.int32]
     today: NDArray[np.int32]
-    again: NDArray[np.int32]
-    won: NDArray[np.int32]
+
+
+class Wins(NamedTuple):
+    """Deals won on one step, and on which forecast day."""
+
+    deal: NDArray[np.int32]
+    today: NDArray[np.int32]
 
 
 @jit_kernel
 def empty_tables(n_stages: int, n_slots: int, n_days: int) -> StageTables:
     """Room for the tables."""
     return StageTables(
-        np.empty((n_stages, n_days + 1)),
-        np.empty((n_stages, n_days + 1)),
-        np.empty(n_stages, dtype=np.bool_),
-        np.empty((n_stages, GUIDES), dtype=np.int16),
-        np.empty((n_stages, n_slots, n_days), dtype=np.uint32),
+        np.full((n_stages, n_days + 2), np.inf),
+        np.empty(n_stages),
+        np.empty((n_stages, GUIDES + 1), dtype=np.int16),
+        np.full((n_stages, n_days + 1, max(n_slots - 1, TURNS)), CERTAIN, dtype=np.uint32),
     )
 
 
-@jit_kernel
-def fill_tables(
-    leave_to: NDArray[np.float64], stay: NDArray[np.float64], next_stage: NDArray[np.int16], tables: StageTables
-) -> None:
-    """Fill the tables from the probabilities to leave and to stay of one draw and cell."""
-    n_stages, n_days = stay.shape
-    passed = np.empty(n_days)
+@jit_fused
+def fill_tables(base: NDArray[np.float64], effect: NDArray[np.float64], tables: StageTables) -> None:
+    """Fill the tables from the hazards of one draw and cell, ``base[stage, exit, day]`` and ``effect[stage, exit]``."""
+    n_stages, n_slots, n_days = base.shape
+    total, so_far, per_hazard = np.empty(n_days), np.empty(n_days), np.empty(n_days)
     for k in range(n_stages):
-        survival, guide = tables.survival[k], tables.guide[k]
-        tables.plain[k] = not survival_by_day(stay[k], survival, tables.rescale[k])
-        day = 0
-        for entry in range(GUIDES - 1, -1, -1):  # the curve falls: high values come first
-            while tables.plain[k] and day < n_days - 1 and survival[day + 1] * GUIDES > entry + 1:
-                day += 1
-            guide[entry] = day
-        last = 0
-        for s in range(next_stage.shape[1]):
-            last = s if next_stage[k, s] >= 0 else last
-        passed[:] = 0.0
-        for s in range(next_stage.shape[1]):
-            turn, leave = tables.turn[k, s], leave_to[k, s]
-            if s >= last:
-                turn[:] = CERTAIN
-                continue
+        total[:] = 0.0
+        for s in range(n_slots):
             for d in range(n_days):
-                passed[d] += leave[d]
-                turn[d] = np.uint32(min(passed[d] / max(1.0 - stay[k, d], TINY), 1.0) * CERTAIN + 0.5)
+                total[d] += base[k, s, d] * effect[k, s]
+        so_far[:] = 0.0
+        for d in range(n_days):
+            per_hazard[d] = CERTAIN / max(total[d], TINY)
+        for s in range(n_slots - 1):
+            turn = tables.turn[k]
+            for d in range(n_days):
+                so_far[d] += base[k, s, d] * effect[k, s]
+                turn[d, s] = np.uint32(min(so_far[d] * per_hazard[d] + 0.5, CERTAIN))
+        passed = tables.passed[k]
+        _sum_up(total, passed)
+        tables.guides_per_hazard[k] = GUIDES / max(passed[n_days], TINY)
+        _fill_guide(passed, n_days, tables.guides_per_hazard[k], tables.guide[k])
 
 
 @jit_kernel
-def _late_exit_day(survival: NDArray[np.float64], start: int, stop: int, target: float) -> int:
-    """Find the day of a low ``target`` by halving: the guide does not reach down there."""
-    day, high = start, stop - 1
-    while day < high:
-        middle = (day + high) >> 1
-        if survival[middle + 1] > target:
-            day = middle + 1
-        else:
-            high = middle
-    return day
+def _sum_up(hazard: NDArray[np.float64], passed: NDArray[np.float64]) -> None:
+    """Sums of the hazards before each day, and of all; four quarters side by side, as each sum waits for the one before."""
+    n_days = len(hazard)
+    size = n_days // 4
+    a, b, c, d = 0.0, 0.0, 0.0, 0.0
+    for i in range(size):
+        a, b = a + min(hazard[i], MAX_DAY_HAZARD), b + min(hazard[size + i], MAX_DAY_HAZARD)
+        c, d = c + min(hazard[2 * size + i], MAX_DAY_HAZARD), d + min(hazard[3 * size + i], MAX_DAY_HAZARD)
+        passed[i + 1], passed[size + i + 1], passed[2 * size + i + 1], passed[3 * size + i + 1] = a, b, c, d
+    passed[0] = 0.0
+    for quarter in range(1, 4):
+        before = passed[quarter * size]
+        for i in range(quarter * size + 1, (quarter + 1) * size + 1):
+            passed[i] += before
+    for i in range(4 * size, n_days):
+        passed[i + 1] = passed[i] + min(hazard[i], MAX_DAY_HAZARD)
 
 
 @jit_kernel
-def _exit_day_across_units(
-    survival: NDArray[np.float64], rescale: NDArray[np.float64], start: int, stop: int, uniform: float
-) -> int:
-    """Day of the stay on which a deal leaves that is there at the start of day ``start``; ``stop`` if not before it."""
-    target = uniform * survival[start]
-    for day in range(start, stop):
-        if rescale[day + 1] >= 0.0:
-            if rescale[day + 1] <= target:
-                return day
-            target /= rescale[day + 1]
-        elif survival[day + 1] <= target:
-            return day
-    return stop
+def _fill_guide(passed: NDArray[np.float64], n_days: int, guides_per_hazard: float, guide: NDArray[np.int16]) -> None:
+    """For each entry the number of days that end before it."""
+    guide[:] = 0
+    for d in range(n_days):
+        guide[np.uintp(_guide_entry(passed[d + 1], guides_per_hazard) + 1)] = d + 1
+    most = np.int16(0)
+    for entry in range(GUIDES):
+        most = max(most, guide[entry])
+        guide[entry] = most
+
+
+@jit_inline
+def _guide_entry(hazard: float, guides_per_hazard: float) -> int:
+    return int(min(hazard * guides_per_hazard, GUIDES - 1.0))
 
 
 @jit_inline
@@ -204,92 +205,85 @@ def _grown(rows: StayRows, used: int, needed: int) -> StayRows:
 
 
 @jit_kernel
-def _set_out(
-    deals: DealArrays, first: int, last: int, horizon: int, tables: StageTables, under_way: Travellers
-) -> None:
-    """All deals of the range where they are on the as-of date."""
-    for deal in range(first, last):
-        i = deal - first
-        group = deals.group[deal]
-        stage, age = deals.group_stage[group], deals.group_age[group]
-        under_way.key[i], under_way.deal[i], under_way.stage[i] = deals.key[deal], deal, stage
-        under_way.entered[i], under_way.start[i] = -age, age + 1
-        under_way.level[i] = tables.survival[stage, age + 1]
-        under_way.final[i] = tables.survival[stage, horizon + age + 1]
-        under_way.seen[i] = np.uint64(1) << np.uint64(stage)
-
-
-@jit_kernel
-def _find_leavers(
-    key: np.uint64, moving: int, horizon: int, under_way: Travellers, tables: StageTables, leavers: Leavers
-) -> int:
-    """Which of the deals under way leave their stage within the horizon."""
-    leaving, all_plain = 0, tables.plain.all()
-    own, level, final = under_way.key, under_way.level, under_way.final
-    at, targets, drawn = leavers.at, leavers.target, leavers.bits
+def _set_out(first: int, moving: int, start: Travellers, tables: StageTables, under_way: Travellers) -> None:
+    """Deals ``first, first + 1, ...`` where they are on the as-of date."""
+    key, deal, stage, entered = start.key, start.deal, start.stage, start.entered
+    for c in range(moving):
+        i, n = np.uintp(c), np.uintp(first + c)
+        under_way.key[i], under_way.deal[i], under_way.stage[i], under_way.entered[i] = (
+            key[n], deal[n], stage[n], entered[n]
+        )  # fmt: skip
     for c in range(moving):
         i = np.uintp(c)
-        bits = mix(key + own[i])
-        uniform = (float(bits & np.uint64(0xFFFFFFFF)) + 0.5) * TO_UNIT_32
-        target = uniform * level[i]
-        leaves = final[i] <= target
-        if not all_plain and not tables.plain[under_way.stage[c]]:
-            k, start = under_way.stage[c], under_way.start[c]
-            stop = horizon - under_way.entered[c] + 1
-            day = _exit_day_across_units(tables.survival[k], tables.rescale[k], start, stop, uniform)
-            leaves, target = day < stop, -1.0 - day
-        n = np.uintp(leaving)
-        at[n], targets[n], drawn[n] = c, target, bits
-        leaving += 1 if leaves else 0
-    return leaving
+        under_way.behind[i] = tables.passed[np.uintp(under_way.stage[i]), np.uintp(1 - under_way.entered[i])]
+
+
+@jit_fused
+def _throw(key: np.uint64, moving: int, under_way: Travellers, moves: Moves) -> None:
+    """The random numbers of one step: how much hazard each stay goes through, and what decides where it leads."""
+    own, behind, target, pick = under_way.key, under_way.behind, moves.target, moves.pick
+    for c in range(moving):
+        bits = mix(key + own[c])
+        target[c] = behind[c] + standard_exponential(low_half(bits))
+        pick[c] = np.uint32(bits >> np.uint64(33))
 
 
 @jit_kernel
-def _move_on(
-    leaving: int,
-    under_way: Travellers,
-    leavers: Leavers,
-    tables: StageTables,
-    next_stage: NDArray[np.int16],
-    is_won: NDArray[np.int64],
-    calendar: Calendar,
-) -> tuple[int, int]:
-    """End the stays of all who leave; those who enter another open stage are kept, closed up to the front.
+def _end_stays(
+    moving: int, under_way: Travellers, tables: StageTables, next_stage: NDArray[np.int16], moves: Moves
+) -> None:
+    """When each stay ends and where it leads; hardly a branch, as nobody can tell which way it goes."""
+    passed, guide, turn, per_hazard = tables.passed, tables.guide, tables.turn, tables.guides_per_hazard
+    stage, entered, n_turns = under_way.stage, under_way.entered, next_stage.shape[1] - 1
+    target, picks, after, since = moves.target, moves.pick, moves.after, moves.since
+    for c in range(moving):
+        i = np.uintp(c)
+        k, end, pick = np.uintp(stage[i]), target[i], picks[i]
+        day = np.int64(guide[k, np.uintp(_guide_entry(end, per_hazard[k]))])
+        day += np.int64(passed[k, np.uintp(day + 1)] < end)
+        while passed[k, np.uintp(day + 1)] < end:
+            day += 1
+        on = np.uintp(day)
+        slot = np.uintp(pick >= turn[k, on, np.uintp(0)]) + np.uintp(pick >= turn[k, on, np.uintp(1)])
+        for s in range(TURNS, n_turns):
+            slot += np.uintp(pick >= turn[k, on, np.uintp(s)])
+        after[i], since[i] = next_stage[k, slot], entered[i] + day
 
-    Their number, and that of the won, whose places among the leavers are listed.
-    """
-    n_stages, horizon, n_days = next_stage.shape[0], len(calendar.first_day) - 1, len(calendar.reached)
-    survival, guide, turn, n_turns, kept = tables.survival, tables.guide, tables.turn, next_stage.shape[1] - 1, 0
-    keys, deals, stages, entered_on = under_way.key, under_way.deal, under_way.stage, under_way.entered
-    starts, levels, finals, seen_by = under_way.start, under_way.level, under_way.final, under_way.seen
-    at, targets, drawn = leavers.at, leavers.target, leavers.bits
-    to, on, again, won, n_won = leavers.after, leavers.today, leavers.again, leavers.won, 0
-    for c in range(leaving):
-        place = np.uintp(c)
-        i, target = np.uintp(at[place]), targets[place]
-        key, k, entered, seen = keys[i], np.uintp(stages[i]), entered_on[i], seen_by[i]
-        if target * GUIDES >= 1.0:
-            day = int(guide[k, np.uintp(target * GUIDES)])
-            while survival[k, np.uintp(day + 1)] > target:
-                day += 1
-        elif target >= 0.0:
-            day = _late_exit_day(survival[k], starts[i], horizon - entered + 1, target)
-        else:
-            day = int(-1.0 - target)
-        pick, slot = np.uint32(drawn[place] >> np.uint64(33)), np.uintp(0)
-        for s in range(n_turns):
-            slot += np.uintp(pick >= turn[k, np.uintp(s), np.uintp(day)])
-        after, since = next_stage[k, slot], entered + day
-        today = since if calendar.plain else forecast_day(calendar, key, since)
-        enters = np.int64(after < n_stages) & np.int64(today < n_days)  # no branch: which way it goes is a coin toss
-        to[place], on[place], again[place] = after, today, enters & np.int64((seen >> np.uint64(after)) & np.uint64(1))
-        won[np.uintp(n_won)] = c
-        n_won += is_won[np.uintp(after)] & np.int64(today < n_days)
-        n = np.uintp(kept)
-        keys[n], deals[n], stages[n], entered_on[n], starts[n], levels[n] = key, deals[i], after, since, 0, 1.0
-        seen_by[n] = seen | (np.uint64(1) << np.uint64(after))
-        finals[n] = survival[np.uintp(min(after, n_stages - 1)), np.uintp(horizon - since + 1)]
-        kept += int(enters)
+
+@jit_kernel
+def _forecast_days(moving: int, keys: NDArray[np.uint64], calendar: Calendar, moves: Moves) -> NDArray[np.int32]:
+    """Forecast days on which the stays end, those beyond the horizon as one beyond it."""
+    if calendar.plain:
+        return moves.since
+    reach = len(calendar.first_day) - 1
+    for i in range(moving):
+        since = moves.since[i]
+        moves.today[i] = forecast_day(calendar, keys[i], since) if since <= reach else len(calendar.reached)
+    return moves.today
+
+
+@jit_kernel
+def _go_on(
+    moving: int,
+    n_open: int,
+    is_won: NDArray[np.int64],
+    n_days: int,
+    today: NDArray[np.int32],
+    moves: Moves,
+    under_way: Travellers,
+    wins: Wins,
+) -> tuple[int, int]:
+    """Keep those who enter another open stage in time, closed up to the front, and list the won; tell their numbers."""
+    keys, deals, stages, entered = under_way.key, under_way.deal, under_way.stage, under_way.entered
+    after, since, won, won_on, kept, n_won = moves.after, moves.since, wins.deal, wins.today, 0, 0
+    for c in range(moving):
+        i, n, w = np.uintp(c), np.uintp(kept), np.uintp(n_won)
+        code, in_time = after[i], np.int64(today[i] < n_days)
+        won[w], won_on[w] = deals[i], today[i]
+        keys[n], deals[n], stages[n], entered[n] = keys[i], deals[i], code, since[i]
+        n_won += int(in_time & is_won[np.uintp(code)])
+        kept += int(in_time & np.int64(code < n_open))
+    under_way.behind[:kept] = 0.0
     return kept, n_won
 
 
@@ -298,19 +292,17 @@ def _add_wins(
     keys: tuple[np.uint64, np.uint64, np.uint64],
     row: int,
     n_won: int,
-    place_of: NDArray[np.int32],
-    leavers: Leavers,
+    won: Wins,
     deals: DealArrays,
     amounts: AmountDraws,
     period: NDArray[np.int64],
     totals: PathTotals,
 ) -> None:
-    """Cents and number of the deals won on this step; ``place_of`` are the deals that were under way."""
-    at, won, on, segment = leavers.at, leavers.won, leavers.today, deals.segment
-    cents, wins, known = totals.cents, totals.wins, deals.cents
+    """Cents and number of the deals won on this step."""
+    cents, wins, known, segment = totals.cents, totals.wins, deals.cents, deals.segment
     for c in range(n_won):
-        place = np.uintp(won[np.uintp(c)])
-        deal, m = np.uintp(place_of[np.uintp(at[place])]), np.uintp(period[np.uintp(on[place])])
+        place = np.uintp(c)
+        deal, m = np.uintp(won.deal[place]), np.uintp(period[np.uintp(won.today[place])])
         part = np.uintp(segment[deal])
         if amounts.unchanged:
             cents[m, part] += known[deal]
@@ -321,46 +313,55 @@ def _add_wins(
 
 @jit_kernel
 def _count_moves(
-    leaving: int,
-    stage_of: NDArray[np.int16],
-    leavers: Leavers,
+    moving: int,
+    under_way: Travellers,
+    moves: Moves,
+    today: NDArray[np.int32],
     period: NDArray[np.int64],
+    seen: NDArray[np.uint64],
     totals: PathTotals,
 ) -> None:
-    """Arrivals, departures, entries and returns of one step; ``stage_of`` are the stages deals were in."""
-    for place in range(leaving):
-        after, today = leavers.after[place], leavers.today[place]
-        if today < len(period):
-            m = period[today]
-            totals.moves[m, stage_of[leavers.at[place]]] -= 1
+    """Arrivals, departures, entries and returns of one step; ``seen`` are the stages met so far, by place in the tile."""
+    for i in range(moving):
+        after, place = moves.after[i], under_way.deal[i] % TILE
+        if today[i] < len(period):
+            m = period[today[i]]
+            totals.moves[m, under_way.stage[i]] -= 1
             totals.moves[m, after] += 1
+            seen[place] |= np.uint64(1) << np.uint64(under_way.stage[i])
             if after < totals.entries.shape[1]:
                 totals.entries[m, after] += 1
-                totals.returns[m, after] += leavers.again[place]
+                totals.returns[m, after] += np.int64((seen[place] >> np.uint64(after)) & np.uint64(1))
 
 
 @jit_kernel
 def _record_stays(
     draw: int,
     moving: int,
-    leaving: int,
-    before: tuple[NDArray[np.int32], NDArray[np.int16], NDArray[np.int32]],
-    leavers: Leavers,
-    deals: DealArrays,
+    under_way: Travellers,
+    moves: Moves,
+    today: NDArray[np.int32],
     calendar: Calendar,
     rows: StayRows,
     used: int,
 ) -> None:
-    """Record the stays of one step; ``before`` are deal, stage and day of progress entered of those under way."""
-    deal, stage, entered = before
+    """Record the stays of one step."""
     n_days = len(calendar.reached)
     for i in range(moving):
-        since = forecast_day(calendar, deals.key[deal[i]], entered[i])
-        _record(rows, used + i, draw, deal[i], stage[i], since, n_days, STILL_HERE)
-    for place in range(leaving):
-        if leavers.today[place] < n_days:
-            at = used + leavers.at[place]
-            rows.left[at], rows.next[at] = leavers.today[place], leavers.after[place]
+        ends, entered = today[i] < n_days, forecast_day(calendar, under_way.key[i], under_way.entered[i])
+        left, after = (today[i], moves.after[i]) if ends else (n_days, STILL_HERE)
+        _record(rows, used + i, draw, under_way.deal[i], under_way.stage[i], entered, left, after)
+
+
+@jit_kernel
+def _starting_points(deals: DealArrays) -> Travellers:
+    """All deals on the as-of date."""
+    n_deals = len(deals.key)
+    stage, entered = np.empty(n_deals, dtype=np.int16), np.empty(n_deals, dtype=np.int32)
+    for deal in range(n_deals):
+        group = deals.group[deal]
+        stage[deal], entered[deal] = deals.group_stage[group], -deals.group_age[group]
+    return Travellers(deals.key, np.arange(n_deals).astype(np.int32), stage, entered, np.empty(0))
 
 
 @jit_kernel
@@ -386,41 +387,37 @@ def path_block(
     """
     n_draws, n_stages, n_slots, n_days = base.shape
     n_groups, tell = len(deals.group_cell), record or totals.moves.shape[2] > 0
-    leave_to, stay = np.empty((n_stages, n_slots, n_days)), np.empty((n_stages, n_days))
     tables = empty_tables(n_stages, n_slots, n_days)
-    under_way, leavers = _empty_tile()
-    deal_of, stage_of, day_of = under_way.deal.copy(), under_way.stage.copy(), under_way.entered.copy()
+    start, seen = _starting_points(deals), np.empty(TILE, dtype=np.uint64)
+    under_way, moves, wins = _empty_tile()
     rows, used, is_won = empty_rows(0), 0, (value > 0.0).astype(np.int64)
     for i in range(n_draws):
         draw = first_draw + i
         keys, calendar = amount_keys(seed, draw), make_calendar(progress[i], seed, draw)
         sums = PathTotals(totals.cents[i], totals.wins[i], totals.moves[i], totals.entries[i], totals.returns[i])
-        first, horizon = 0, len(calendar.first_day) - 1
+        first = 0
         for g in range(1, n_groups + 1):
             if g < n_groups and deals.group_cell[g] == deals.group_cell[g - 1]:
                 continue
             last = int(np.searchsorted(deals.group, g))
-            exit_probabilities(base[i], effect[i, deals.group_cell[g - 1]], leave_to, stay)
-            fill_tables(leave_to, stay, next_stage, tables)
+            fill_tables(base[i], effect[i, deals.group_cell[g - 1]], tables)
             for begin in range(first, last, TILE):
                 moving, step = min(TILE, last - begin), STEP_STAY
-                _set_out(deals, begin, begin + moving, horizon, tables, under_way)
+                _set_out(begin, moving, start, tables, under_way)
+                if tell:
+                    seen[:] = np.uint64(0)
                 while moving > 0:
-                    key = draw_key(seed, draw, step)
-                    leaving = _find_leavers(key, moving, horizon, under_way, tables, leavers)
-                    deal_of[:moving] = under_way.deal[:moving]
+                    _throw(draw_key(seed, draw, step), moving, under_way, moves)
+                    _end_stays(moving, under_way, tables, next_stage, moves)
+                    today = _forecast_days(moving, under_way.key, calendar, moves)
                     if tell:
-                        stage_of[:moving], day_of[:moving] = under_way.stage[:moving], under_way.entered[:moving]
-                    kept, n_won = _move_on(leaving, under_way, leavers, tables, next_stage, is_won, calendar)
-                    _add_wins(keys, i, n_won, deal_of, leavers, deals, amounts, period, sums)
-                    if tell:
-                        _count_moves(leaving, stage_of, leavers, period, sums)
+                        _count_moves(moving, under_way, moves, today, period, seen, sums)
                     if record:
                         rows = _grown(rows, used, moving)
-                        before = deal_of, stage_of, day_of
-                        _record_stays(draw, moving, leaving, before, leavers, deals, calendar, rows, used)
+                        _record_stays(draw, moving, under_way, moves, today, calendar, rows, used)
                         used += moving
-                    moving = kept
+                    moving, n_won = _go_on(moving, n_stages, is_won, len(period), today, moves, under_way, wins)
+                    _add_wins(keys, i, n_won, wins, deals, amounts, period, sums)
                     step += 1
             first = last
     return StayRows(
@@ -429,7 +426,7 @@ def path_block(
 
 
 @jit_kernel
-def _empty_tile() -> tuple[Travellers, Leavers]:
+def _empty_tile() -> tuple[Travellers, Moves, Wins]:
     """Room for the deals of one tile."""
     size = TILE + 1
     under_way = Travellers(
@@ -437,18 +434,13 @@ def _empty_tile() -> tuple[Travellers, Leavers]:
         np.empty(size, dtype=np.int32),
         np.empty(size, dtype=np.int16),
         np.empty(size, dtype=np.int32),
-        np.empty(size, dtype=np.int32),
         np.empty(size),
-        np.empty(size),
-        np.empty(size, dtype=np.uint64),
     )
-    leavers = Leavers(
-        np.empty(size, dtype=np.int32),
+    moves = Moves(
         np.empty(size),
-        np.empty(size, dtype=np.uint64),
+        np.empty(size, dtype=np.uint32),
         np.empty(size, dtype=np.int16),
         np.empty(size, dtype=np.int32),
         np.empty(size, dtype=np.int32),
-        np.empty(size, dtype=np.int32),
     )
-    return under_way, leavers
+    return under_way, moves, Wins(np.empty(size, dtype=np.int32), np.empty(size, dtype=np.int32))

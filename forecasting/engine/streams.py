@@ -21,7 +21,10 @@ SEED_STRIDE = np.uint64(0x9E3779B97F4A7C15)
 """Odd constant (golden ratio) that spreads consecutive counters over all 64 bits."""
 STEP_STRIDE = np.uint64(0xD1B54A32D192ED03)
 """Another odd constant, so that steps and draws do not meet."""
-TO_UNIT_32 = 2.0**-32
+ONE_BITS, TWO_52_BITS = np.uint64(0x3FF0000000000000), np.uint64(0x4330000000000000)
+"""Bits of the float64 numbers 1 and 2^52."""
+FRACTION_BITS = np.uint64(0x000FFFFFFFFFFFFF)
+SQRT_2, LOG_2 = 1.4142135623730951, 0.6931471805599453
 TO_UNIT_52 = 2.0**-52
 
 STEP_FATE = 0
@@ -92,6 +95,38 @@ def half(bits: np.uint64, draw: int) -> np.uint32:
 def unit(bits: np.uint64) -> float:
     """Uniform in (0, 1) from the upper 52 bits, never exactly 0 or 1."""
     return (float(bits >> np.uint64(12)) + 0.5) * TO_UNIT_52
+
+
+@jit_inline
+def low_half(bits: np.uint64) -> np.uint64:
+    """The lower 32 bits."""
+    return bits & np.uint64(0xFFFFFFFF)
+
+
+@jit_inline
+def standard_exponential(bits: np.uint64) -> float:
+    """Standard exponential from 32 random bits b: ``-log((b + 1/2) / 2^32)``, as code that compilers turn into vectors.
+
+    log(2^e m) = e log 2 + 2 atanh(s), s = (m - 1) / (m + 1), 1/sqrt(2) < m < sqrt(2); the series of atanh is cut where
+    its terms are below 1e-11 of it.
+    """
+    uniform = np.uint64((bits << np.uint64(20)) | ONE_BITS).view(np.float64) - (1.0 - 2.0**-33)
+    pattern = np.float64(uniform).view(np.uint64)
+    exponent = np.uint64((pattern >> np.uint64(52)) | TWO_52_BITS).view(np.float64) - (2.0**52 + 1023.0)
+    mantissa = np.uint64((pattern & FRACTION_BITS) | ONE_BITS).view(np.float64)
+    large = mantissa > SQRT_2
+    mantissa = 0.5 * mantissa if large else mantissa
+    exponent = exponent + 1.0 if large else exponent
+    s = (mantissa - 1.0) / (mantissa + 1.0)
+    z = s * s
+    series = 2.0 / 11.0 + z * (2.0 / 13.0)
+    series = 2.0 / 9.0 + z * series
+    series = 2.0 / 7.0 + z * series
+    series = 2.0 / 5.0 + z * series
+    series = 2.0 / 3.0 + z * series
+    series = 2.0 + z * series
+    negative: float = -(exponent * LOG_2) - s * series
+    return negative
 
 
 @jit_kernel

@@ -9,6 +9,8 @@ from engine_cases import LOOP_GRAPH, loop_hazards, open_deals, row_graph, row_ha
 from forecasting.engine.blocks import EngineOptions
 from forecasting.engine.renewal import outcome_table
 from forecasting.simulate import simulate_paths
+from models.hazards import PlantedHazards
+from models.stages import StageGraph
 
 EDGES = [1, 7, 30]
 
@@ -102,8 +104,6 @@ def test_paths_pass_changes_of_unit_in_the_survival_curve():
     """Fifty days at hazard 40 take survival through 1e-868: the deal that is there afterwards moves on as any other."""
     base = np.full((500, 1, 2, 120), 0.02)
     base[..., 10:60] = 20.0
-    from models.hazards import PlantedHazards
-
     source = PlantedHazards(np.array([[1, 2]], dtype=np.int16), base)
     pipeline = open_deals(row_graph(1), 40, max_age=0, cells=1)
     for age in (12, 45, 59, 80):
@@ -113,3 +113,28 @@ def test_paths_pass_changes_of_unit_in_the_survival_curve():
         p = -np.expm1(-hazard) / 2
         won = made.won_count.sum(axis=(0, 2)).cumsum() / 20_000
         assert (np.abs(won - p) <= 4 * np.sqrt(p * (1 - p) / 20_000)).all()
+
+
+def many_exits(draws: int) -> PlantedHazards:
+    """Five exits from each stage, days without any move, a day on which most leave, and a stage left by one exit only."""
+    base = np.zeros((draws, 3, 5, 90))
+    share = np.array([[0.1, 0.2, 0.3, 0.15, 0.25], [0.05, 0.5, 0.05, 0.2, 0.2], [0.0, 0.0, 1.0, 0.0, 0.0]])
+    base[:] = share[:, :, None] * np.where(np.arange(90) % 7 < 5, 0.03, 0.0)
+    base[..., 30] = share * 3.0
+    base[:, 0, :, 12] = np.array([0.0, 0.0, 0.0, 0.0, 0.4])
+    next_stage = np.array([[1, 2, 3, 4, 5], [0, 2, 3, 4, 5], [0, 1, 3, 4, 5]], dtype=np.int16)
+    return PlantedHazards(next_stage, base)
+
+
+def test_every_exit_is_taken_as_often_as_its_hazard_says():
+    graph = StageGraph(open=["A", "B", "C"], won=["Won"], lost=["Lost", "Gone"])
+    source = many_exits(400)
+    pipeline = open_deals(graph, 240, max_age=40, cells=1)
+    made = simulate_paths(pipeline, source, edges=EDGES, seed=5, draws=400)
+    hazards = source.lattice(np.arange(1), days=80, cells=pipeline.cells)
+    table = outcome_table(hazards, n_codes=6, days=EDGES, ages=range(41)).probability[0, 0]
+    p = table[pipeline.deals["stage"], pipeline.deals["days_in_stage"]]
+    expected, variance = 400 * p.sum(axis=0), 400 * (p * (1 - p)).sum(axis=0)
+    z = (made.occupancy.sum(axis=0) - expected) / np.sqrt(np.maximum(variance, 1e-9))
+    assert z.shape == (3, 6)
+    assert np.abs(z).max() < 4

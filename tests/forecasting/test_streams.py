@@ -5,7 +5,17 @@ import pytest
 from scipy import stats
 
 from forecasting.engine.compiled import jit_kernel
-from forecasting.engine.streams import deal_keys, draw_key, half, mix, pair_key, poisson, standard_normal, unit
+from forecasting.engine.streams import (
+    deal_keys,
+    draw_key,
+    half,
+    mix,
+    pair_key,
+    poisson,
+    standard_exponential,
+    standard_normal,
+    unit,
+)
 
 MASK = 2**64 - 1
 
@@ -120,3 +130,21 @@ def test_normals_follow_their_law():
 def test_units_never_touch_zero_or_one():
     assert unit(np.uint64(0)) > 0.0
     assert unit(np.uint64(MASK)) < 1.0
+
+
+@jit_kernel
+def exponentials(bits: np.ndarray) -> np.ndarray:
+    found = np.empty(len(bits))
+    for i in range(len(bits)):
+        found[i] = standard_exponential(bits[i])
+    return found
+
+
+def test_exponentials_are_minus_the_log_of_the_uniform():
+    """Over all magnitudes, next to one included, where the logarithm vanishes."""
+    near_zero, near_one = np.arange(2_000), 2**32 - 1 - np.arange(2_000)
+    powers = (2.0 ** np.arange(32)[:, None] * np.array([1.0, 1.41, 1.42, 1.9])).astype(np.uint64).ravel()
+    bits = np.concatenate([near_zero, near_one, powers, KEYS & np.uint64(2**32 - 1)]).astype(np.uint64)
+    exact = -np.log1p(-((2.0**32 - 1 - bits.astype(float)) + 0.5) / 2.0**32)
+    assert np.abs(exponentials(bits) / exact - 1).max() < 1e-10
+    assert exponentials(bits).min() > 0
