@@ -103,7 +103,7 @@ class GroupChances:
     @property
     def closed(self) -> NDArray[np.float64]:
         """Probability to have ended, won or lost, by each of ``close_days``, shape (group, day)."""
-        return self._details.closed
+        return np.maximum.accumulate(np.minimum(self._details.closed, 1.0), axis=1)  # rounded apart day by day
 
     @cached_property
     def outcome(self) -> NDArray[np.float64]:

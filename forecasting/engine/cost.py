@@ -9,11 +9,11 @@ from forecasting.engine.tasks import Situation
 
 SOLVER_NS = 0.12
 """Cost of one term of the renewal sums."""
-TABLE_NS = 8.0
+TABLE_NS = 3.0
 """Cost of one stage and day of hazards turned into survival and shares of the path sampler."""
-FATE_NS = 3.5
+FATE_NS = 2.0
 """Cost of one deal's fate."""
-PATH_NS = 38.0
+PATH_NS = 19.0
 """Cost of one deal's path: two to three stays."""
 
 

@@ -13,6 +13,9 @@ SMALLEST = 2.0**-800
 """Survival below this is counted in a new unit: one day more, and a sum over moves as rare, still do not underflow."""
 HALVINGS = 8
 """``1 - exp(-L)`` is summed as a series at ``L / 2 ** HALVINGS``, then doubled back: fast in vector registers."""
+STRETCH = 32
+"""Products and sums over days are taken in stretches first: each step waits for the one before, stretches do not wait. Its
+length must not depend on how many days are asked for, or a deal would not be the same to the last bit among others."""
 
 
 @jit_inline
@@ -74,11 +77,18 @@ def survival_by_day(stay: NDArray[np.float64], survival: NDArray[np.float64], re
     Whenever it falls below ``SMALLEST`` the unit changes: ``survival[d]`` is one again and ``rescale[d]`` holds the
     new unit in the old one; elsewhere ``rescale[d]`` is -1. Tells whether the unit ever changes.
     """
-    left = 1.0
-    for d in range(len(survival) - 1):
-        survival[d] = left
-        left *= stay[d]
-    survival[len(survival) - 1] = left
+    n_days = len(survival) - 1
+    survival[0] = 1.0
+    for start in range(0, n_days, STRETCH):
+        left = 1.0
+        for d in range(start, min(start + STRETCH, n_days)):
+            left *= stay[d]
+            survival[d + 1] = left
+    for start in range(STRETCH, n_days, STRETCH):
+        before = survival[start]
+        for d in range(start, min(start + STRETCH, n_days)):
+            survival[d + 1] *= before
+    left = survival[n_days]
     rescale[:] = -1.0
     if left >= SMALLEST:
         return False

@@ -13,7 +13,8 @@ from forecasting.engine.amounts import AmountDraws, DealArrays, amount_keys, win
 from forecasting.engine.clock import Clock
 from forecasting.engine.compiled import jit_inline, jit_kernel
 from forecasting.engine.exits import exit_probabilities
-from forecasting.engine.renewal import aged_values, entry_values
+from forecasting.engine.renewal import entry_values, stages_in_order
+from forecasting.engine.stage_sums import Survival, aged_values, entry_and_aged_values, stage_survival, stage_terms
 from forecasting.engine.streams import STEP_FATE, mix, pair_key
 
 TO_BITS = 2.0**32
@@ -66,30 +67,51 @@ def win_probabilities(
     fraction: NDArray[np.float64],
     out: NDArray[np.float64],
 ) -> None:
-    """Fill ``out[group, period]`` with the expected ``value`` of one draw at ``day + fraction``, cell by cell."""
+    """Fill ``out[group, period]`` with the expected ``value`` of one draw at ``day + fraction``, cell by cell.
+
+    Stages without a way back are solved one after the other, each with its deals in one pass; others all together.
+    """
     n_stages, n_slots, n_days = base.shape
     leave_to, stay = np.empty((n_stages, n_slots, n_days)), np.empty((n_stages, n_days))
     whole, at = _whole_days(day, fraction)
     horizon = max(whole[-1], 1)
     mass, entry = np.empty((n_stages, n_slots, horizon)), np.empty((n_stages, horizon))
-    n_groups, sharp = len(deals.group_cell), (fraction == 0.0).all() and len(whole) == len(day)
-    start = 0
+    order, sharp = stages_in_order(next_stage), (fraction == 0.0).all() and len(whole) == len(day)
+    start, n_groups = 0, len(deals.group_cell)
     while start < n_groups:
-        cell, stage = deals.group_cell[start], deals.group_stage[start]
-        if start == 0 or cell != deals.group_cell[start - 1]:
-            exit_probabilities(base, effect[cell], leave_to, stay)
+        cell, after = deals.group_cell[start], start
+        exit_probabilities(base, effect[cell], leave_to, stay)
+        survival = stage_survival(stay)
+        in_order = len(order) > 0 and not _changes_within(survival, horizon)
+        if not in_order:
             entry_values(leave_to, stay, next_stage, value, mass, entry)
-        stop = start
-        while stop < n_groups and deals.group_cell[stop] == cell and deals.group_stage[stop] == stage:
-            stop += 1
-        ages = deals.group_age[start:stop]
-        if sharp:
-            aged_values(leave_to, stay, next_stage, value, stage, entry, ages, whole, out[start:stop])
-        else:
-            rows = np.empty((stop - start, len(whole)))
-            aged_values(leave_to, stay, next_stage, value, stage, entry, ages, whole, rows)
-            _between_days(rows, at, fraction, out[start:stop])
-        start = stop
+        while after < n_groups and deals.group_cell[after] == cell:
+            after += 1
+        stages = deals.group_stage[start:after]
+        for n in range(n_stages):
+            k = order[n] if in_order else n
+            first, last = start + np.searchsorted(stages, k), start + np.searchsorted(stages, k, side="right")
+            terms = stage_terms(leave_to, stay, next_stage, value, k, survival, entry)
+            ages, rows = deals.group_age[first:last], out[first:last]
+            if not sharp:
+                rows = np.empty((last - first, len(whole)))
+            if in_order:
+                entry_and_aged_values(terms, ages, whole, entry[k], rows)
+            else:
+                aged_values(terms, ages, whole, rows)
+            if not sharp:
+                _between_days(rows, at, fraction, out[first:last])
+        start = after
+
+
+@jit_kernel
+def _changes_within(survival: Survival, horizon: int) -> bool:
+    """Whether the unit of any survival changes for new deals within the horizon."""
+    latest = -1.0
+    for k in range(len(survival.changes)):
+        if survival.changes[k]:
+            latest = max(latest, survival.rescale[k, : horizon + 1].max())
+    return latest >= 0.0
 
 
 @jit_kernel
@@ -133,12 +155,12 @@ def _set_thresholds(table: NDArray[np.float64], thresholds: NDArray[np.int32], t
 @jit_kernel
 def _side_by_side(thresholds: NDArray[np.int32], group: int, rows: NDArray[np.int32]) -> None:
     """Thresholds of one group by (period, draw), last period and even draws first; the room left stays as it is."""
-    n_draws, last = len(thresholds), np.uintp(thresholds.shape[2] - 1)
+    n_draws, n_periods, own = len(thresholds), thresholds.shape[2], np.uintp(group)
     half_way = (n_draws + 1) // 2
     for i in range(n_draws):
-        place, row = np.uintp(i // 2 if i % 2 == 0 else half_way + i // 2), thresholds[i, group]
-        for m in range(len(row)):
-            rows[np.uintp(m), place] = row[last - np.uintp(m)]
+        draw, place = np.uintp(i), np.uintp(i // 2 if i % 2 == 0 else half_way + i // 2)
+        for m in range(n_periods):
+            rows[np.uintp(m), place] = thresholds[draw, own, np.uintp(n_periods - 1 - m)]
 
 
 @jit_kernel

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from forecasting.engine.amounts import AmountDraws, DealArrays, amount_keys, win_cents
 from forecasting.engine.clock import Calendar, forecast_day, make_calendar
 from forecasting.engine.compiled import jit_fused, jit_inline, jit_kernel
-from forecasting.engine.exits import MAX_DAY_HAZARD, TINY
+from forecasting.engine.exits import MAX_DAY_HAZARD, STRETCH, TINY
 from forecasting.engine.streams import STEP_STAY, draw_key, low_half, mix, standard_exponential
 
 GUIDES = 1024
@@ -138,21 +138,18 @@ def fill_tables(base: NDArray[np.float64], effect: NDArray[np.float64], tables: 
 
 @jit_kernel
 def _sum_up(hazard: NDArray[np.float64], passed: NDArray[np.float64]) -> None:
-    """Sums of the hazards before each day, and of all; four quarters side by side, as each sum waits for the one before."""
+    """Sums of the hazards before each day, and of all, in stretches first."""
     n_days = len(hazard)
-    size = n_days // 4
-    a, b, c, d = 0.0, 0.0, 0.0, 0.0
-    for i in range(size):
-        a, b = a + min(hazard[i], MAX_DAY_HAZARD), b + min(hazard[size + i], MAX_DAY_HAZARD)
-        c, d = c + min(hazard[2 * size + i], MAX_DAY_HAZARD), d + min(hazard[3 * size + i], MAX_DAY_HAZARD)
-        passed[i + 1], passed[size + i + 1], passed[2 * size + i + 1], passed[3 * size + i + 1] = a, b, c, d
     passed[0] = 0.0
-    for quarter in range(1, 4):
-        before = passed[quarter * size]
-        for i in range(quarter * size + 1, (quarter + 1) * size + 1):
-            passed[i] += before
-    for i in range(4 * size, n_days):
-        passed[i + 1] = passed[i] + min(hazard[i], MAX_DAY_HAZARD)
+    for start in range(0, n_days, STRETCH):
+        total = 0.0
+        for d in range(start, min(start + STRETCH, n_days)):
+            total += min(hazard[d], MAX_DAY_HAZARD)
+            passed[d + 1] = total
+    for start in range(STRETCH, n_days, STRETCH):
+        before = passed[start]
+        for d in range(start, min(start + STRETCH, n_days)):
+            passed[d + 1] += before
 
 
 @jit_kernel

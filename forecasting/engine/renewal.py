@@ -30,14 +30,9 @@ from numpy.typing import NDArray
 from forecasting.engine.compiled import jit_fused, jit_kernel
 from forecasting.engine.eventual import eventual_outcomes as eventual_outcomes
 from forecasting.engine.exits import exit_probabilities as exit_probabilities
-from forecasting.engine.exits import survival_by_day
+from forecasting.engine.stage_sums import PUSHED_DAYS, add_eight, aged_values, stage_survival, stage_terms
 from models.errors import SettingsError
 from models.hazards import LatticeHazards
-
-PUSHED_DAYS = 8
-"""Days solved before what they send to later days is added up in one pass."""
-FEW_DAYS = 2
-"""So few are added one by one: eight, filled up with zeros, would cost more."""
 
 
 @jit_kernel
@@ -51,6 +46,22 @@ def same_day_solver(leave_to: NDArray[np.float64], next_stage: NDArray[np.int16]
             if 0 <= j < n_stages:
                 system[k, j] -= leave_to[k, s, 0]
     return np.linalg.inv(system)
+
+
+@jit_kernel
+def stages_in_order(next_stage: NDArray[np.int16]) -> NDArray[np.int64]:
+    """Open stages, each after all that it leads to; none if a deal can come back to a stage it has left."""
+    n_stages, found = len(next_stage), 0
+    order, listed = np.empty(n_stages, dtype=np.int64), np.zeros(n_stages, dtype=np.bool_)
+    for _ in range(n_stages):
+        for k in range(n_stages):
+            ready = not listed[k]
+            for j in next_stage[k]:
+                ready = ready and (j < 0 or j >= n_stages or listed[j])
+            if ready:
+                order[found], listed[k] = k, True
+                found += 1
+    return order[: found if found == n_stages else 0]
 
 
 @jit_fused
@@ -72,7 +83,7 @@ def entry_values(
         _solve_days(start, stop, solver, moves, mass, solved, out)
         for i in range(len(moves)):
             k, s, j = moves[i]
-            _add_eight(out[k], stop, horizon - stop, mass[k, s], 1, solved[j])
+            add_eight(out, k, stop, horizon - stop, mass[k], s, 1, solved[j])
 
 
 @jit_fused
@@ -145,198 +156,6 @@ def _enter(
                 for d in range(horizon):
                     direct += mass[k, s, d] * value[j]
                     out[k, d] += direct
-
-
-@jit_fused
-def aged_values(
-    leave_to: NDArray[np.float64],
-    stay: NDArray[np.float64],
-    next_stage: NDArray[np.int16],
-    value: NDArray[np.float64],
-    stage: int,
-    entry: NDArray[np.float64],
-    ages: NDArray[np.int64],
-    edges: NDArray[np.int64],
-    out: NDArray[np.float64],
-) -> None:
-    """Fill ``out[age, edge]`` = W of one stage for ages and days of progress ``edges``, both ascending.
-
-    A deal of age a has what its days a + 1 .. a + T bring by the end of T days: with e = a + T, the sum over j < T of
-    S[e - j] p[e - j] G[j]. The range of j is the same for every age, so one sum for each e, continued from edge to
-    edge, serves all ages; it runs over j in order, whatever the edges. Ages far apart are solved in separate runs: a run
-    costs horizon x (ages spanned + horizon / 2).
-    """
-    reach = ages[-1] + edges[-1] + 2
-    survival, rescale = np.empty(reach), np.empty(reach)
-    changes = survival_by_day(stay[stage], survival, rescale)
-    weight, to = _weigh_moves(leave_to, next_stage, value, stage, survival)
-    still = 1 if value[stage] != 0.0 or len(to) == 0 else 0  # one more sum: what a deal still in the stage is worth
-    sums, unit = np.zeros((len(to) + still, reach)), np.empty(len(ages))
-    gains = np.ones((len(to) + still, edges[-1]))
-    for x in range(len(to)):
-        if to[x] >= 0:
-            gains[x] = entry[to[x], : edges[-1]]
-    for row in range(len(ages)):
-        unit[row] = 1.0 / survival[ages[row] + 1]
-    high, near = len(ages) - 1, edges[-1] // 2
-    while high >= 0:
-        low = high
-        while low > 0 and ages[low] - ages[low - 1] <= near:
-            low -= 1
-        sums[: len(to)] = 0.0
-        for x in range(len(to), len(to) + still):
-            for day in range(reach - 1):
-                sums[x, day] = value[stage] * survival[day] * stay[stage, day]
-        _sum_run(low, high, ages, edges, weight, gains, rescale, changes, unit, sums, out)
-        if edges[0] == 0:
-            out[low : high + 1, 0] = value[stage]
-        high = low - 1
-
-
-@jit_fused
-def _sum_run(
-    low: int,
-    high: int,
-    ages: NDArray[np.int64],
-    edges: NDArray[np.int64],
-    weight: NDArray[np.float64],
-    gains: NDArray[np.float64],
-    rescale: NDArray[np.float64],
-    changes: bool,
-    unit: NDArray[np.float64],
-    sums: NDArray[np.float64],
-    out: NDArray[np.float64],
-) -> None:
-    """Sum from edge to edge for ``ages[low .. high]`` and read each age on the way."""
-    start, last, some = 0, ages[high] + edges[-1], np.empty(PUSHED_DAYS)
-    for m in range(len(edges)):
-        end = edges[m]
-        first = ages[low] + end
-        for x in range(len(sums)):
-            if end - start <= FEW_DAYS and not changes:
-                for j in range(start, end):
-                    _add_one(sums, x, first, last - first + 1, weight, PUSHED_DAYS + first - j, gains[x, j])
-            else:
-                _add_moves(sums[x], weight[x], gains[x], start, end, first, last, rescale, changes, some)
-        _read_ages(sums, ages, low, high, end, unit, m, out)
-        start = end
-
-
-@jit_kernel
-def _read_ages(
-    sums: NDArray[np.float64],
-    ages: NDArray[np.int64],
-    low: int,
-    high: int,
-    end: int,
-    unit: NDArray[np.float64],
-    m: int,
-    out: NDArray[np.float64],
-) -> None:
-    column = np.uintp(m)
-    for c in range(low, high + 1):
-        row = np.uintp(c)
-        at = np.uintp(max(ages[row] + end, 0))
-        total = sums[0, at]
-        for x in range(1, sums.shape[0]):
-            total += sums[np.uintp(x), at]
-        out[row, column] = total * unit[row]
-
-
-@jit_kernel
-def _weigh_moves(
-    leave_to: NDArray[np.float64],
-    next_stage: NDArray[np.int16],
-    value: NDArray[np.float64],
-    stage: int,
-    survival: NDArray[np.float64],
-) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Moves out of a stage, in units of the survival: ``weight[exit, PUSHED_DAYS + day of the stay]``.
-
-    Exits lead to the open stages ``to[exit]``, or, -1, to terminal ones, weighed with their value. A last row is zero.
-    """
-    n_exits, days, terminal = 0, len(survival) - 1, -1
-    weight = np.zeros((next_stage.shape[1] + 1, PUSHED_DAYS + days))
-    to = np.empty(next_stage.shape[1], dtype=np.int64)
-    for s in range(next_stage.shape[1]):
-        j, worth = next_stage[stage, s], 1.0
-        if j < 0 or (j >= len(next_stage) and value[j] == 0.0):
-            continue
-        place = n_exits
-        if j >= len(next_stage):
-            worth = value[j]
-            place = terminal = n_exits if terminal < 0 else terminal
-        if place == n_exits:
-            to[n_exits] = j if j < len(next_stage) else -1
-            n_exits += 1
-        row = weight[place]
-        for d in range(days):
-            row[PUSHED_DAYS + d] += survival[d] * leave_to[stage, s, d] * worth
-    weight[n_exits] = 0.0
-    return weight[: n_exits + 1], to[:n_exits]
-
-
-@jit_fused
-def _add_moves(
-    sums: NDArray[np.float64],
-    weight: NDArray[np.float64],
-    gains: NDArray[np.float64],
-    start: int,
-    end: int,
-    first: int,
-    last: int,
-    rescale: NDArray[np.float64],
-    changes: bool,
-    some: NDArray[np.float64],
-) -> None:
-    """Add ``weight[e - j] * gains[j]`` for ``start <= j < end`` to the sums of days ``first <= e <= last``.
-
-    Where the unit of the survival ever changes, sums follow it from one day to the one before. Eight at once keep the
-    sums in registers; a few are filled up with zeros, which changes no bit.
-    """
-    if changes:
-        for j in range(start, end):
-            for day in range(first, last + 1):
-                if j > 0 and rescale[day - j + 1] >= 0.0:
-                    sums[day] *= rescale[day - j + 1]
-                sums[day] += weight[PUSHED_DAYS + day - j] * gains[j]
-        return
-    for since in range(start, end, PUSHED_DAYS):
-        count = min(end - since, PUSHED_DAYS)
-        some[:] = 0.0
-        for i in range(count):
-            some[i] = gains[since + i]
-        _add_eight(sums, first, last - first + 1, weight, 1 + first - since, some)
-
-
-@jit_fused
-def _add_one(
-    sums: NDArray[np.float64], x: int, at: int, length: int, weight: NDArray[np.float64], since: int, gain: float
-) -> None:
-    to, begin = np.uintp(at), np.uintp(since)  # unsigned: no index counts from the end, so the loop can be vectorised
-    row = np.uintp(x)
-    for c in range(length):
-        sums[row, to + np.uintp(c)] += weight[row, begin + np.uintp(c)] * gain
-
-
-@jit_fused
-def _add_eight(
-    sums: NDArray[np.float64],
-    at: int,
-    length: int,
-    weight: NDArray[np.float64],
-    since: int,
-    gains: NDArray[np.float64],
-) -> None:
-    g0, g1, g2, g3 = gains[0], gains[1], gains[2], gains[3]
-    g4, g5, g6, g7 = gains[4], gains[5], gains[6], gains[7]
-    to, begin = np.uintp(at), np.uintp(since)
-    for c in range(length):
-        d = np.uintp(c)
-        total = sums[to + d] + weight[begin + d + np.uintp(7)] * g0 + weight[begin + d + np.uintp(6)] * g1
-        total = total + weight[begin + d + np.uintp(5)] * g2 + weight[begin + d + np.uintp(4)] * g3
-        total = total + weight[begin + d + np.uintp(3)] * g4 + weight[begin + d + np.uintp(2)] * g5
-        sums[to + d] = total + weight[begin + d + np.uintp(1)] * g6 + weight[begin + d] * g7
 
 
 @dataclass(frozen=True)
@@ -430,10 +249,12 @@ def _fill_outcomes(
     for i in range(n_draws):
         for cell in range(n_cells):
             exit_probabilities(base[i], effect[i, cell], leave_to, stay)
+            survival = stage_survival(stay)
             for code in range(n_codes):
                 value = np.zeros(n_codes)
                 value[code] = 1.0
                 entry_values(leave_to, stay, next_stage, value, mass, entry)
                 for k in range(n_stages):
-                    aged_values(leave_to, stay, next_stage, value, k, entry, ages, edges, rows)
+                    terms = stage_terms(leave_to, stay, next_stage, value, k, survival, entry)
+                    aged_values(terms, ages, edges, rows)
                     out[i, cell, k, :, :, code] = rows

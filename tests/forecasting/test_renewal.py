@@ -1,13 +1,18 @@
 """The renewal solver against mass pushed day by day, matrix powers, and chains solved by linear algebra."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
-from engine_cases import LOOP_GRAPH, day_by_day, loop_hazards, row_graph, row_hazards
+from engine_cases import LOOP_GRAPH, day_by_day, loop_hazards, open_deals, row_graph, row_hazards
 
+from forecasting.engine.blocks import EngineOptions
 from forecasting.engine.exits import leave_probability
-from forecasting.engine.renewal import eventual_outcomes, outcome_table
+from forecasting.engine.renewal import eventual_outcomes, outcome_table, stages_in_order
+from forecasting.simulate import simulate_open
 from models.errors import SettingsError
-from models.hazards import LatticeHazards
+from models.hazards import LatticeHazards, PlantedHazards
+from models.stages import StageGraph
 
 CELLS = np.arange(2, dtype=np.int32)[:, None]
 DAYS = 25
@@ -109,3 +114,39 @@ def test_refuses_what_it_cannot_answer():
         outcome_table(hazards, n_codes=6, days=[10, 10], ages=[4])
     with pytest.raises(SettingsError, match="code 5"):
         outcome_table(hazards, n_codes=4, days=[10], ages=[4])
+
+
+def straight_on(days: int, *, wall: bool) -> PlantedHazards:
+    """Three stages that may be skipped, won and lost from each, no way back; with a wall few deals get past."""
+    rng = np.random.default_rng(3)
+    next_stage = np.array([[1, 2, 3, 4], [2, 3, 4, 5], [3, 3, 4, -1]], dtype=np.int16)
+    base = rng.gamma(2.0, 0.01, (4, 3, 4, days))
+    base[:, 2, 3] = 0.0
+    if wall:
+        base[:, 1, :, 200:260] = 5.0
+    return PlantedHazards(next_stage, base)
+
+
+@pytest.mark.parametrize("wall", [False, True])
+@pytest.mark.parametrize("edges", [[30, 61, 91], [1, 2, 3, 10, 11, 40], list(range(1, 60)), [90]])
+def test_one_pass_over_stages_without_way_back_is_the_general_solution(edges, wall):
+    """New deals and aged ones together, ages far apart, past changes of unit: what the samplers take is the table."""
+    graph = StageGraph(open=["A", "B", "C"], won=["Won", "Renewed"], lost=["Lost"])
+    source, ages = straight_on(700, wall=wall), [0, 1, 2, 17, 18, 150, 280, 500]
+    pipeline = open_deals(graph, 240, max_age=0, cells=1)
+    pipeline.deals["days_in_stage"] = np.array(ages)[np.arange(240) % len(ages)]
+    hazards = source.lattice(np.arange(4), days=600, cells=pipeline.cells)
+    table = outcome_table(hazards, n_codes=6, days=edges, ages=ages).probability.mean(axis=0)[0]
+    at = pipeline.deals["stage"], np.searchsorted(ages, pipeline.deals["days_in_stage"])
+    exact = table[at][:, :, 3:5].sum(axis=-1)
+    made = simulate_open(pipeline, source, edges=edges, seed=1, draws=4, options=EngineOptions(sampler="fate"))
+    np.testing.assert_allclose(made.win_probability, exact, atol=1e-11, rtol=1e-9)
+    alone = replace(pipeline, deals=pipeline.deals.iloc[[5, 12]])
+    some = simulate_open(alone, source, edges=edges, seed=1, draws=4, options=EngineOptions(sampler="fate"))
+    assert np.array_equal(some.win_probability, made.win_probability[[5, 12]])
+
+
+def test_stages_are_ordered_only_where_there_is_no_way_back():
+    assert stages_in_order(np.array([[1, 2], [2, 3], [3, 4]], dtype=np.int16)).tolist() == [2, 1, 0]
+    assert stages_in_order(np.array([[1, 3], [0, 3], [1, 3]], dtype=np.int16)).tolist() == []
+    assert stages_in_order(np.array([[0, 1]], dtype=np.int16)).tolist() == []
