@@ -6,6 +6,8 @@ The rules follow from one principle: a row may be dropped, but no deal may be ke
   rows.
 - A deal whose closing row has no readable date is rejected: it is closed, nobody knows since when, and it must not pass
   as open. So is a deal that entered a stage before it was created.
+- A row of a CSV file with more or fewer fields than the header is rejected: which value belongs where is unknown. Where
+  such a stage row has its id in place and names a closing stage, its deal is closed and nobody knows since when, as above.
 - A stage row without id, stage or readable date, of an unknown deal, or delivered twice, is rejected.
 - A stage row with an unreadable or negative amount is used as a move; its amount counts as missing and is noted. (The
   move is known to have happened, and what is written later must not change what was known before.)
@@ -20,6 +22,7 @@ import numpy as np
 import pandas as pd
 
 from forecasting.data.cleaning_report import deal_quality, history_quality
+from forecasting.data.csv_file import add_ragged
 from forecasting.data.quality import DataQuality
 from forecasting.data.sources import RAW_DEALS, RAW_HISTORY, check_columns
 from models.errors import EmptyInputError, SettingsError, UnknownStageError
@@ -46,6 +49,8 @@ class Cleaned:
 def clean(connection: Any, graph: StageGraph, *, currency: str | None, timezone: str | None) -> Cleaned:
     """Clean the views ``deals_raw`` and ``history_raw`` of a connection."""
     zone = _checked_zone(timezone)
+    for table in (RAW_DEALS, RAW_HISTORY):
+        add_ragged(connection, table)
     deal_types, history_types = check_columns(connection, RAW_DEALS), check_columns(connection, RAW_HISTORY)
     attributes = [name for name in deal_types if name not in {"deal_id", "created_at", "amount"}]
     currency = _checked_currency(connection, currency, "currency" in deal_types)
@@ -251,6 +256,10 @@ def _reject_deals_by_history(connection: Any, graph: StageGraph) -> None:
             SELECT deal, deal_id, 'closed at an unknown date' AS reason,
                 concat(stage, ' at ', coalesce(time_text, '(missing)')) AS detail
             FROM history_in WHERE entered_on IS NULL AND code >= {graph.n_open} AND deal IS NOT NULL
+            UNION ALL
+            SELECT deal, deal_id, 'closed at an unknown date', concat('stage_history, ', example)
+            FROM {RAW_HISTORY}_ragged JOIN deals_first ON deal_id = key
+            WHERE list_has_any(fields, (SELECT list(name) FROM stage_codes WHERE code >= {graph.n_open}))
             UNION ALL
             SELECT deal, deal_id, CASE WHEN code >= {graph.n_open} THEN 'closed before it was created'
                 ELSE 'entered a stage before it was created' END,

@@ -1,7 +1,8 @@
 """What cleaning rejected or took for granted, counted from its tables.
 
 The tables are those of :mod:`forecasting.data.cleaning`: ``deals_in`` and ``history_in`` hold all rows, ``deals_first`` one
-sound row per deal, ``deals_copies`` and ``deals_broken`` what was sound only by itself, ``deals_used`` what counts.
+sound row per deal, ``deals_copies`` and ``deals_broken`` what was sound only by itself, ``deals_used`` what counts; and those
+of :mod:`forecasting.data.csv_file`: ``..._ragged`` holds the rows that could not be read.
 """
 
 from typing import Any
@@ -13,13 +14,26 @@ from forecasting.data.sources import RAW_DEALS, RAW_HISTORY, TABLE_NAMES
 from models.stages import StageGraph
 
 
-def _findings(connection: Any, query: str) -> tuple[Finding, ...]:
-    """Run a query giving (reason, example) per row; most frequent reason first."""
+def _findings(connection: Any, query: str, *, first: str = "example") -> tuple[Finding, ...]:
+    """Run a query giving (reason, example) per row; most frequent reason first, examples in the order of ``first``."""
     rows = connection.execute(
-        f"SELECT reason, count(*) AS n, min(example, {MAX_EXAMPLES}) FROM ({query}) "
+        f"SELECT reason, count(*) AS n, arg_min(example, {first}, {MAX_EXAMPLES}) FROM ({query}) "
         "GROUP BY reason ORDER BY n DESC, reason"
     ).fetchall()
     return tuple(Finding(reason, count, tuple(examples)) for reason, count, examples in rows)
+
+
+def _count(connection: Any, table: str) -> int:
+    return int(connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0])
+
+
+def _sorted(findings: tuple[Finding, ...]) -> tuple[Finding, ...]:
+    return tuple(sorted(findings, key=lambda finding: (-finding.count, finding.reason)))
+
+
+def _ragged(connection: Any, name: str) -> tuple[Finding, ...]:
+    """Rows of a CSV file that do not fit its header, first lines first."""
+    return _findings(connection, f"SELECT reason, example, line FROM {name}_ragged", first="line")
 
 
 def deal_quality(connection: Any) -> TableQuality:
@@ -35,7 +49,8 @@ def deal_quality(connection: Any) -> TableQuality:
         UNION ALL SELECT 'no usable stage entry', deal_id FROM deals_first
             ANTI JOIN deals_broken USING (deal) ANTI JOIN deals_used USING (deal)""",
     )
-    counts = connection.execute("SELECT (SELECT count(*) FROM deals_in), (SELECT count(*) FROM deals_used)").fetchone()
+    rejections = _sorted(rejections + _ragged(connection, RAW_DEALS))
+    rows_in = _count(connection, "deals_in") + _count(connection, f"{RAW_DEALS}_ragged")
     notes = _findings(
         connection,
         """SELECT 'amount is missing: it is drawn from the amounts of similar deals' AS reason, deal_id AS example
@@ -43,7 +58,7 @@ def deal_quality(connection: Any) -> TableQuality:
         UNION ALL SELECT 'amount is zero: taken as it is, though zero often means unknown', deal_id
         FROM deals_first SEMI JOIN deals_used USING (deal) WHERE amount = 0""",
     )
-    return TableQuality(TABLE_NAMES[RAW_DEALS], counts[0], counts[1], rejections, notes)
+    return TableQuality(TABLE_NAMES[RAW_DEALS], rows_in, _count(connection, "deals_used"), rejections, notes)
 
 
 def _entries_found(reason: str, rows: pd.DataFrame, deals: pd.DataFrame, graph: StageGraph) -> tuple[Finding, ...]:
@@ -63,10 +78,11 @@ def history_quality(
     """Count the rows of the stage history by what became of them; ``copies`` marks the entries delivered again."""
     rejections = _findings(
         connection,
-        """
+        f"""
         SELECT fault AS reason, concat(coalesce(deal_id, '(no id)'), ': ', coalesce(stage, '(no stage)'), ' at ',
             coalesce(time_text, '(missing)')) AS example FROM history_in WHERE fault IS NOT NULL
-        UNION ALL SELECT CASE WHEN deal_id IN (SELECT deal_id FROM deals_in WHERE deal_id IS NOT NULL)
+        UNION ALL SELECT CASE WHEN deal_id IN (SELECT deal_id FROM deals_in WHERE deal_id IS NOT NULL
+                    UNION ALL SELECT key FROM {RAW_DEALS}_ragged WHERE key IS NOT NULL)
                 THEN 'its deal was rejected' ELSE 'deal is not in the deals table' END, concat(deal_id, ': ', stage)
             FROM history_in ANTI JOIN deals_used USING (deal) WHERE fault IS NULL""",
     )
@@ -82,6 +98,6 @@ def history_quality(
         FROM history_in SEMI JOIN deals_used USING (deal)
         WHERE fault IS NULL AND amount_text IS NOT NULL AND (amount IS NULL OR amount < 0)""",
     )
-    rows_in = connection.execute("SELECT count(*) FROM history_in").fetchone()[0]
-    rejections = tuple(sorted(rejections + repeated, key=lambda f: (-f.count, f.reason)))
+    rows_in = _count(connection, "history_in") + _count(connection, f"{RAW_HISTORY}_ragged")
+    rejections = _sorted(rejections + repeated + _ragged(connection, RAW_HISTORY))
     return TableQuality(TABLE_NAMES[RAW_HISTORY], rows_in, len(used), rejections, notes)

@@ -11,14 +11,17 @@ from typing import Any
 import duckdb
 import pandas as pd
 
+from forecasting.data.csv_file import read_csv
 from forecasting.periods import as_date, next_period_start
 from models.arrivals.plan import ALL_GROUPS, ArrivalPlan, PlannedDeals, check_plan
 from models.errors import EmptyInputError, InputError, MissingColumnError, SettingsError
 
+_COMMITS, _PLAN = ("as_of", "amount"), ("period_start", "deals")
+
 
 def read_commits(path: str | Path) -> pd.DataFrame:
     """Read a file of commits, see :func:`commit_table`."""
-    return commit_table(_read(path, "commits"))
+    return commit_table(_read(path, "commits", required=_COMMITS))
 
 
 def commit_table(frame: pd.DataFrame) -> pd.DataFrame:
@@ -44,7 +47,7 @@ def commit_table(frame: pd.DataFrame) -> pd.DataFrame:
     >>> commit_table(pd.DataFrame({"as_of": ["2026-03-31"], "amount": [5e5]})).values.tolist()
     [[Timestamp('2026-03-31 00:00:00'), NaT, 500000.0, nan]]
     """
-    table = _checked(frame, "commits", required=("as_of", "amount"), optional=("until", "target"))
+    table = _checked(frame, "commits", required=_COMMITS, optional=("until", "target"))
     found = pd.DataFrame(
         {
             "as_of": _dates(table, "commits", "as_of"),
@@ -65,7 +68,7 @@ def commit_table(frame: pd.DataFrame) -> pd.DataFrame:
 
 def read_plan(path: str | Path) -> pd.DataFrame:
     """Read a file of planned new deals, see :func:`plan_table`."""
-    return plan_table(_read(path, "plan"))
+    return plan_table(_read(path, "plan", required=_PLAN))
 
 
 def plan_table(frame: pd.DataFrame) -> pd.DataFrame:
@@ -92,7 +95,7 @@ def plan_table(frame: pd.DataFrame) -> pd.DataFrame:
     >>> plan_table(pd.DataFrame({"period_start": ["2026-10-01", "2026-11-01"], "deals": [80, 95]}))["period_end"].tolist()
     [datetime.date(2026, 10, 31), datetime.date(2026, 11, 30)]
     """
-    table = _checked(frame, "plan", required=("period_start", "deals"), optional=("segment", "period_end"))
+    table = _checked(frame, "plan", required=_PLAN, optional=("segment", "period_end"))
     deals = _numbers(table, "plan", "deals")
     if deals.isna().any():
         raise InputError(f"plan, row {deals.index[deals.isna()][0] + 1}: deals is empty; expected a number")
@@ -152,8 +155,8 @@ def _period_ends(first: list[date]) -> list[date]:
     )
 
 
-def _read(path: str | Path, what: str) -> pd.DataFrame:
-    """Rows of a CSV (all text) or Parquet file."""
+def _read(path: str | Path, what: str, *, required: Sequence[str]) -> pd.DataFrame:
+    """Rows of a CSV (all text) or Parquet file; a row that does not fit the header is an error."""
     file = Path(path).expanduser()
     if not file.is_file():
         raise InputError(f"{what}: there is no file {file}; check the path")
@@ -161,9 +164,14 @@ def _read(path: str | Path, what: str) -> pd.DataFrame:
         if file.suffix.lower() in {".parquet", ".pq"}:
             return pd.read_parquet(file)
         with duckdb.connect() as connection:
-            query = "SELECT * FROM read_csv(?, all_varchar = true, header = true)"
-            frame: pd.DataFrame = connection.execute(query, [str(file)]).df()
+            read_csv(connection, "given", file, what=what, required=required)
+            ragged = connection.execute("SELECT reason, example FROM given_ragged ORDER BY line LIMIT 1").fetchone()
+            if ragged:
+                raise InputError(f"{what}: {ragged[0]} in {ragged[1]}")
+            frame: pd.DataFrame = connection.execute("FROM given").df()
             return frame
+    except InputError:
+        raise
     except (duckdb.Error, OSError, ValueError) as error:
         raise InputError(f"{what}: {file} cannot be read; expected UTF-8 text with one header line. {error}") from error
 

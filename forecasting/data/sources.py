@@ -8,6 +8,7 @@ from typing import Any
 import duckdb
 import pandas as pd
 
+from forecasting.data.csv_file import add_ragged, read_csv
 from models.errors import EmptyInputError, InputError, MissingColumnError, SettingsError
 
 RAW_DEALS, RAW_HISTORY = "deals_raw", "history_raw"
@@ -26,25 +27,23 @@ def connect() -> Any:
 def add_file(connection: Any, name: str, path: str | Path) -> str:
     """Make a CSV or Parquet file the table ``name``; returns the SHA-256 of its bytes.
 
-    Values of a CSV file stay text, and only the empty field is missing: ``NA``, ``None`` and ``001`` are names.
+    Values of a CSV file stay text, and only the empty field is missing: ``NA``, ``None`` and ``001`` are names. Its rows
+    that do not fit the header are set aside, see :mod:`forecasting.data.csv_file`.
     """
     file = Path(path).expanduser()
     if not file.is_file():
         raise InputError(f"{TABLE_NAMES[name]}: there is no file {file}; check the path")
     if file.stat().st_size == 0:
         raise EmptyInputError(f"{TABLE_NAMES[name]}: the file {file} is empty; expected a header and at least one row")
-    text = str(file).replace("'", "''")
+    # a table, not a view: the file is parsed once
     if file.suffix.lower() in {".parquet", ".pq"}:
-        source = f"read_parquet('{text}')"
+        text = str(file).replace("'", "''")
+        try:
+            connection.execute(f"CREATE TEMP TABLE {name} AS SELECT * FROM read_parquet('{text}')")
+        except duckdb.Error as error:
+            raise InputError(f"{TABLE_NAMES[name]}: {file} cannot be read; expected Parquet or CSV. {error}") from error
     else:
-        source = f"""read_csv('{text}', all_varchar = true, header = true, nullstr = '', quote = '"', escape = '"')"""
-    try:
-        # a table, not a view: the file is parsed once
-        connection.execute(f"CREATE TEMP TABLE {name} AS SELECT * FROM {source}")
-    except duckdb.Error as error:
-        raise InputError(
-            f"{TABLE_NAMES[name]}: {file} cannot be read; expected UTF-8 text with one header line, or Parquet. {error}"
-        ) from error
+        read_csv(connection, name, file, what=TABLE_NAMES[name], required=REQUIRED[name])
     with file.open("rb") as handle:
         digest = sha256()
         while block := handle.read(1 << 20):
@@ -124,5 +123,14 @@ def check_columns(connection: Any, name: str) -> dict[str, str]:
                 f"got {', '.join(types)}{hint}"
             )
     if not connection.execute(f"SELECT 1 FROM {name} LIMIT 1").fetchall():
+        bad = connection.execute(
+            f"SELECT count(*), arg_min(concat('In ', example, ': ', reason), line) FROM {add_ragged(connection, name)}"
+        )
+        count, first = bad.fetchone()
+        if count:
+            raise InputError(
+                f"{TABLE_NAMES[name]}: none of the {count:,} rows fits the header {', '.join(types)}. {first}. Correct the "
+                "header or the rows"
+            )
         raise EmptyInputError(f"{TABLE_NAMES[name]}: the table has a header and no rows; expected at least one")
     return types

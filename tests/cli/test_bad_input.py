@@ -172,3 +172,48 @@ def test_options_that_make_no_sense(fitted_work: Path, options: tuple[str, ...])
     result = run("forecast", fitted_work / "dealcast.toml", *options)
     assert result.exit_code == 1
     assert not (fitted_work / "out" / "forecast.json").exists()
+
+
+@pytest.mark.parametrize("name", ["deals", "stage_history"])
+@pytest.mark.parametrize("delimiter", [",", ";"])
+@pytest.mark.parametrize("where", [1, 100, -1])
+@pytest.mark.parametrize("change", [-1, 2])
+def test_one_ragged_row_is_rejected_and_counted(work: Path, name: str, delimiter: str, where: int, change: int) -> None:
+    before = rejected(work)
+    path = work / f"{name}.csv"
+    n_rows = {each: len(table(work, each)) for each in ("deals", "stage_history")}
+    lines = [line.split(",") for line in path.read_text(encoding="utf-8").splitlines()]
+    n_fields = len(lines[0])
+    lines[where] = (lines[where] + ["more"] * change) if change > 0 else lines[where][:change]
+    path.write_text("\n".join(delimiter.join(line) for line in lines), encoding="utf-8")
+    result = run("check", work / "dealcast.toml", "--json")
+    assert result.exit_code == 0, result.stderr
+    quality = json.loads(result.stdout)["data_quality"]
+    after = {row["reason"]: row["count"] for row in quality["rows_rejected"]}
+    assert quality["rows_in"] == sum(n_rows.values()) == quality["rows_used"] + sum(after.values())
+    reason = f"{name}: expected {n_fields} fields, got {n_fields + change}"
+    assert after[reason] == 1
+    # besides the row itself only what hangs on it: the deal, and the stage rows of the deal
+    others = {key: count - before.get(key, 0) for key, count in after.items() if count > before.get(key, 0)}
+    assert set(others) <= {reason, "deals: closed at an unknown date", "stage_history: its deal was rejected"}
+    example = next(row["examples"] for row in quality["rows_rejected"] if row["reason"] == reason)
+    assert example[0].startswith(f"line {where % len(lines) + 1}: {lines[where][0]}{delimiter}")
+    assert reason.partition(": ")[2] in run("check", work / "dealcast.toml").stdout
+
+
+@pytest.mark.parametrize("content", ["\n\n", "   \n", "\ufeff", "\0\0\0\0"])
+def test_a_file_without_a_header(work: Path, content: str) -> None:
+    (work / "deals.csv").write_text(content, encoding="utf-8")
+    error = error_of(run("check", work / "dealcast.toml", "--json"))
+    assert error["type"] in {"EmptyInputError", "MissingColumnError"}
+
+
+def test_an_open_quote_says_where_and_what_to_do(work: Path) -> None:
+    path = work / "stage_history.csv"
+    lines = path.read_text(encoding="utf-8").splitlines()
+    lines[7] = '"' + lines[7]
+    path.write_text("\n".join(lines), encoding="utf-8")
+    error = error_of(run("check", work / "dealcast.toml", "--json"))
+    assert error["type"] == "InputError"
+    assert "line 8 " in error["message"]
+    assert "close the quote" in error["message"]
