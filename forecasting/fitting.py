@@ -101,9 +101,14 @@ def fit_spec(deals: Deals, *, as_of: date | str, spec: ModelSpec, progress: Prog
 
 
 def fit_snapshot(
-    snapshot: Snapshot, *, spec: ModelSpec, inputs_sha256: str = "", progress: Progress | None = None
+    snapshot: Snapshot,
+    *,
+    spec: ModelSpec,
+    inputs_sha256: str = "",
+    levels: bool = True,
+    progress: Progress | None = None,
 ) -> Posterior:
-    """Fit the models to deals already cut at a date, see :func:`fit`."""
+    """Fit the models to deals already cut at a date, see :func:`fit`; the levels of the moment only if asked for."""
     if spec.window_days is not None:
         snapshot = within(snapshot, spec.window_days)
     stage = fit_stages(
@@ -126,9 +131,11 @@ def fit_snapshot(
     arrivals = fit_arrivals(
         snapshot.arrivals, amounts, as_of=snapshot.as_of, cells=snapshot.cells, draws=draws, seed=spec.seed
     )
-    levels = fit_levels(snapshot.stays, stage, cells=snapshot.cells, as_of=snapshot.as_of, seed=spec.seed)
+    now = None
+    if levels:
+        now = fit_levels(snapshot.stays, stage, cells=snapshot.cells, as_of=snapshot.as_of, seed=spec.seed)
     calendar = _calendar(snapshot, stage, spec)
-    return Posterior(snapshot.as_of, spec, stage, amounts, arrivals, inputs_sha256, calendar, levels)
+    return Posterior(snapshot.as_of, spec, stage, amounts, arrivals, inputs_sha256, calendar, now)
 
 
 def _calendar(snapshot: Snapshot, stage: StagePosterior, spec: ModelSpec) -> CalendarPosterior | None:

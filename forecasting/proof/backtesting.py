@@ -251,7 +251,8 @@ def forecast_past(snapshot: Snapshot, until: date, options: BacktestOptions, see
     with threadpool_limits(
         1
     ):  # the matrices are small: threads would only wait for each other, and origins run in parallel
-        posterior = fit_snapshot(snapshot, spec=spec)
+        # calibration filters the levels of the moment by itself: those of the posterior would go unused
+        posterior = fit_snapshot(snapshot, spec=spec, levels=False)
     engine = EngineOptions(threads=1, detail_draws=1)
     return forecast_snapshot(
         snapshot, posterior, until=until, seed=seed, new_business=options.new_business, options=engine

@@ -345,3 +345,18 @@ def test_a_horizon_that_has_not_closed_is_refused() -> None:
         backtest(demo(), origins=["2026-09-20"], horizon="30d", options=FAST, seed=1)
     with pytest.raises(SettingsError, match="at least one origin"):
         backtest(demo(), origins=[], horizon="30d", options=FAST, seed=1)
+
+
+def test_levels_of_the_posterior_are_not_learned_since_they_would_change_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    snapshot, until = cut(demo(), as_of=ORIGINS[0]), ORIGINS[0] + timedelta(days=30)
+    made = module.forecast_past(snapshot, until, QUICK, 1)
+    plain = module.fit_snapshot
+    monkeypatch.setattr(module, "fit_snapshot", lambda known, *, spec, levels: plain(known, spec=spec))
+    learned = module.forecast_past(snapshot, until, QUICK, 1)
+    assert made.posterior.levels is None
+    assert learned.posterior.levels is not None
+    np.testing.assert_array_equal(made.open_cents, learned.open_cents)
+    np.testing.assert_array_equal(made.new_cents, learned.new_cents)
+    pd.testing.assert_frame_equal(made.deal_table, learned.deal_table)
