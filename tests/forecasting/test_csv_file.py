@@ -7,7 +7,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from forecasting.data.csv_file import DELIMITERS, read_csv
@@ -79,6 +79,7 @@ FIELD = st.sampled_from(
 )
 
 
+@settings(deadline=None)
 @given(
     rows=st.lists(st.lists(FIELD, min_size=1, max_size=7).map(tuple), min_size=1, max_size=30),
     delimiter=st.sampled_from(DELIMITERS),
