@@ -11,6 +11,7 @@ from forecasting.output.words import day, plural
 from forecasting.plots.style import (
     BAND,
     BAND_ALPHA,
+    BANDS,
     HAIRLINE,
     INK,
     PAPER,
@@ -20,10 +21,10 @@ from forecasting.plots.style import (
     look,
     money_axis,
     new_axes,
+    tint_bands,
 )  # fmt: skip
 from forecasting.proof.scores import coverage
 
-BANDS = (("p025", "p975", "95%"), ("p10", "p90", "80%"), ("p25", "p75", "50%"))
 PREFIX = {"total": "", "open": "open_", "new": "new_"}
 ACTUAL = {"total": "actual", "open": "actual_open", "new": "actual_new"}
 NAMES = {"total": "all revenue", "open": "revenue of open deals", "new": "revenue of deals created later"}
@@ -73,7 +74,7 @@ def past_forecasts(
         money_axis(ax.yaxis, currency)
         ax.set_xlabel(f"date of the forecast, {plural(int(table['horizon_days'].max()), 'day')} ahead")
         ax.set_title(f"Past forecasts of {NAMES[source]}: the 80% range held {inside.sum()} of {len(inside)}")
-        ax.legend(
+        legend = ax.legend(
             loc="upper left",
             bbox_to_anchor=(-0.01, -0.16),
             ncols=6,
@@ -82,6 +83,7 @@ def past_forecasts(
             columnspacing=1.3,
             handlelength=1.5,
         )
+        tint_bands(legend)
     return ax
 
 

@@ -15,6 +15,7 @@ from forecasting.periods import PeriodName
 from forecasting.plots.style import (
     BAND,
     BAND_ALPHA,
+    BANDS,
     HAIRLINE,
     INK,
     PAPER,
@@ -26,14 +27,16 @@ from forecasting.plots.style import (
     look,
     money_axis,
     new_axes,
+    tint_bands,
 )  # fmt: skip
 
 if TYPE_CHECKING:
     from forecasting.answers.forecasts import Forecast
 
-BANDS = (("p025", "p975", "95%"), ("p10", "p90", "80%"), ("p25", "p75", "50%"))
 COLUMN = (1.05, 1.13)
 """Where the column of sources stands, as a share of the picture's width."""
+MARK_WIDTH = 0.18
+"""Room that the words at a point of the attainment curve take, as a share of the width."""
 LABEL_STEP = 0.055
 """Least distance of two labels, as a share of the height."""
 
@@ -91,7 +94,9 @@ def _bands(ax: Axes, path: pd.DataFrame) -> None:
     for (low, high, name), alpha in zip(BANDS, BAND_ALPHA, strict=True):
         ax.fill_between(when, path[low], path[high], color=BAND, alpha=alpha, linewidth=0, label=f"{name} range")
     ax.plot(when, path["p50"], color=INK, linewidth=2.4, label="median", solid_capstyle="round")
-    ax.legend(loc="upper left", bbox_to_anchor=(-0.01, -0.11), ncols=4, frameon=False, fontsize=11, reverse=True)
+    anchor = -0.01, -0.11
+    legend = ax.legend(loc="upper left", bbox_to_anchor=anchor, ncols=4, frameon=False, fontsize=11, reverse=True)
+    tint_bands(legend)
 
 
 def _column(ax: Axes, end: "pd.Series[float]", top: float) -> None:
@@ -150,7 +155,10 @@ def attainment(
         ax.plot(curve["amount"], curve["probability"], color=BAND, linewidth=2.6)
         for level in (0.9, 0.5, 0.1):
             amount = float(np.interp(-level, -curve["probability"], curve["amount"]))
-            _mark(ax, amount, level, f"{level:.0%} for {money(amount)}", INK)
+            # words to the right would run across a target close by: then to the left, where there is room
+            near = target is not None and 0.0 < target - amount < MARK_WIDTH * (high - low)
+            left = near and level >= 0.5 and amount - low > MARK_WIDTH * (high - low)
+            _mark(ax, amount, level, f"{level:.0%} for {money(amount)}", left=left)
         if target is not None:
             reached = forecast.attainment(target=target, by=span.end, since=span.start)
             ax.axvline(target, color=TARGET, linewidth=1.8, linestyle=(0, (5, 3)))
@@ -169,10 +177,12 @@ def attainment(
     return ax
 
 
-def _mark(ax: Axes, amount: float, level: float, words: str, colour: str) -> None:
-    """Mark a point on the curve with its words to the right, where the falling curve leaves room."""
-    ax.plot(amount, level, "o", color=colour, markersize=6)
+def _mark(ax: Axes, amount: float, level: float, words: str, *, left: bool) -> None:
+    """Mark a point on the curve with its words to the right above it or to the left below, off the falling curve."""
+    ax.plot(amount, level, "o", color=INK, markersize=6)
     text = ax.annotate(
-        words, (amount, level), xytext=(10, 3), textcoords="offset points", color=colour, fontsize=12, va="bottom"
-    )
-    text.set_bbox({"facecolor": PAPER, "alpha": 0.85, "edgecolor": "none", "pad": 1})  # a target line may cross
+        words, (amount, level), xytext=(-10, -3) if left else (10, 3), textcoords="offset points", color=INK,
+        fontsize=12, ha="right" if left else "left", va="top" if left else "bottom",
+    )  # fmt: skip
+    if not left:
+        text.set_bbox({"facecolor": PAPER, "alpha": 0.85, "edgecolor": "none", "pad": 1})  # a target line may cross

@@ -8,6 +8,7 @@ import matplotlib as mpl
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
+from matplotlib.legend import Legend
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from forecasting.output.words import money
@@ -20,6 +21,8 @@ SOURCE_NAMES = {"booked": "won already", "open": "open deals", "new": "deals to 
 BAND = "#3d8eb9"
 BAND_ALPHA = (0.16, 0.24, 0.42)
 """Opacity of the bands from the widest to the narrowest."""
+BANDS = (("p025", "p975", "95%"), ("p10", "p90", "80%"), ("p25", "p75", "50%"))
+"""Quantiles at the ends of a band, and its name."""
 TARGET, WON, LOST, BACK = "#c8502d", "#3f8f5b", "#a8b0b7", "#d9a441"
 
 _SETTINGS = {
@@ -39,6 +42,7 @@ _SETTINGS = {
     "ytick.color": QUIET,
     "xtick.major.size": 0,
     "ytick.major.size": 0,
+    "xtick.major.pad": 7,  # at the origin two labels meet
     "figure.facecolor": PAPER,
     "savefig.facecolor": PAPER,
 }
@@ -54,6 +58,17 @@ def look() -> Iterator[None]:
 def new_axes(width: float, height: float) -> Axes:
     """Axes of a new figure of pyplot, in inches, so that a notebook shows it."""
     return plt.subplots(figsize=(width, height), layout="constrained")[1]
+
+
+def tint_bands(legend: Legend) -> None:
+    """Give the bands in a legend the tint they have in the picture, where the narrower ones lie on the wider."""
+    through, tints = 1.0, {}
+    for (_, _, name), opacity in zip(BANDS, BAND_ALPHA, strict=True):
+        through *= 1.0 - opacity
+        tints[f"{name} range"] = 1.0 - through
+    for handle, text in zip(legend.legend_handles, legend.get_texts(), strict=True):
+        if handle is not None and text.get_text() in tints:
+            handle.set_alpha(tints[text.get_text()])
 
 
 def date_axis(axis: Any) -> None:

@@ -83,6 +83,39 @@ def test_attainment_falls_from_one_to_zero_through_the_target() -> None:
     assert [list(line.get_data()) for line in ax.lines if line.get_marker() == "o"][-1] == [[8e5], [reached]]
 
 
+@pytest.mark.parametrize("share", [0.05, 0.3, 0.5, 0.55, 0.62, 0.9])
+def test_no_words_of_attainment_run_across_the_target_or_out_of_the_picture(share: float) -> None:
+    forecast = planted_forecast()
+    total = forecast.open_cents.sum(axis=(1, 2)) / 100 + forecast.new_cents.sum(axis=(1, 2)) / 100
+    target = float(np.quantile(total, share)) + 60_000.0
+    ax = plots.attainment(forecast, target=target)
+    canvas = ax.figure.canvas
+    canvas.draw()
+    line = ax.transData.transform((target, 0.0))[0]
+    for text in ax.texts:
+        box = text.get_window_extent()
+        assert box.x0 > ax.bbox.x0
+        assert box.x1 < ax.figure.bbox.x1
+        if text.get_text().startswith(("90%", "50%")):
+            assert not box.x0 < line < box.x1
+
+
+def test_bands_in_the_legend_have_the_tint_of_the_picture() -> None:
+    ax = plots.fan(planted_forecast())
+    ax.figure.canvas.draw()
+    seen = np.asarray(ax.figure.canvas.buffer_rgba())[..., :3].astype(float)
+    legend = ax.get_legend()
+    shown = {text.get_text(): handle for handle, text in zip(legend.legend_handles, legend.get_texts(), strict=True)}
+    for collection, name, inner in zip(ax.collections[:3], ("95%", "80%", "50%"), (1, 2, None), strict=True):
+        top = collection.get_datalim(ax.transData).ymax
+        below = ax.collections[inner].get_datalim(ax.transData).ymax if inner else ax.lines[0].get_ydata()[-1]
+        y = ax.transData.transform((0.0, (top + below) / 2))[1]
+        box = shown[f"{name} range"].get_window_extent()
+        in_band = seen[int(len(seen) - y), int(ax.bbox.x1) - 3]
+        in_legend = seen[int(len(seen) - (box.y0 + box.y1) / 2), int((box.x0 + box.x1) / 2)]
+        np.testing.assert_allclose(in_legend, in_band, atol=3.0)
+
+
 def test_stage_diagram_says_shares_days_and_chances() -> None:
     summary = stage_summary(planted_hazards(LOANS), LOANS, cells=np.zeros((1, 0), dtype=np.int32))
     ax = plots.stages(summary)
