@@ -118,6 +118,12 @@ def make_calendar(reached: NDArray[np.float64], seed: int, draw: int) -> Calenda
 
 
 @jit_inline
+def acting_moment(key: np.uint64, deal_key: np.uint64, progress_day: int) -> float:
+    """Moment within a day of progress at which a deal does all it does on it, in days of progress."""
+    return progress_day - 1 + unit(mix(mix(key + deal_key) + np.uint64(progress_day) * SEED_STRIDE))
+
+
+@jit_inline
 def forecast_day(calendar: Calendar, deal_key: np.uint64, progress_day: int) -> int:
     """Forecast day on which a deal does what it does on a day of progress, beyond the last one if it is not reached.
 
@@ -128,7 +134,7 @@ def forecast_day(calendar: Calendar, deal_key: np.uint64, progress_day: int) -> 
     if not calendar.plain and progress_day > 0:
         day = calendar.first_day[progress_day]
         if calendar.reached[day] < progress_day:
-            moment = progress_day - 1 + unit(mix(mix(calendar.key + deal_key) + np.uint64(progress_day) * SEED_STRIDE))
+            moment = acting_moment(calendar.key, deal_key, progress_day)
             while day < len(calendar.reached) and calendar.reached[day] < moment:
                 day += 1
     return day

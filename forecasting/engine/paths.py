@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from forecasting.engine.amounts import AmountDraws, DealArrays, amount_keys, win_cents
-from forecasting.engine.clock import Calendar, forecast_day, make_calendar
+from forecasting.engine.clock import Calendar, acting_moment, forecast_day, make_calendar
 from forecasting.engine.compiled import jit_fused, jit_inline, jit_kernel
 from forecasting.engine.exits import MAX_DAY_HAZARD, STRETCH, TINY
 from forecasting.engine.streams import STEP_STAY, draw_key, low_half, mix, standard_exponential
@@ -252,10 +252,18 @@ def _forecast_days(moving: int, keys: NDArray[np.uint64], calendar: Calendar, mo
     """Forecast days on which the stays end, those beyond the horizon as one beyond it."""
     if calendar.plain:
         return moves.since
-    reach = len(calendar.first_day) - 1
-    for i in range(moving):
-        since = moves.since[i]
-        moves.today[i] = forecast_day(calendar, keys[i], since) if since <= reach else len(calendar.reached)
+    reached, first_day, own, moment = calendar.reached, calendar.first_day, calendar.key, moves.target
+    for place in range(moving):
+        moment[place] = acting_moment(own, keys[place], moves.since[place])
+    for c in range(moving):
+        i = np.uintp(c)
+        day = len(reached)
+        if moves.since[i] < len(first_day):
+            day = int(first_day[np.uintp(moves.since[i])])
+            day += int(reached[np.uintp(day)] < moment[i])  # no branch: mostly one step or none
+            while day < len(reached) and reached[np.uintp(day)] < moment[i]:
+                day += 1
+        moves.today[i] = day
     return moves.today
 
 
