@@ -100,7 +100,7 @@ class GroupChances:
         ordered = [parts[int(block[0])] for block in blocks]
         return DetailMeans(*(sum(values) / len(chosen) for values in zip(*ordered, strict=True)))
 
-    @property
+    @cached_property
     def closed(self) -> NDArray[np.float64]:
         """Probability to have ended, won or lost, by each of ``close_days``, shape (group, day)."""
         return np.maximum.accumulate(np.minimum(self._details.closed, 1.0), axis=1)  # rounded apart day by day

@@ -124,6 +124,15 @@ def acting_moment(key: np.uint64, deal_key: np.uint64, progress_day: int) -> flo
 
 
 @jit_inline
+def day_of_moment(reached: NDArray[np.float64], first_day: int, moment: float) -> int:
+    """First forecast day from ``first_day`` on by whose end a moment is reached, beyond the last one if it is not."""
+    day = first_day + int(reached[np.uintp(first_day)] < moment)  # no branch: mostly one step or none
+    while day < len(reached) and reached[np.uintp(day)] < moment:
+        day += 1
+    return day
+
+
+@jit_inline
 def forecast_day(calendar: Calendar, deal_key: np.uint64, progress_day: int) -> int:
     """Forecast day on which a deal does what it does on a day of progress, beyond the last one if it is not reached.
 
@@ -132,9 +141,6 @@ def forecast_day(calendar: Calendar, deal_key: np.uint64, progress_day: int) -> 
     """
     day = progress_day
     if not calendar.plain and progress_day > 0:
-        day = calendar.first_day[progress_day]
-        if calendar.reached[day] < progress_day:
-            moment = acting_moment(calendar.key, deal_key, progress_day)
-            while day < len(calendar.reached) and calendar.reached[day] < moment:
-                day += 1
+        moment = acting_moment(calendar.key, deal_key, progress_day)
+        day = day_of_moment(calendar.reached, calendar.first_day[progress_day], moment)
     return day

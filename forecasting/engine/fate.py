@@ -91,6 +91,8 @@ def win_probabilities(
         for n in range(n_stages):
             k = order[n] if in_order else n
             first, last = start + np.searchsorted(stages, k), start + np.searchsorted(stages, k, side="right")
+            if first == last and not in_order:
+                continue
             terms = stage_terms(leave_to, stay, next_stage, value, k, survival, entry)
             ages, rows = deals.group_age[first:last], out[first:last]
             if not sharp:

@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from forecasting.engine.amounts import AmountDraws, DealArrays, amount_keys, win_cents
-from forecasting.engine.clock import Calendar, acting_moment, forecast_day, make_calendar
+from forecasting.engine.clock import Calendar, acting_moment, day_of_moment, forecast_day, make_calendar
 from forecasting.engine.compiled import jit_fused, jit_inline, jit_kernel
 from forecasting.engine.exits import MAX_DAY_HAZARD, STRETCH, TINY
-from forecasting.engine.streams import STEP_STAY, draw_key, low_half, mix, standard_exponential
+from forecasting.engine.streams import STEP_STAY, draw_key, half, mix, standard_exponential
 
 GUIDES = 1024
 """Entries of the table that tells where among the sums of hazards to start looking."""
@@ -221,7 +221,7 @@ def _throw(key: np.uint64, moving: int, under_way: Travellers, moves: Moves) -> 
     own, behind, target, pick = under_way.key, under_way.behind, moves.target, moves.pick
     for c in range(moving):
         bits = mix(key + own[c])
-        target[c] = behind[c] + standard_exponential(low_half(bits))
+        target[c] = behind[c] + standard_exponential(np.uint64(half(bits, 0)))
         pick[c] = np.uint32(bits >> np.uint64(33))
 
 
@@ -259,10 +259,7 @@ def _forecast_days(moving: int, keys: NDArray[np.uint64], calendar: Calendar, mo
         i = np.uintp(c)
         day = len(reached)
         if moves.since[i] < len(first_day):
-            day = int(first_day[np.uintp(moves.since[i])])
-            day += int(reached[np.uintp(day)] < moment[i])  # no branch: mostly one step or none
-            while day < len(reached) and reached[np.uintp(day)] < moment[i]:
-                day += 1
+            day = day_of_moment(reached, int(first_day[np.uintp(moves.since[i])]), moment[i])
         moves.today[i] = day
     return moves.today
 

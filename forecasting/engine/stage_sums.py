@@ -149,11 +149,7 @@ def _sum_from_entry(
         for since in range(start, edges[m], PUSHED_DAYS):
             stop = min(since + PUSHED_DAYS, edges[m])
             for x in range(len(weight)):
-                if stop - since <= FEW_DAYS:
-                    for j in range(since, stop):
-                        _add_one(sums, x, since, last - since + 1, weight, x, PUSHED_DAYS + since - j, gains[x, j])
-                else:
-                    _add_days(sums, x, since, last - since + 1, weight, gains, since, stop, some)
+                _add_days(sums, x, since, last - since + 1, weight, gains, since, stop, some)
             for c in range(since, stop):
                 t = np.uintp(c)
                 entry[t] = sums[0, t]
@@ -187,21 +183,20 @@ def _sum_run(terms: StageTerms, ages: NDArray[np.int64], edges: NDArray[np.int64
     """Sum from edge to edge for ages not far apart and read each on the way."""
     weight, gains, unit = terms.weight, terms.gains, _units(terms, ages)
     start, last, some = 0, ages[-1] + edges[-1], np.empty(PUSHED_DAYS)
-    sums, windows, ones = _empty_sums(terms, last), _windows(terms.ended, edges), np.ones(edges[-1])
+    sums, windows = _empty_sums(terms, last), _windows(terms.ended, edges)
+    ended, ones = terms.ended, np.ones(edges[-1] if terms.changes else 0)
+    if terms.changes and len(ended) == 0:
+        ended = np.zeros(PUSHED_DAYS + len(terms.level))
     for m in range(len(edges)):
         end = edges[m]
         first = ages[0] + end
         if terms.changes and len(sums) > len(weight):
-            ended = terms.ended if len(terms.ended) else np.zeros(PUSHED_DAYS + len(terms.level))
             _add_across_units(sums[-1], ended, ones, start, end, first, last, terms.rescale)
         else:
             _add_ended(sums, windows, start, end, first, last)
         for x in range(len(weight)):
             if terms.changes:
                 _add_across_units(sums[x], weight[x], gains[x], start, end, first, last, terms.rescale)
-            elif end - start <= FEW_DAYS:
-                for j in range(start, end):
-                    _add_one(sums, x, first, last - first + 1, weight, x, PUSHED_DAYS + first - j, gains[x, j])
             else:
                 _add_days(sums, x, first, last - first + 1, weight, gains, start, end, some)
         _read_ages(terms, sums, ages, end, unit, m, out)
@@ -291,9 +286,14 @@ def _add_days(
 ) -> None:
     """Add ``weight[x, e - j] * gains[x, j]`` for ``start <= j < end`` to the sums of days e from ``at``.
 
-    Eight at once keep the sums in registers; a few are filled up with zeros, which changes no bit.
+    Eight at once keep the sums in registers; some are filled up with zeros, which changes no bit, and very few go one by
+    one.
     """
     row = np.uintp(x)
+    if end - start <= FEW_DAYS:
+        for j in range(start, end):
+            _add_one(sums, x, at, length, weight, x, PUSHED_DAYS + at - j, gains[row, np.uintp(j)])
+        return
     for since in range(start, end, PUSHED_DAYS):
         for i in range(PUSHED_DAYS):
             some[np.uintp(i)] = gains[row, np.uintp(min(since + i, end - 1))]

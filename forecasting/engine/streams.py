@@ -98,12 +98,6 @@ def unit(bits: np.uint64) -> float:
 
 
 @jit_inline
-def low_half(bits: np.uint64) -> np.uint64:
-    """The lower 32 bits."""
-    return bits & np.uint64(0xFFFFFFFF)
-
-
-@jit_inline
 def standard_exponential(bits: np.uint64) -> float:
     """Standard exponential from 32 random bits b: ``-log((b + 1/2) / 2^32)``, as code that compilers turn into vectors.
 
