@@ -119,7 +119,8 @@ def all_families(run: Run) -> list[Figure]:
             figures.append(Figure("families", name, deals, draws, "z^2", found.mean_square))
     squares = [figure.value for figure in figures if figure.measure == "z^2"]
     print(f"  over all cases: mean z^2 {np.mean(squares):5.3f}")
-    if max(f.value for f in figures if f.measure == "worst z") > 4 or not 0.7 < np.mean(squares) < 1.3:
+    told = [float(np.mean(squares))] if run.toy else squares  # a toy case has too few sums to be judged alone
+    if max(f.value for f in figures if f.measure == "worst z") > 4 or not 0.7 < min(told) <= max(told) < 1.3:
         raise SystemExit("a sampler disagrees with the reference")
     return figures
 

@@ -31,8 +31,8 @@ GRAPHS = {
 }
 """Next stages: forward, sideways or back, lost. In a row the second exit leads forward too."""
 SHARES = np.array([0.6, 0.15, 0.25])[:, None]
-BATCH = 100
-"""Draws whose sums make one z."""
+BATCH = 20
+"""Draws whose sums make one z: few, so that a case has enough of them to tell by their mean square."""
 GRAPH = StageGraph(open=["A", "B", "C"], won=["Won"], lost=["Lost"])
 
 

@@ -225,12 +225,13 @@ def _count_decided(  # noqa: PLR0913, PLR0917 (kernels take plain arrays, record
     n_edges = clock.day.shape[1]
     table = np.empty((len(deals.group_cell), n_edges))
     early, late = np.zeros(len(table), dtype=np.uint32), np.empty(len(table), dtype=np.uint32)
-    most = np.empty(len(table))
+    most = np.empty(base.shape[1])
     for row in range(len(base)):
         draw = first_draw + row
         win_probabilities(base[row], effect[row], next_stage, value, deals, clock.day[row], clock.fraction[row], table)
+        for stage in range(len(most)):
+            most[stage] = most_per_unit(amounts, row, stage) * factor[row]
         for group in range(len(table)):
-            most[group] = most_per_unit(amounts, row, deals.group_stage[group]) * factor[row]
             late[group] = threshold(table[group, n_edges - 1])
             if n_edges > 1:
                 early[group] = threshold(table[group, 0])
@@ -239,7 +240,8 @@ def _count_decided(  # noqa: PLR0913, PLR0917 (kernels take plain arrays, record
         least = beyond[row] + 1 if reached else -beyond[row]
         for deal in range(len(deals.key)):
             group = deals.group[deal]
-            if deals.pool_group[deal] < 0 and (deals.amount[deal] + 0.01) * most[group] + 1.0 < least:
+            largest = (deals.amount[deal] + 0.01) * most[deals.group_stage[group]] + 1.0
+            if deals.pool_group[deal] < 0 and largest < least:
                 continue
             uniform = half(mix(key + deals.key[deal]), draw)
             won = early[group] <= uniform < late[group]

@@ -15,6 +15,8 @@ PUSHED_DAYS = 8
 """Days solved before what they send to later days is added up in one pass."""
 FEW_DAYS = 2
 """So few are added one by one: eight, filled up with zeros, would cost more."""
+BLOCK_DAYS = 512
+"""Days whose sums to every edge are made while they and their terms stay in the cache."""
 
 
 class Survival(NamedTuple):
@@ -102,11 +104,15 @@ def aged_values(terms: StageTerms, ages: NDArray[np.int64], edges: NDArray[np.in
     costs horizon x (ages spanned + horizon / 2).
     """
     high, near = len(ages) - 1, edges[-1] // 2
+    day_by_day = _follow_closely(edges) and not terms.changes
     while high >= 0:
         low = high
         while low > 0 and ages[low] - ages[low - 1] <= near:
             low -= 1
-        _sum_run(terms, ages[low : high + 1], edges, out[low : high + 1])
+        if day_by_day:
+            _sum_day_by_day(terms, ages[low : high + 1], edges, np.empty(0), out[low : high + 1])
+        else:
+            _sum_run(terms, ages[low : high + 1], edges, out[low : high + 1])
         high = low - 1
 
 
@@ -128,7 +134,10 @@ def entry_and_aged_values(
         if ages[n_near] - (ages[n_near - 1] if n_near > 0 else -1) > near:
             break
         n_near += 1
-    _sum_from_entry(terms, ages[:n_near], edges, entry, out[:n_near])
+    if _follow_closely(edges):
+        _sum_day_by_day(terms, ages[:n_near], edges, entry, out[:n_near])
+    else:
+        _sum_from_entry(terms, ages[:n_near], edges, entry, out[:n_near])
     aged_values(terms, ages[n_near:], edges, out[n_near:])
 
 
@@ -157,6 +166,80 @@ def _sum_from_entry(
                     entry[t] += sums[np.uintp(x), t]
         _read_ages(terms, sums, ages, edges[m], unit, m, out)
         start = edges[m]
+
+
+@jit_fused
+def _sum_day_by_day(
+    terms: StageTerms,
+    ages: NDArray[np.int64],
+    edges: NDArray[np.int64],
+    entry: NDArray[np.float64],
+    out: NDArray[np.float64],
+) -> None:
+    """Sum to edges that follow one another closely, a stretch of days e at a time, and read ages and entries in it.
+
+    What ends counts as one move more, which brings one on every day.
+    """
+    n_moves, horizon, unit = len(terms.gains), edges[-1], _units(terms, ages)
+    n_rows = n_moves + int(len(terms.ended) > 0)
+    weight, gains = np.empty((n_rows, PUSHED_DAYS + len(terms.level) - 1)), np.ones((n_rows, horizon))
+    weight[:n_moves], gains[:n_moves] = terms.weight, terms.gains[:, :horizon]
+    if n_rows > n_moves:
+        weight[n_moves] = terms.ended
+    first, last = 0 if len(entry) else max(ages[0], 0), horizon + (ages[-1] if len(ages) else -1)
+    sums = np.empty(BLOCK_DAYS)
+    for begin in range(first, last + 1, BLOCK_DAYS):
+        stop, start = min(begin + BLOCK_DAYS, last + 1), 0
+        sums[:] = 0.0
+        if len(terms.still):
+            sums[: stop - begin] = terms.still[begin:stop]
+        for m in range(len(edges)):
+            for j in range(start, min(edges[m], stop)):
+                at = max(begin, j)
+                _add_rows(sums, at - begin, stop - at, weight, PUSHED_DAYS + at - j, gains, j)
+            start = edges[m]
+            low, high = np.searchsorted(ages, begin - start), np.searchsorted(ages, stop - start)
+            for row in range(low, high):
+                out[np.uintp(row), np.uintp(m)] = sums[np.uintp(ages[row] + start - begin)] * unit[row]
+        for day in range(begin, min(stop, len(entry))):
+            entry[day] = sums[day - begin]
+    out[:, edges == 0] = terms.worth
+
+
+@jit_fused
+def _add_rows(
+    sums: NDArray[np.float64],
+    at: int,
+    length: int,
+    weight: NDArray[np.float64],
+    since: int,
+    gains: NDArray[np.float64],
+    day: int,
+) -> None:
+    """Add ``weight[x, since + c] * gains[x, day]`` of every row x to ``sums[at + c]`` for ``length`` days c."""
+    to, begin, j, n_rows = np.uintp(at), np.uintp(since), np.uintp(day), len(weight)
+    for x in range(0, n_rows - 1, 2):
+        a, b = np.uintp(x), np.uintp(x + 1)
+        one, two = gains[a, j], gains[b, j]
+        for c in range(length):
+            d = np.uintp(c)
+            sums[to + d] = sums[to + d] + weight[a, begin + d] * one + weight[b, begin + d] * two
+    if n_rows % 2:
+        a = np.uintp(n_rows - 1)
+        one = gains[a, j]
+        for c in range(length):
+            d = np.uintp(c)
+            sums[to + d] += weight[a, begin + d] * one
+
+
+@jit_kernel
+def _follow_closely(edges: NDArray[np.int64]) -> bool:
+    last = 0
+    for edge in edges:
+        if edge - last > FEW_DAYS:
+            return False
+        last = edge
+    return True
 
 
 @jit_kernel
