@@ -68,6 +68,19 @@ def test_old_deals_are_as_right_as_new_ones():
         np.testing.assert_allclose(aged.probability, fresh.probability, rtol=1e-13)
 
 
+@pytest.mark.parametrize(
+    ("source", "graph"), [(row_hazards(days=700), row_graph()), (loop_hazards(days=700), LOOP_GRAPH)]
+)
+def test_values_to_every_day_are_those_to_a_few(source, graph):
+    """Two ways to sum: to edges day by day, in stretches of 512 days, and to edges far apart; ages on both sides."""
+    hazards = source.lattice(np.arange(2), days=701, cells=CELLS)
+    ages, few = [-1, 0, 30, *range(420, 530), 600], [30, 61, 92]
+    every = outcome_table(hazards, n_codes=len(graph.stages), days=range(1, 93), ages=ages).probability
+    table = outcome_table(hazards, n_codes=len(graph.stages), days=few, ages=ages).probability
+    np.testing.assert_allclose(every[:, :, :, :, np.array(few) - 1], table, atol=1e-13)
+    assert (np.diff(every[..., len(graph.open) :], axis=-2) >= -1e-13).all()
+
+
 def test_ages_far_apart_are_solved_in_separate_runs():
     hazards = row_hazards(days=900).lattice(np.arange(1), days=900, cells=CELLS)
     together = outcome_table(hazards, n_codes=6, days=[3, 20], ages=[0, 1, 40, 500, 503, 870])
