@@ -104,7 +104,7 @@ def aged_values(terms: StageTerms, ages: NDArray[np.int64], edges: NDArray[np.in
     costs horizon x (ages spanned + horizon / 2).
     """
     high, near = len(ages) - 1, edges[-1] // 2
-    day_by_day = _follow_closely(edges) and not terms.changes
+    day_by_day = _follow_closely(edges)
     while high >= 0:
         low = high
         while low > 0 and ages[low] - ages[low - 1] <= near:
@@ -187,22 +187,24 @@ def _sum_day_by_day(
     if n_rows > n_moves:
         weight[n_moves] = terms.ended
     first, last = 0 if len(entry) else max(ages[0], 0), horizon + (ages[-1] if len(ages) else -1)
-    sums = np.empty(BLOCK_DAYS)
+    sums = np.empty((1, BLOCK_DAYS))
     for begin in range(first, last + 1, BLOCK_DAYS):
         stop, start = min(begin + BLOCK_DAYS, last + 1), 0
         sums[:] = 0.0
         if len(terms.still):
-            sums[: stop - begin] = terms.still[begin:stop]
+            sums[0, : stop - begin] = terms.still[begin:stop]
         for m in range(len(edges)):
             for j in range(start, min(edges[m], stop)):
                 at = max(begin, j)
+                if terms.changes and j > 0:
+                    _follow_unit(sums[0], at - begin, stop - at, terms.rescale, at - j + 1)
                 _add_rows(sums, at - begin, stop - at, weight, PUSHED_DAYS + at - j, gains, j)
             start = edges[m]
             low, high = np.searchsorted(ages, begin - start), np.searchsorted(ages, stop - start)
             for row in range(low, high):
-                out[np.uintp(row), np.uintp(m)] = sums[np.uintp(ages[row] + start - begin)] * unit[row]
+                out[np.uintp(row), np.uintp(m)] = sums[0, np.uintp(ages[row] + start - begin)] * unit[row]
         for day in range(begin, min(stop, len(entry))):
-            entry[day] = sums[day - begin]
+            entry[day] = sums[0, day - begin]
     out[:, edges == 0] = terms.worth
 
 
@@ -216,20 +218,17 @@ def _add_rows(
     gains: NDArray[np.float64],
     day: int,
 ) -> None:
-    """Add ``weight[x, since + c] * gains[x, day]`` of every row x to ``sums[at + c]`` for ``length`` days c."""
-    to, begin, j, n_rows = np.uintp(at), np.uintp(since), np.uintp(day), len(weight)
+    """Add ``weight[x, since + c] * gains[x, day]`` of every row x to ``sums[0, at + c]`` for ``length`` days c."""
+    to, begin, j, first, n_rows = np.uintp(at), np.uintp(since), np.uintp(day), np.uintp(0), len(weight)
     for x in range(0, n_rows - 1, 2):
         a, b = np.uintp(x), np.uintp(x + 1)
         one, two = gains[a, j], gains[b, j]
         for c in range(length):
             d = np.uintp(c)
-            sums[to + d] = sums[to + d] + weight[a, begin + d] * one + weight[b, begin + d] * two
+            total = sums[first, to + d] + weight[a, begin + d] * one
+            sums[first, to + d] = total + weight[b, begin + d] * two
     if n_rows % 2:
-        a = np.uintp(n_rows - 1)
-        one = gains[a, j]
-        for c in range(length):
-            d = np.uintp(c)
-            sums[to + d] += weight[a, begin + d] * one
+        _add_one(sums, 0, at, length, weight, n_rows - 1, since, gains[n_rows - 1, day])
 
 
 @jit_kernel
@@ -349,10 +348,18 @@ def _add_across_units(
 ) -> None:
     """As :func:`_add_days` where the unit of the survival changes: sums follow it from one day to the one before."""
     for j in range(start, end):
+        if j > 0:
+            _follow_unit(sums, first, last - first + 1, rescale, first - j + 1)
         for day in range(first, last + 1):
-            if j > 0 and rescale[day - j + 1] >= 0.0:
-                sums[day] *= rescale[day - j + 1]
             sums[day] += weight[PUSHED_DAYS + day - j] * gains[j]
+
+
+@jit_kernel
+def _follow_unit(sums: NDArray[np.float64], at: int, length: int, rescale: NDArray[np.float64], since: int) -> None:
+    """Bring ``sums[at + c]`` to the unit of the day before ``since + c`` where it changes on that day."""
+    for c in range(length):
+        if rescale[since + c] >= 0.0:
+            sums[at + c] *= rescale[since + c]
 
 
 @jit_fused
