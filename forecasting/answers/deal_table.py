@@ -6,12 +6,11 @@ The *swing* of a deal is what its fate changes in the probability of reaching th
 
 over the very draws of the forecast: the deal's own cents are taken out of each draw's total, and put in whether it won
 there or not. Draws, random numbers and amounts are those of the simulation, so nothing is simulated twice
-(``tests/forecasting/test_deal_table.py`` adds the deals up to the forecast again).
+(``tests/forecasting/test_forecast.py`` adds the deals up to the forecast again).
 """
 
 from typing import TYPE_CHECKING
 
-import numba
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
@@ -20,6 +19,7 @@ from forecasting.answers.revenue import Span, cents_in, target_cents
 from forecasting.engine.amounts import AmountDraws, DealArrays, amount_keys, most_per_unit, win_cents
 from forecasting.engine.blocks import EngineOptions, cut_draws, run_blocks
 from forecasting.engine.clock import Clock, clock_at, lattice_reach, progress_by_day
+from forecasting.engine.compiled import jit_kernel
 from forecasting.engine.deal_groups import GroupedDeals, amount_draws, group_deals
 from forecasting.engine.fate import threshold, win_probabilities
 from forecasting.engine.streams import STEP_FATE, half, mix, pair_key
@@ -49,8 +49,6 @@ STALL_DRAWS = 100
 """Draws, evenly spaced, that the stall percentile is averaged over."""
 SWING_BLOCK = 32
 """Draws whose hazards are in memory at a time; even, and of no influence on any number."""
-
-_JIT = {"cache": True, "nogil": True, "error_model": "numpy"}
 
 
 def deal_table(
@@ -179,71 +177,85 @@ def _decided_in(
         Cents by which the draw's total exceeds the goal.
     """
     posterior, graph = forecast.posterior, forecast.pipeline.graph
+    amounts, seed, factor = amount_draws(posterior.amounts, draws, graph.n_open), forecast.seed, forecast.open_factor
+    large = np.zeros((len(draws), len(deals.arrays.key)), dtype=np.bool_)
+    _mark_large(deals.arrays, amounts, seed, int(draws[0]), factor[draws], beyond, large)
+    decided, near = np.zeros(len(deals.arrays.key), dtype=np.int64), large.any(axis=1)
+    draws = draws[near]
+    if not len(draws):
+        return decided
     before, last = max((span.start - forecast.as_of).days - 1, 0), (span.end - forecast.as_of).days
-    edges = np.array([last] if before == 0 else [before, last])
     progress = progress_by_day(forecast.pace, draws, days=last)
-    clock = clock_at(progress, edges)
     hazards = posterior.stage.lattice(draws, days=deals.max_age + lattice_reach(progress) + 2, cells=deals.cells)
-    decided = np.zeros(len(deals.arrays.key), dtype=np.int64)
     _count_decided(
         np.ascontiguousarray(hazards.base),
         np.ascontiguousarray(hazards.effect),
         np.ascontiguousarray(hazards.next_stage, dtype=np.int16),
         np.isin(np.arange(len(graph.stages)), graph.won_codes).astype(np.float64),
         deals.arrays,
-        amount_draws(posterior.amounts, draws, graph.n_open),
-        clock,
-        forecast.seed,
-        int(draws[0]),
-        forecast.open_factor[draws],
-        beyond,
+        clock_at(progress, np.array([last] if before == 0 else [before, last])),
+        seed,
+        draws,
+        beyond[near] >= 0,
+        large[near],
         decided,
     )
     return decided
 
 
-@numba.njit(**_JIT)
+@jit_kernel
+def _mark_large(
+    deals: DealArrays,
+    amounts: AmountDraws,
+    seed: int,
+    first_draw: int,
+    factor: NDArray[np.float64],
+    beyond: NDArray[np.int64],
+    large: NDArray[np.bool_],
+) -> None:
+    """Mark in ``large[draw, deal]`` the deals that bring, if won, as much as the draw is away from the goal.
+
+    What no deal can bring is told by a bound first: an amount is worked out only where it can matter.
+    """
+    most = np.empty(amounts.same.shape[1])
+    for row in range(len(beyond)):
+        keys = amount_keys(seed, first_draw + row)
+        for stage in range(len(most)):
+            most[stage] = most_per_unit(amounts, row, stage) * factor[row]
+        least = beyond[row] + 1 if beyond[row] >= 0 else -beyond[row]
+        for deal in range(len(deals.key)):
+            largest = (deals.amount[deal] + 0.01) * most[deals.group_stage[deals.group[deal]]] + 1.0
+            if deals.pool_group[deal] >= 0 or largest >= least:
+                large[row, deal] = np.rint(win_cents(deals, amounts, row, keys, deal) * factor[row]) >= least
+
+
+@jit_kernel
 def _count_decided(  # noqa: PLR0913, PLR0917 (kernels take plain arrays, records cannot cross into them)
     base: NDArray[np.float64],
     effect: NDArray[np.float64],
     next_stage: NDArray[np.int16],
     value: NDArray[np.float64],
     deals: DealArrays,
-    amounts: AmountDraws,
     clock: Clock,
     seed: int,
-    first_draw: int,
-    factor: NDArray[np.float64],
-    beyond: NDArray[np.int64],
+    draws: NDArray[np.int64],
+    reached: NDArray[np.bool_],
+    large: NDArray[np.bool_],
     decided: NDArray[np.int64],
 ) -> None:
     """Add one to ``decided[deal]`` for every draw that the deal decides, by the numbers of the fate sampler.
 
     Where the goal is reached only a deal that was won decides, where it is missed only one that was not, and either way
-    only one as large as the distance: the amount is worked out only where it can be.
+    only a large one.
     """
     n_edges = clock.day.shape[1]
     table = np.empty((len(deals.group_cell), n_edges))
-    early, late = np.zeros(len(table), dtype=np.uint32), np.empty(len(table), dtype=np.uint32)
-    most = np.empty(base.shape[1])
-    for row in range(len(base)):
-        draw = first_draw + row
+    for row in range(len(draws)):
         win_probabilities(base[row], effect[row], next_stage, value, deals, clock.day[row], clock.fraction[row], table)
-        for stage in range(len(most)):
-            most[stage] = most_per_unit(amounts, row, stage) * factor[row]
-        for group in range(len(table)):
-            late[group] = threshold(table[group, n_edges - 1])
-            if n_edges > 1:
-                early[group] = threshold(table[group, 0])
-        key, keys = pair_key(seed, draw, STEP_FATE), amount_keys(seed, draw)
-        reached = beyond[row] >= 0
-        least = beyond[row] + 1 if reached else -beyond[row]
-        for deal in range(len(deals.key)):
-            group = deals.group[deal]
-            largest = (deals.amount[deal] + 0.01) * most[deals.group_stage[group]] + 1.0
-            if deals.pool_group[deal] < 0 and largest < least:
-                continue
-            uniform = half(mix(key + deals.key[deal]), draw)
-            won = early[group] <= uniform < late[group]
-            if won == reached and np.rint(win_cents(deals, amounts, row, keys, deal) * factor[row]) >= least:
-                decided[deal] += 1
+        key = pair_key(seed, draws[row], STEP_FATE)
+        for deal in np.flatnonzero(large[row]):
+            won_by = table[deals.group[deal]]
+            uniform = half(mix(key + deals.key[deal]), draws[row])
+            early = n_edges > 1 and uniform < threshold(won_by[0])
+            won = not early and uniform < threshold(won_by[n_edges - 1])
+            decided[deal] += int(won == reached[row])

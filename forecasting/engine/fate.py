@@ -31,7 +31,7 @@ MOST_COUNTED = 24
 """Up to so many periods thresholds are compared one by one; beyond, only the won are searched."""
 BATCH_BYTES = 2**23
 """Where amounts are known draws are decided side by side, as many as their thresholds fit in here, two at least."""
-MAX_BATCH = 64
+MAX_BATCH = 128
 """More draws than this gain nothing."""
 TILE = 2048
 """Deals whose wins are summed in one number."""
