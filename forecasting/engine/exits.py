@@ -9,8 +9,6 @@ TINY = 1e-300
 """Guards divisions by a hazard that may be zero."""
 MAX_DAY_HAZARD = 40.0
 """Integrated hazards of one day beyond this leave nobody: 1 - exp(-40) is 1 in float64."""
-SMALLEST = 2.0**-800
-"""Survival below this is counted in a new unit: one day more, and a sum over moves as rare, still do not underflow."""
 HALVINGS = 8
 """``1 - exp(-L)`` is summed as a series at ``L / 2 ** HALVINGS``, then doubled back: fast in vector registers."""
 STRETCH = 32
@@ -71,13 +69,9 @@ def exit_probabilities(
 
 
 @jit_kernel
-def survival_by_day(stay: NDArray[np.float64], survival: NDArray[np.float64], rescale: NDArray[np.float64]) -> bool:
-    """Fill ``survival[d]``, the probability to stay through days 0 .. d - 1, in units that never underflow.
-
-    Whenever it falls below ``SMALLEST`` the unit changes: ``survival[d]`` is one again and ``rescale[d]`` holds the
-    new unit in the old one; elsewhere ``rescale[d]`` is -1. Tells whether the unit ever changes.
-    """
-    n_days = len(survival) - 1
+def survival_by_day(stay: NDArray[np.float64], survival: NDArray[np.float64]) -> None:
+    """Fill ``survival[d]``, the probability to stay through days 0 .. d - 1; one day longer than ``stay``."""
+    n_days = len(stay)
     survival[0] = 1.0
     for start in range(0, n_days, STRETCH):
         left = 1.0
@@ -88,13 +82,3 @@ def survival_by_day(stay: NDArray[np.float64], survival: NDArray[np.float64], re
         before = survival[start]
         for d in range(start, min(start + STRETCH, n_days)):
             survival[d + 1] *= before
-    left = survival[n_days]
-    rescale[:] = -1.0
-    if left >= SMALLEST:
-        return False
-    for d in range(len(survival) - 1):
-        left = survival[d] * stay[d]
-        small = left < SMALLEST
-        survival[d + 1] = 1.0 if small else left
-        rescale[d + 1] = left if small else -1.0
-    return True

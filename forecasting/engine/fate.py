@@ -14,7 +14,7 @@ from forecasting.engine.clock import Clock
 from forecasting.engine.compiled import jit_inline, jit_kernel
 from forecasting.engine.exits import exit_probabilities
 from forecasting.engine.renewal import entry_values, stages_in_order
-from forecasting.engine.stage_sums import Survival, aged_values, entry_and_aged_values, stage_survival, stage_terms
+from forecasting.engine.stage_sums import stage_of, stage_values
 from forecasting.engine.streams import STEP_FATE, mix, pair_key
 
 TO_BITS = 2.0**32
@@ -77,12 +77,10 @@ def win_probabilities(
     horizon = max(whole[-1], 1)
     mass, entry = np.empty((n_stages, n_slots, horizon)), np.empty((n_stages, horizon))
     order, sharp = stages_in_order(next_stage), (fraction == 0.0).all() and len(whole) == len(day)
-    start, n_groups = 0, len(deals.group_cell)
+    in_order, start, n_groups = len(order) > 0, 0, len(deals.group_cell)
     while start < n_groups:
         cell, after = deals.group_cell[start], start
         exit_probabilities(base, effect[cell], leave_to, stay)
-        survival = stage_survival(stay)
-        in_order = len(order) > 0 and not _changes_within(survival, horizon)
         if not in_order:
             entry_values(leave_to, stay, next_stage, value, mass, entry)
         while after < n_groups and deals.group_cell[after] == cell:
@@ -93,27 +91,14 @@ def win_probabilities(
             first, last = start + np.searchsorted(stages, k), start + np.searchsorted(stages, k, side="right")
             if first == last and not in_order:
                 continue
-            terms = stage_terms(leave_to, stay, next_stage, value, k, survival, entry)
+            stage = stage_of(leave_to, stay, next_stage, value, k, entry)
             ages, rows = deals.group_age[first:last], out[first:last]
             if not sharp:
                 rows = np.empty((last - first, len(whole)))
-            if in_order:
-                entry_and_aged_values(terms, ages, whole, entry[k], rows)
-            else:
-                aged_values(terms, ages, whole, rows)
+            stage_values(stage, ages, whole, entry[k] if in_order else entry[k, :0], rows)
             if not sharp:
                 _between_days(rows, at, fraction, out[first:last])
         start = after
-
-
-@jit_kernel
-def _changes_within(survival: Survival, horizon: int) -> bool:
-    """Whether the unit of any survival changes for new deals within the horizon."""
-    latest = -1.0
-    for k in range(len(survival.changes)):
-        if survival.changes[k]:
-            latest = max(latest, survival.rescale[k, : horizon + 1].max())
-    return latest >= 0.0
 
 
 @jit_kernel

@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 from forecasting.engine.compiled import jit_fused, jit_kernel
 from forecasting.engine.eventual import eventual_outcomes as eventual_outcomes
 from forecasting.engine.exits import exit_probabilities as exit_probabilities
-from forecasting.engine.stage_sums import PUSHED_DAYS, add_eight, aged_values, stage_survival, stage_terms
+from forecasting.engine.stage_sums import PUSHED_DAYS, add_eight, stage_of, stage_values
 from models.errors import SettingsError
 from models.hazards import LatticeHazards
 
@@ -249,12 +249,11 @@ def _fill_outcomes(
     for i in range(n_draws):
         for cell in range(n_cells):
             exit_probabilities(base[i], effect[i, cell], leave_to, stay)
-            survival = stage_survival(stay)
             for code in range(n_codes):
                 value = np.zeros(n_codes)
                 value[code] = 1.0
                 entry_values(leave_to, stay, next_stage, value, mass, entry)
                 for k in range(n_stages):
-                    terms = stage_terms(leave_to, stay, next_stage, value, k, survival, entry)
-                    aged_values(terms, ages, edges, rows)
+                    stage = stage_of(leave_to, stay, next_stage, value, k, entry)
+                    stage_values(stage, ages, edges, entry[k, :0], rows)
                     out[i, cell, k, :, :, code] = rows

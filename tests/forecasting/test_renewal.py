@@ -72,7 +72,7 @@ def test_old_deals_are_as_right_as_new_ones():
     ("source", "graph"), [(row_hazards(days=700), row_graph()), (loop_hazards(days=700), LOOP_GRAPH)]
 )
 def test_values_to_every_day_are_those_to_a_few(source, graph):
-    """Two ways to sum: to edges day by day, in stretches of 512 days, and to edges far apart; ages on both sides."""
+    """Edges that follow one another are reached by going back day by day, those far apart by sums."""
     hazards = source.lattice(np.arange(2), days=701, cells=CELLS)
     ages, few = [-1, 0, 30, *range(420, 530), 600], [30, 61, 92]
     every = outcome_table(hazards, n_codes=len(graph.stages), days=range(1, 93), ages=ages).probability
@@ -143,7 +143,7 @@ def straight_on(days: int, *, wall: bool) -> PlantedHazards:
 @pytest.mark.parametrize("wall", [False, True])
 @pytest.mark.parametrize("edges", [[30, 61, 91], [1, 2, 3, 10, 11, 40], list(range(1, 60)), [90]])
 def test_one_pass_over_stages_without_way_back_is_the_general_solution(edges, wall):
-    """New deals and aged ones together, ages far apart, past changes of unit: what the samplers take is the table."""
+    """New deals and aged ones together, ages far apart, survivals of next to nothing: what the samplers take is the table."""
     graph = StageGraph(open=["A", "B", "C"], won=["Won", "Renewed"], lost=["Lost"])
     source, ages = straight_on(700, wall=wall), [0, 1, 2, 17, 18, 150, 280, 500]
     pipeline = open_deals(graph, 240, max_age=0, cells=1)
@@ -154,9 +154,10 @@ def test_one_pass_over_stages_without_way_back_is_the_general_solution(edges, wa
     exact = table[at][:, :, 3:5].sum(axis=-1)
     made = simulate_open(pipeline, source, edges=edges, seed=1, draws=4, options=EngineOptions(sampler="fate"))
     np.testing.assert_allclose(made.win_probability, exact, atol=1e-11, rtol=1e-9)
-    alone = replace(pipeline, deals=pipeline.deals.iloc[[5, 12]])
-    some = simulate_open(alone, source, edges=edges, seed=1, draws=4, options=EngineOptions(sampler="fate"))
-    assert np.array_equal(some.win_probability, made.win_probability[[5, 12]])
+    for deals in ([5, 12], [7], [26, 30]):
+        alone = replace(pipeline, deals=pipeline.deals.iloc[deals])
+        some = simulate_open(alone, source, edges=edges, seed=1, draws=4, options=EngineOptions(sampler="fate"))
+        assert np.array_equal(some.win_probability, made.win_probability[deals])
 
 
 def test_stages_are_ordered_only_where_there_is_no_way_back():
