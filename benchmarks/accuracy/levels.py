@@ -29,7 +29,8 @@ from forecasting.data.snapshot import cut, stage_history
 from forecasting.engine.blocks import EngineOptions
 from forecasting.fitting import fit_snapshot
 from forecasting.proof.backtesting import origin_dates
-from forecasting.proof.calibration import Calibration, learn, past_forecasts
+from forecasting.proof.calibration import Calibration, learn
+from forecasting.proof.past_forecasts import errors_a_year_before, past_forecasts
 from forecasting.proof.quick_chain import open_revenue
 from forecasting.proof.scores import central_range, crps
 from forecasting.proof.stay_table import StayTable, day_of, known_at, stay_table
@@ -62,8 +63,10 @@ def learned(stays: StayTable, as_of: date, horizon_days: int) -> tuple[Calibrati
     past = past_forecasts(stays, as_of=as_of, horizon_days=horizon_days, seed=SEED)
     known = known_at(stays, day_of(as_of))
     now = open_revenue(known, horizons=(horizon_days,), seed=SEED)[0]
+    before = errors_a_year_before(stays, as_of=as_of, horizons=(horizon_days,), seed=SEED)[horizon_days]
     without, with_quick = (
-        learn(past, horizon_days=horizon_days, age_days=known.age_days, levels_now=levels) for levels in (None, now)
+        learn(past, horizon_days=horizon_days, age_days=known.age_days, levels_now=levels, year_ago=before)
+        for levels in (None, now)
     )
     return without, with_quick
 

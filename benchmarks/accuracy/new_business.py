@@ -22,8 +22,9 @@ from forecasting.answers.forecasts import Forecast, with_calibration
 from forecasting.config import ForecastConfig, horizon_end
 from forecasting.data.snapshot import cut
 from forecasting.proof.backtesting import BacktestOptions, forecast_past, origin_dates, origin_seed
-from forecasting.proof.calibration import log_error, own_calibration, past_forecasts
+from forecasting.proof.calibration import own_calibration
 from forecasting.proof.new_calibration import own_new_calibration, past_new_forecasts
+from forecasting.proof.past_forecasts import log_error, past_forecasts
 from forecasting.proof.scores import central_range, crps
 from forecasting.proof.stay_table import StayTable, day_of, known_at, stay_table
 

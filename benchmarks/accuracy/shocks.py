@@ -26,7 +26,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from benchmarks.accuracy.open_deals import SAVED
-from forecasting.proof.calibration import FLOOR, learn, past_forecasts
+from forecasting.proof.calibration import learn
+from forecasting.proof.past_forecasts import FLOOR, errors_a_year_before, past_forecasts
 from forecasting.proof.quick_chain import open_revenue
 from forecasting.proof.scores import central_range, crps
 from forecasting.proof.stay_table import NEVER, StayTable, day_of, known_at
@@ -171,8 +172,11 @@ def measure(world: str, seed: int) -> list[dict[str, object]]:
         known = known_at(stays, today)
         value = open_revenue(known, horizons=(HORIZON,), seed=seed)[0]
         past = past_forecasts(stays, as_of=as_of, horizon_days=HORIZON, seed=seed)
-        plain = learn(past, horizon_days=HORIZON, age_days=known.age_days)
-        with_levels = learn(past, horizon_days=HORIZON, age_days=known.age_days, levels_now=value)
+        before = errors_a_year_before(stays, as_of=as_of, horizons=(HORIZON,), seed=seed)[HORIZON]
+        plain, with_levels = (
+            learn(past, horizon_days=HORIZON, age_days=known.age_days, levels_now=levels, year_ago=before)
+            for levels in (None, value)
+        )
         offset = FLOOR * value.mean
         variance = np.log1p((value.sd / (value.mean + offset)) ** 2)
         normal = rng.standard_normal(DRAWS)
@@ -180,11 +184,13 @@ def measure(world: str, seed: int) -> list[dict[str, object]]:
             np.exp(np.log(value.mean + offset) - variance / 2 + np.sqrt(variance) * normal) - offset, 0.0
         )
         waiting = known.is_open
+        amount = known.amount[known.deal[waiting]]
+        most = np.full(DRAWS, amount.sum())
         told = {
             "chain": chain,
-            "+ own past errors": chain * plain.factors(chain, seed=seed),
-            "+ levels": chain * with_levels.factors(chain, seed=seed),
-            "oracle": oracle(company, world, known.stage[waiting], known.amount[known.deal[waiting]], origin, rng),
+            "+ own past errors": chain * plain.factors(chain, seed=seed, most=most),
+            "+ levels": chain * with_levels.factors(chain, seed=seed, most=most),
+            "oracle": oracle(company, world, known.stage[waiting], amount, origin, rng),
         }
         until = today + HORIZON
         actual = known_at(stays, until).revenue(after=today, until=until, open_deals_only=True)

@@ -60,12 +60,13 @@ class Waited(NamedTuple):
 
 
 def measured(*, toy: bool, runs: int = 2) -> list[Waited]:
-    """Time the forecast of one kind of deal, without and with a target, and of deals told apart by region and size."""
+    """Time the forecast of one kind of deal, without and with a target, and of deals told apart by size and region."""
     n_deals, draws = (400, 40) if toy else (COMPANY_DEALS, 4_000)
     deals, made = company(n_deals), []
     for name, segment, covariates, goal in (
         ("one kind of deal", [], [], False),
         ("one kind of deal, a target and leads needed", [], [], True),
+        ("deals by amount, as is usual", [], ["log_amount"], False),
         ("deals by region and amount", ["region"], ["log_amount"], False),
     ):
         posterior = fit(

@@ -364,11 +364,13 @@ def with_calibration(
     """
     if forecast.calibration is not None:
         raise SettingsError("this forecast is calibrated already: calibrate the forecast it was made from")
-    on_open = calibration.factors(forecast.open_cents.sum(axis=(1, 2)) / 100, seed=seed)
+    most = worth_of_open(forecast)
+    on_open = calibration.factors(forecast.open_cents.sum(axis=(1, 2)) / 100, seed=seed, most=most)
     shift = calibration.draw(forecast.draws, seed=seed).shift
     on_new = np.exp(shift)
     if new is not None:
-        open_errors = (shift - calibration.bias) / max(calibration.sd, 1e-9)
+        mean, sd = calibration.shift_moments
+        open_errors = (shift - mean) / max(sd, 1e-9)
         on_new = new.factors(forecast.new_cents.sum(axis=(1, 2)) / 100, open_errors=open_errors, seed=seed)
     return replace(
         forecast,
@@ -379,6 +381,17 @@ def with_calibration(
         calibration=calibration,
         new_calibration=new,
     )
+
+
+def worth_of_open(forecast: Forecast) -> NDArray[np.float64]:
+    """Give what all open deals would bring if they were won, by draw: amounts change as those of past wins did."""
+    deals, amounts = forecast.pipeline.deals, forecast.posterior.amounts
+    typical = float(amounts.pool[: amounts.pool_start[1]].mean())
+    amount = deals["amount"].fillna(typical).to_numpy(dtype=float)
+    stages = deals["stage"].to_numpy(dtype=np.int64)
+    changed = np.exp(amounts.log_ratio_mean + amounts.log_ratio_sd**2 / 2.0)
+    change = amounts.same_probability + (1.0 - amounts.same_probability) * changed
+    return np.asarray(change @ np.bincount(stages, weights=amount, minlength=change.shape[1]))
 
 
 def _check_dates(as_of: date, until: date, fitted: date) -> None:

@@ -15,8 +15,9 @@ the matrix I - A0, A0[k, j] = p[k, j, 0], solved day by day. A deal in k for a d
     W[k, a, T] = sum over j of p[k, j, a + 1] G[j, T - 1] + q[k, a + 1] W[k, a + 1, T - 1].
 
 Summed up, W is S[k, a + 1 + u] p[k, j, a + 1 + u] G[j, T - 1 - u] over u and j, divided by S[k, a + 1]: a sum of
-positive terms of the size of what divides it, never a difference of survivals. As S is counted in units that change
-before it underflows, a deal whose chance of lasting that long was 1e-12, or 1e-300, is as right as a new one.
+positive terms of the size of what divides it, never a difference of survivals. Where S is too small for that, and where
+every T is asked for, W is had from the recursion, whose terms are positive too. So a deal whose chance of lasting that
+long was 1e-12, or 1e-300, is as right as a new one.
 Age -1 is a deal that enters the stage on forecast day 1. Source: Howard (1971), Dynamic Probabilistic Systems, volume
 2, chapter 10 (discrete-time semi-Markov processes); the values v and the sums over age are ours.
 """

@@ -1,22 +1,27 @@
 """Learn from one's own closed forecasts how wrong the next one will be.
 
 A forecaster that looks back makes, at every past date, the forecast it would have made with what was known then
-(:func:`past_forecasts`), compares with what came, and carries the errors into its next forecast (:func:`learn`). On the
-scale of log revenue, with m and s the mean and sd of a forecast and d = log(actual) - m its error,
+(:mod:`forecasting.proof.past_forecasts`), compares with what came, and carries the errors into its next forecast
+(:func:`learn`). On the scale of log revenue, with m and s the mean and sd of a forecast and d = log(actual) - m its error,
 
-    d_k ~ Normal(b, alpha^2 s_k^2 + tau^2 (age_k / age_now)^(-2 delta)),
+    d_k ~ Normal(b + r y_k - t_k^2 / 2, alpha^2 s_k^2 + t_k^2),   t_k = tau (age_k / age_now)^(-delta),
 
 so ``b`` is a lasting bias, ``alpha`` shrinks a spread that was too wide, ``tau`` is what the model does not see (levels
-that drift, luck that a period's deals share), and errors shrink with the age of the history at rate ``delta``. The same
-errors then act on the next forecast, one per draw: periods, segments and sources of a draw keep adding up.
+that drift, luck that a period's deals share), and errors shrink with the age of the history at rate ``delta``. ``y_k`` is
+the error of the same days a year before, and ``r`` the part of it that comes again: where all deals are paid in December
+there is nothing in November, every year. Half the variance comes off because the model's mean revenue is right where
+nothing says otherwise, and errors on the log scale would raise it.
+
+The same errors then act on the next forecast, one per draw: periods, segments and sources of a draw keep adding up. They
+are cut off where those learned from are, a draw at the lower end being an empty period, and no error makes open deals
+bring more than all of them are worth.
 
 Two forecasters are judged by the same evidence: one with hazards of the whole history, one at the levels of the moment.
 The next forecast is the mixture of both, each with the probability that their closed forecasts leave it.
 """
 
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from datetime import date, timedelta
+from datetime import date
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,8 +29,16 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.special import logsumexp
 
+from forecasting.proof.past_forecasts import (
+    FLOOR,
+    LARGEST_ERROR,
+    errors_a_year_before,
+    log_error,
+    past_forecasts,
+    spacing_days,
+)
 from forecasting.proof.quick_chain import OpenValue, open_revenue
-from forecasting.proof.stay_table import KnownStays, StayTable, day_of, known_at, stay_table
+from forecasting.proof.stay_table import StayTable, day_of, known_at, stay_table
 
 if TYPE_CHECKING:
     from forecasting.data.deals import Deals
@@ -42,24 +55,13 @@ TAU = np.geomspace(0.002, 1.6, 49)
 """Unseen errors on the log scale; beyond its ends lies under one per cent of the prior."""
 TAU_MEDIAN, TAU_LOG_SD = 0.04, 1.2
 """Log-normal prior of tau: 4 % typically, 30 % now and then."""
-FLOOR = 0.01
-"""Part of the expected revenue added before taking logs, so that a period without a win is an error of finite size."""
-LARGEST_ERROR = 2.5
-"""Errors beyond a factor of 12 count as this, so that one empty period does not rule the rest."""
 HALF_LIFE = 12
 """Horizons after which a past forecast counts for half."""
-LONG_HORIZON = 45
-"""Up to this many days ahead a past forecast is made every week, beyond that every H / 14 weeks."""
-MOST_ORIGINS = 60
-"""Past dates looked at, the latest ones: older ones weigh little and the look back stays within seconds."""
-COLUMNS = (
-    "as_of", "horizon_days", "age_days", "days_since", "mean", "sd", "tracked_mean", "tracked_sd", "actual"
-)  # fmt: skip
 TRACKED_PRIOR = 0.4
 """Prior probability that the levels of the moment foretell better than hazards of the whole history: the simpler of two
 nearly equal forecasts is favoured a little."""
-NO_PAST = pd.DataFrame({name: pd.Series(dtype="datetime64[ns]" if name == "as_of" else float) for name in COLUMNS})
-"""Table of past forecasts without a row: of a history too short to look back."""
+AGAIN, AGAIN_PRIOR = np.array([0.0, 0.5, 1.0]), np.array([0.9, 0.05, 0.05])
+"""Part of last year's error that comes again: most pipelines have no season of their own."""
 
 
 @dataclass(frozen=True)
@@ -71,11 +73,14 @@ class ErrorDraws:
     scale : ndarray
         Factor on the distance of log revenue from its mean.
     shift : ndarray
-        Added to log revenue: levels of the moment, bias and unseen error.
+        Added to log revenue: levels of the moment, bias, what comes again of last year's error, and unseen error.
+    empty : ndarray of bool
+        Whether next to nothing comes of what was expected.
     """
 
     scale: Floats
     shift: Floats
+    empty: NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -98,6 +103,10 @@ class Calibration:
         1 at points where the forecast is the one at the levels of the moment (:mod:`models.levels.filtering`), else 0.
     level_shift, level_stretch : float
         What these levels add to mean log revenue, and the factor on its spread.
+    again : ndarray of float64, shape (point,)
+        Part of last year's error that comes again.
+    year_ago : float
+        That error, of the same days a year before; 0 where it is not known.
     """
 
     origins: int
@@ -110,8 +119,22 @@ class Calibration:
     bias_sd: Floats
     probability: Floats
     tracked: Floats
-    level_shift: float = 0.0
-    level_stretch: float = 1.0
+    level_shift: float
+    level_stretch: float
+    again: Floats
+    year_ago: float
+
+    @property
+    def error_mean(self) -> Floats:
+        """Mean error at each point, levels apart."""
+        return np.asarray(self.bias_mean + self.again * self.year_ago - self.tau**2 / 2.0)
+
+    @property
+    def shift_moments(self) -> tuple[float, float]:
+        """Mean and sd of what is added to log revenue, as if no error were cut off."""
+        middle = self.tracked * self.level_shift + self.error_mean
+        mean = float(self.probability @ middle)
+        return mean, float(np.sqrt(self.probability @ (self.tau**2 + self.bias_sd**2 + (middle - mean) ** 2)))
 
     @property
     def tracked_share(self) -> float:
@@ -124,16 +147,23 @@ class Calibration:
         numbers = rng.random((n, 3))
         point = np.minimum(np.searchsorted(np.cumsum(self.probability), numbers[:, 0]), len(self.probability) - 1)
         first, second = _normal_pair(numbers[:, 1], numbers[:, 2])
-        bias = self.bias_mean[point] + self.bias_sd[point] * first
+        error = self.error_mean[point] + self.bias_sd[point] * first + self.tau[point] * second
         stretch = 1.0 + self.tracked[point] * (self.level_stretch - 1.0)
-        shift = self.tracked[point] * self.level_shift + bias + self.tau[point] * second
-        return ErrorDraws(stretch * self.alpha[point], shift)
+        shift = self.tracked[point] * self.level_shift + np.clip(error, -LARGEST_ERROR, LARGEST_ERROR)
+        return ErrorDraws(stretch * self.alpha[point], shift, error <= -LARGEST_ERROR)
 
-    def factors(self, revenue: Floats, *, seed: int) -> Floats:
+    def factors(self, revenue: Floats, *, seed: int, most: Floats | None = None) -> Floats:
         """Factor on all revenue of each draw, from the uncalibrated total of each draw, shape (draw,).
 
         log(y + c) = m + scale (log(x + c) - m) + shift, with m the mean of log(x + c) and c one per cent of the mean of
-        x; the factor is y / x, one where x is zero and never negative.
+        x, and y = 0 in empty draws; the factor is y / x, one where x is zero and never negative.
+
+        Parameters
+        ----------
+        revenue : ndarray of float64, shape (draw,)
+        seed : int
+        most : ndarray of float64, shape (draw,), optional
+            Revenue beyond which no error takes a draw.
 
         Examples
         --------
@@ -149,8 +179,11 @@ class Calibration:
             return np.ones_like(total)
         logs = np.log(total + offset)
         moved = np.exp(logs.mean() + errors.scale * (logs - logs.mean()) + errors.shift) - offset
+        moved = np.where(errors.empty, 0.0, np.maximum(moved, 0.0))
+        if most is not None:
+            moved = np.minimum(moved, np.maximum(most, total))
         factors = np.ones_like(total)
-        np.divide(np.maximum(moved, 0.0), total, out=factors, where=total > 0.0)
+        np.divide(moved, total, out=factors, where=total > 0.0)
         return factors
 
     def to_dict(self) -> dict[str, Any]:
@@ -169,104 +202,24 @@ class Calibration:
             return "no closed forecast to learn from yet: the range is widened by what such forecasts usually miss"
         return (
             f"learned from our own forecasts of {self.origins} past dates: they add {self.sd:.0%} to the range "
-            f"and move the middle by {np.expm1(self.bias + self.tracked_share * self.level_shift):+.1%}"
+            f"and move the middle by {np.expm1(self.shift_moments[0]):+.1%}"
         )
 
 
-def spacing_days(horizon_days: int) -> int:
-    """Days between the past dates looked at: a week, or about half the horizon in whole weeks beyond 45 days.
-
-    Examples
-    --------
-    >>> spacing_days(28), spacing_days(60), spacing_days(90)
-    (7, 28, 42)
-    """
-    return 7 if horizon_days <= LONG_HORIZON else 7 * round(horizon_days / 14)
-
-
-@dataclass(frozen=True)
-class ClosedOrigin:
-    """A past date from which forecasts have closed.
-
-    Parameters
-    ----------
-    as_of : date
-    day : int
-        The same as a day number.
-    horizons : tuple of int
-        Days ahead that had passed by the time of looking back.
-    known : KnownStays
-        What was known then.
-    """
-
-    as_of: date
-    day: int
-    horizons: tuple[int, ...]
-    known: KnownStays
-
-
-def closed_origins(stays: StayTable, *, as_of: date, horizon_days: int, origins: int) -> Iterator[ClosedOrigin]:
-    """Past dates to learn from, the latest first: the horizon asked and half of it, wherever they had closed.
-
-    A date counts once the history behind it is as long as the horizon.
-    """
-    today = day_of(as_of)
-    first_day = known_at(stays, today).first_day
-    spacing, half = spacing_days(horizon_days), max(horizon_days // 2, 1)
-    for back in range(1, origins + 1):
-        then = today - spacing * back
-        if then - first_day + 1 < horizon_days:
-            return
-        horizons = tuple(days for days in dict.fromkeys((horizon_days, half)) if then + days <= today)
-        if horizons:
-            yield ClosedOrigin(as_of - timedelta(days=spacing * back), then, horizons, known_at(stays, then))
-
-
-def past_forecasts(
-    deals: "Deals | StayTable", *, as_of: date, horizon_days: int, origins: int = MOST_ORIGINS, seed: int = 0
-) -> pd.DataFrame:
-    """Forecast the revenue of open deals at past dates, each with only what was known then, and compare with what came.
-
-    Both the horizon asked and half of it are forecast, wherever they had closed by ``as_of``.
-
-    Parameters
-    ----------
-    deals : Deals or StayTable
-        May reach beyond ``as_of``: what came later is not looked at.
-    as_of : date
-    horizon_days : int
-    origins : int
-        Past dates at most, the latest ones.
-    seed : int
-
-    Returns
-    -------
-    DataFrame
-        One row per closed forecast, latest first: ``as_of``, ``horizon_days``, ``age_days`` (days of history then),
-        ``days_since`` (days between its close and ``as_of``); ``mean`` and ``sd`` with hazards of the whole history,
-        ``tracked_mean`` and ``tracked_sd`` at the levels of the moment, and ``actual``, in currency units.
-    """
-    stays = deals if isinstance(deals, StayTable) else stay_table(deals)
-    now = known_at(stays, day_of(as_of))
-    rows: list[tuple[Any, ...]] = []
-    for past in closed_origins(stays, as_of=as_of, horizon_days=horizon_days, origins=origins):
-        values = open_revenue(past.known, horizons=past.horizons, seed=seed)
-        for days, value in zip(past.horizons, values, strict=True):
-            actual = now.revenue(after=past.day, until=past.day + days, open_deals_only=True)
-            forecast = (value.mean, value.sd, value.tracked_mean, value.tracked_sd)
-            rows.append((past.as_of, days, past.known.age_days, now.as_of - past.day - days, *forecast, actual))
-    return pd.DataFrame(rows, columns=list(COLUMNS)).astype({"as_of": "datetime64[ns]"}) if rows else NO_PAST
-
-
 def learn(
-    past: pd.DataFrame, *, horizon_days: int, age_days: float, levels_now: OpenValue | None = None
+    past: pd.DataFrame,
+    *,
+    horizon_days: int,
+    age_days: float,
+    levels_now: OpenValue | None = None,
+    year_ago: float = np.nan,
 ) -> Calibration:
     """Learn the forecaster's errors from its closed forecasts.
 
     Parameters
     ----------
     past : DataFrame
-        Closed forecasts, see :func:`past_forecasts`.
+        Closed forecasts, see :func:`forecasting.proof.past_forecasts.past_forecasts`.
     horizon_days : int
         Of the forecast to be calibrated.
     age_days : float
@@ -274,6 +227,8 @@ def learn(
     levels_now : OpenValue, optional
         The quick forecast of the same horizon at the date of the forecast to be calibrated: then the levels of the
         moment take part.
+    year_ago : float
+        Error of the same days a year before the forecast to be calibrated; NaN where it is not known.
 
     Returns
     -------
@@ -290,15 +245,17 @@ def learn(
         tracked, tracked_prior = np.array([0.0, 1.0]), np.array([1.0 - TRACKED_PRIOR, TRACKED_PRIOR])
         past_shift, past_stretch = level_change(usable)
         level_shift, level_stretch = (float(now[0]) for now in level_change(pd.DataFrame([asdict(levels_now)])))
-    prior = np.log(tracked_prior) + (
-        np.log(ALPHA_PRIOR)[:, None, None, None]
-        - 0.5 * (np.log(TAU / TAU_MEDIAN) / TAU_LOG_SD)[:, None, None] ** 2
-        + np.zeros((len(DELTA), 1))
-    )
-    alpha, tau, delta, tracked = (axis.ravel() for axis in np.meshgrid(ALPHA, TAU, DELTA, tracked, indexing="ij"))
-    error = error - tracked[:, None] * past_shift
+    again, again_prior, past_again = np.zeros(1), np.ones(1), np.zeros_like(error)
+    if np.isfinite(year_ago):
+        again, again_prior = AGAIN, AGAIN_PRIOR
+        past_again = np.nan_to_num(usable["year_ago"].to_numpy(dtype=float))
+    tau_prior = np.exp(-0.5 * (np.log(TAU / TAU_MEDIAN) / TAU_LOG_SD) ** 2)
+    alpha, tau, delta, tracked, again = _grid(ALPHA, TAU, DELTA, tracked, again)
+    prior = np.prod(_grid(ALPHA_PRIOR, tau_prior, np.ones(len(DELTA)), tracked_prior, again_prior), axis=0)
+    unseen = tau[:, None] ** 2 * age ** (-2.0 * delta[:, None])
+    error = error - tracked[:, None] * past_shift - again[:, None] * past_again + unseen / 2.0
     spread = spread * (1.0 + tracked[:, None] * (past_stretch - 1.0))
-    variance = alpha[:, None] ** 2 * spread**2 + tau[:, None] ** 2 * age ** (-2.0 * delta[:, None])
+    variance = alpha[:, None] ** 2 * spread**2 + unseen
     precision = 1.0 / BIAS_SD**2 + (weight / variance).sum(axis=1)
     pull = (weight * error / variance).sum(axis=1)
     evidence = 0.5 * (
@@ -306,7 +263,7 @@ def learn(
         - np.log(precision * BIAS_SD**2)
         - (weight * (np.log(2.0 * np.pi * variance) + error**2 / variance)).sum(axis=1)
     )
-    score = evidence + prior.ravel()
+    score = evidence + np.log(prior)
     probability = np.exp(score - logsumexp(score))
     bias_mean = pull / precision
     bias = float(probability @ bias_mean)
@@ -324,7 +281,14 @@ def learn(
         tracked=tracked,
         level_shift=level_shift,
         level_stretch=level_stretch,
+        again=again,
+        year_ago=float(np.nan_to_num(year_ago)),
     )
+
+
+def _grid(*axes: Floats) -> list[Floats]:
+    """Coordinates of all points of a grid."""
+    return [axis.ravel() for axis in np.meshgrid(*axes, indexing="ij")]
 
 
 def own_calibration(
@@ -350,7 +314,8 @@ def own_calibration(
     past = past_forecasts(stays, as_of=as_of, horizon_days=horizon_days, seed=seed)
     known = known_at(stays, day_of(as_of))
     now = open_revenue(known, horizons=(horizon_days,), seed=seed)[0] if levels else None
-    return learn(past, horizon_days=horizon_days, age_days=known.age_days, levels_now=now)
+    before = errors_a_year_before(stays, as_of=as_of, horizons=(horizon_days,), seed=seed)[horizon_days]
+    return learn(past, horizon_days=horizon_days, age_days=known.age_days, levels_now=now, year_ago=before)
 
 
 def level_change(past: pd.DataFrame) -> tuple[Floats, Floats]:
@@ -363,24 +328,6 @@ def level_change(past: pd.DataFrame) -> tuple[Floats, Floats]:
         moments.append((np.log(level) - variance / 2.0, np.sqrt(np.maximum(variance, 1e-12))))
     (static, static_sd), (tracked, tracked_sd) = moments
     return tracked - static, tracked_sd / static_sd
-
-
-def log_error(past: pd.DataFrame) -> tuple[Floats, Floats]:
-    """Error and sd of each forecast on the scale of log(revenue + c), c one per cent of its mean.
-
-    The forecast is taken as log-normal with the given mean and sd.
-
-    Examples
-    --------
-    >>> error, sd = log_error(pd.DataFrame({"mean": [100.0], "sd": [0.0], "actual": [201.0]}))
-    >>> float(error[0].round(4)), float(sd[0])
-    (0.6931, 0.0)
-    """
-    mean, sd, actual = (past[name].to_numpy(dtype=float) for name in ("mean", "sd", "actual"))
-    offset = FLOOR * mean
-    variance = np.log1p((sd / (mean + offset)) ** 2)
-    error = np.log(actual + offset) - np.log(mean + offset) + variance / 2.0
-    return np.clip(error, -LARGEST_ERROR, LARGEST_ERROR), np.sqrt(variance)
 
 
 def _weights(past: pd.DataFrame, horizon_days: int, age: Floats) -> Floats:

@@ -17,7 +17,8 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.special import ndtri
 
-from forecasting.proof.calibration import FLOOR, MOST_ORIGINS, Calibration, closed_origins, learn
+from forecasting.proof.calibration import Calibration, learn
+from forecasting.proof.past_forecasts import FLOOR, MOST_ORIGINS, closed_origins
 from forecasting.proof.quick_new import new_revenue
 from forecasting.proof.stay_table import StayTable, day_of, known_at, stay_table
 
@@ -67,7 +68,7 @@ class NewCalibration:
 
         Examples
         --------
-        >>> from forecasting.proof.calibration import NO_PAST
+        >>> from forecasting.proof.past_forecasts import NO_PAST
         >>> none = NewCalibration(learn(NO_PAST, horizon_days=28, age_days=365))
         >>> factors = none.factors(np.full(20_000, 100.0), open_errors=np.zeros(20_000), seed=1)
         >>> bool(0.99 < factors.mean() < 1.01), bool(factors.std() > 0.03)
@@ -97,7 +98,7 @@ class NewCalibration:
 
         Examples
         --------
-        >>> from forecasting.proof.calibration import NO_PAST
+        >>> from forecasting.proof.past_forecasts import NO_PAST
         >>> NewCalibration(learn(NO_PAST, horizon_days=28, age_days=365)).in_words()
         'no closed forecast of deals to come to learn from yet'
         """
@@ -124,7 +125,7 @@ def past_new_forecasts(
     -------
     DataFrame
         One row per closed forecast, latest first: ``as_of``, ``horizon_days``, ``age_days``, ``days_since``, ``mean``,
-        ``sd`` and ``actual``, as in :func:`forecasting.proof.calibration.past_forecasts`.
+        ``sd`` and ``actual``, as in :func:`forecasting.proof.past_forecasts.past_forecasts`.
     """
     stays = deals if isinstance(deals, StayTable) else stay_table(deals)
     now = known_at(stays, day_of(as_of))

@@ -19,9 +19,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from forecasting.answers.forecasts import worth_of_open
 from forecasting.data.snapshot import cut
 from forecasting.proof.backtesting import BacktestOptions, forecast_past, origin_seed
-from forecasting.proof.calibration import Calibration, own_calibration, spacing_days
+from forecasting.proof.calibration import Calibration, own_calibration
+from forecasting.proof.past_forecasts import spacing_days
 from forecasting.proof.scores import blocks_that_overlap, crps
 from forecasting.proof.stay_table import day_of, known_at, stay_table
 from models.errors import EmptyInputError, SettingsError
@@ -220,7 +222,8 @@ def _score_origin(
     actual = later.revenue(after=day_of(as_of), until=day_of(until), open_deals_only=True)
     if learned is None:
         return (score := float(crps(revenue, actual))), score
-    found = [float(crps(revenue * each.factors(revenue, seed=of_origin), actual)) for each in learned]
+    most = worth_of_open(made)
+    found = [float(crps(revenue * each.factors(revenue, seed=of_origin, most=most), actual)) for each in learned]
     return found[0], found[1]
 
 

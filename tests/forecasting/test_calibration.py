@@ -14,13 +14,17 @@ from forecasting.proof.calibration import (
     ALPHA_PRIOR,
     BIAS_SD,
     DELTA,
-    NO_PAST,
     TAU,
     TAU_LOG_SD,
     TAU_MEDIAN,
     learn,
-    log_error,
     own_calibration,
+)
+from forecasting.proof.past_forecasts import (
+    LARGEST_ERROR,
+    NO_PAST,
+    errors_a_year_before,
+    log_error,
     past_forecasts,
     spacing_days,
 )
@@ -206,8 +210,9 @@ def test_the_grid_equals_integration_over_the_bias() -> None:
     some = np.random.default_rng(1).choice(len(names), 25, replace=False)
 
     def density(bias: float, alpha: float, tau: float, delta: float) -> float:
-        sd = np.sqrt(alpha**2 * spread**2 + tau**2 * (past["age_days"] / 800) ** (-2 * delta))
-        log_likelihood = float((weight * stats.norm.logpdf(error, bias, sd)).sum())
+        unseen = tau**2 * (past["age_days"] / 800) ** (-2 * delta)
+        mean, sd = bias - unseen / 2, np.sqrt(alpha**2 * spread**2 + unseen)
+        log_likelihood = float((weight * stats.norm.logpdf(error, mean, sd)).sum())
         return float(np.exp(log_likelihood) * stats.norm.pdf(bias, 0, BIAS_SD))
 
     prior = np.array(
@@ -270,8 +275,68 @@ def test_draw_i_is_draw_i_whatever_their_number() -> None:
     few, many = learned.draw(10, seed=4), learned.draw(1000, seed=4)
     assert np.array_equal(few.shift, many.shift[:10])
     assert np.array_equal(few.scale, many.scale[:10])
-    assert learned.draw(200_000, seed=5).shift.mean() == pytest.approx(learned.bias, abs=0.003)
-    assert np.std(learned.draw(200_000, seed=5).shift) == pytest.approx(learned.sd, rel=0.03)
+    mean, sd = learned.shift_moments
+    assert learned.draw(200_000, seed=5).shift.mean() == pytest.approx(mean, abs=0.003)
+    assert np.std(learned.draw(200_000, seed=5).shift) == pytest.approx(sd, rel=0.03)
+
+
+def test_unseen_errors_leave_the_mean_where_it_is() -> None:
+    """Errors as a right forecaster makes them: of sd .5 and mean -.125 on the log scale, of mean one in money."""
+    errors = np.random.default_rng(12).normal(-0.125, 0.5, 400)
+    learned = learn(past_of(errors, sd=0.01), horizon_days=28, age_days=1000)
+    factors = learned.factors(np.full(200_000, 100.0), seed=5)
+    assert factors.mean() == pytest.approx(1.0, abs=0.04)
+    assert np.median(factors) < 0.92
+
+
+def test_empty_periods_come_again() -> None:
+    """Every other period was empty and the others brought double: so will the next one be, one way or the other."""
+    past = past_of(np.zeros(60), sd=0.01).assign(actual=np.tile([0.0, 2.0], 30))
+    factors = learn(past, horizon_days=28, age_days=1000).factors(np.full(50_000, 100.0), seed=6)
+    assert (factors == 0.0).mean() > 0.02
+    assert np.log(factors.max()) <= LARGEST_ERROR + 0.01
+
+
+def test_no_error_brings_more_than_the_open_deals_are_worth() -> None:
+    learned = learn(past_of(np.random.default_rng(13).normal(0, 1.5, 60)), horizon_days=28, age_days=1000)
+    revenue, most = np.linspace(50.0, 150.0, 1000), np.full(1000, 120.0)
+    free, held = learned.factors(revenue, seed=7), learned.factors(revenue, seed=7, most=most)
+    expected = np.minimum(free * revenue, np.maximum(most, revenue))
+    np.testing.assert_allclose(held * revenue, expected, rtol=1e-12)
+    assert (free * revenue > 200.0).any()
+
+
+def test_what_went_wrong_a_year_ago_goes_wrong_again_only_where_it_did() -> None:
+    rng = np.random.default_rng(14)
+    before, noise = rng.normal(0, 1.0, 60), rng.normal(0, 0.1, 60)
+    seasonal, steady = (past_of(errors + noise).assign(year_ago=before) for errors in (before, 0.0 * before))
+    told = {
+        name: learn(past, horizon_days=28, age_days=1000, year_ago=-1.5)
+        for name, past in (("seasonal", seasonal), ("steady", steady))
+    }
+    assert told["seasonal"].probability @ told["seasonal"].again == pytest.approx(1.0, abs=0.01)
+    assert told["seasonal"].shift_moments[0] == pytest.approx(-1.5, abs=0.1)
+    assert told["seasonal"].sd < 0.2
+    assert told["steady"].probability @ told["steady"].again < 0.001
+    unknown = learn(seasonal, horizon_days=28, age_days=1000)
+    assert abs(unknown.shift_moments[0]) < 0.5 < unknown.sd
+
+
+def test_errors_a_year_before_are_those_of_the_same_dates() -> None:
+    stays, as_of = stay_table(made_up(15, 800, days=800)), FIRST + timedelta(days=700)
+    then = date(as_of.year - 1, as_of.month, as_of.day)
+    found = errors_a_year_before(stays, as_of=as_of, horizons=(28, 366), seed=3)
+    value = open_revenue(known_at(stays, day_of(then)), horizons=(28,), seed=3)[0]
+    actual = known_at(stays, day_of(as_of)).revenue(after=day_of(then), until=day_of(then) + 28, open_deals_only=True)
+    expected = log_error(pd.DataFrame({"mean": [value.mean], "sd": [value.sd], "actual": [actual]}))[0][0]
+    assert found[28] == pytest.approx(expected, rel=1e-12)
+    assert np.isnan(found[366])  # would have closed after the as-of date
+    early = FIRST + timedelta(days=380)
+    assert np.isnan(errors_a_year_before(stays, as_of=early, horizons=(28,), seed=3)[28])  # history of two weeks
+    past = past_forecasts(stays, as_of=as_of, horizon_days=28, seed=3)
+    day, year_ago = past["as_of"].dt.date, past["year_ago"]
+    assert year_ago[day >= FIRST + timedelta(days=400)].notna().all()
+    assert year_ago[day < FIRST + timedelta(days=365)].isna().all()
 
 
 def test_past_forecasts_are_spaced_closed_and_know_nothing_later() -> None:
@@ -286,6 +351,7 @@ def test_past_forecasts_are_spaced_closed_and_know_nothing_later() -> None:
     assert len(both) > 20
     assert both["mean"].tolist() == both["mean_then"].tolist()
     assert both["sd"].tolist() == both["sd_then"].tolist()
+    assert both["year_ago"].equals(both["year_ago_then"])
 
 
 def test_calibration_reads_nothing_after_the_as_of_date() -> None:

@@ -20,10 +20,11 @@ from planted_floor import (
 )
 from scipy import stats
 
-from forecasting.answers.forecasts import Forecast, forecast, forecast_snapshot, with_calibration
+from forecasting.answers.forecasts import Forecast, forecast, forecast_snapshot, with_calibration, worth_of_open
 from forecasting.answers.revenue import LEVELS, QUANTILES, SOURCES, Span, cents_in, target_cents, target_span
 from forecasting.data.deals import Deals, deals_from_frames
-from forecasting.proof.calibration import NO_PAST, learn
+from forecasting.proof.calibration import learn
+from forecasting.proof.past_forecasts import NO_PAST
 from models.errors import SettingsError
 
 MONTH_START = AS_OF.replace(day=1)
@@ -248,6 +249,25 @@ def test_calibration_keeps_everything_coherent(floor: Forecast) -> None:
     assert np.corrcoef(np.log(wide.open_factor), np.log(wide.new_factor))[0, 1] > 0.9
     with pytest.raises(SettingsError, match="calibrated already"):
         with_calibration(wide, prior, seed=2)
+
+
+def test_no_error_makes_open_deals_bring_more_than_they_are_worth(floor: Forecast) -> None:
+    from forecasting.engine.deal_groups import group_deals
+
+    errors = np.random.default_rng(1).normal(0.0, 2.0, 60)
+    past = pd.DataFrame(
+        {"horizon_days": 60.0, "age_days": 700.0, "days_since": 0.0, "mean": 1.0, "sd": 0.1}, index=range(60)
+    )
+    past = past.assign(actual=np.exp(errors), as_of=pd.date_range("2024-01-01", periods=60))
+    worth = worth_of_open(floor) * 100
+    deals = group_deals(floor.pipeline, floor.posterior.amounts)
+    _, cents = deal_fates(floor, deals, np.arange(floor.draws), span=Span(MONTH_START, UNTIL))
+    assert worth.mean() == pytest.approx(cents.sum(axis=1).mean(), rel=0.03)
+    wild = with_calibration(floor, learn(past, horizon_days=60, age_days=700), seed=2)
+    told, raw = (each.open_cents.sum(axis=(1, 2)) for each in (wild, floor))
+    most = np.maximum(worth, raw)
+    assert (told <= most * 1.001).all()
+    assert (told > most * 0.99).mean() > 0.05
 
 
 def test_an_empty_pipeline_still_has_new_business() -> None:

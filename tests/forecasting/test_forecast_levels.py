@@ -22,7 +22,8 @@ from forecasting.answers.levels import level_ranges, log_average_factor, tracked
 from forecasting.data.deals import deals_from_frames
 from forecasting.data.sample import demo_history
 from forecasting.fitting import fit
-from forecasting.proof.calibration import NO_PAST, learn
+from forecasting.proof.calibration import learn
+from forecasting.proof.past_forecasts import NO_PAST
 from models.errors import SettingsError
 from models.levels.counts import DOWN, FORWARD, NO_DIRECTION
 from models.levels.posterior import LevelPosterior

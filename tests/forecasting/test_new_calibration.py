@@ -10,7 +10,7 @@ from planted_floor import sales_floor
 from test_calibration import FIRST, made_up
 
 from forecasting.answers.forecasts import with_calibration
-from forecasting.proof.calibration import NO_PAST, learn
+from forecasting.proof.calibration import learn
 from forecasting.proof.new_calibration import (
     RAISED,
     SHARED,
@@ -18,6 +18,7 @@ from forecasting.proof.new_calibration import (
     own_new_calibration,
     past_new_forecasts,
 )
+from forecasting.proof.past_forecasts import NO_PAST
 from forecasting.proof.quick_new import new_revenue
 from forecasting.proof.stay_table import NEVER, day_of, known_at, stay_table
 from models.amounts import ALL_WON, AmountPosterior

@@ -1,0 +1,179 @@
+"""Forecasts of past dates, each with only what was known then, beside what came: what there is to learn from."""
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from datetime import date, timedelta
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from forecasting.proof.quick_chain import open_revenue
+from forecasting.proof.stay_table import KnownStays, StayTable, day_of, known_at, stay_table
+
+if TYPE_CHECKING:
+    from forecasting.data.deals import Deals
+
+Floats = NDArray[np.float64]
+
+FLOOR = 0.01
+"""Part of the expected revenue added before taking logs, so that a period without a win is an error of finite size."""
+LARGEST_ERROR = 2.5
+"""Errors beyond a factor of 12 count as this, so that one empty period does not rule the rest."""
+LONG_HORIZON = 45
+"""Up to this many days ahead a past forecast is made every week, beyond that every H / 14 weeks."""
+MOST_ORIGINS = 60
+"""Past dates looked at, the latest ones: older ones weigh little and the look back stays within seconds."""
+COLUMNS = (
+    "as_of", "horizon_days", "age_days", "days_since", "mean", "sd", "tracked_mean", "tracked_sd", "actual", "year_ago"
+)  # fmt: skip
+NO_PAST = pd.DataFrame({name: pd.Series(dtype="datetime64[ns]" if name == "as_of" else float) for name in COLUMNS})
+"""Table of past forecasts without a row: of a history too short to look back."""
+
+
+def spacing_days(horizon_days: int) -> int:
+    """Days between the past dates looked at: a week, or about half the horizon in whole weeks beyond 45 days.
+
+    Examples
+    --------
+    >>> spacing_days(28), spacing_days(60), spacing_days(90)
+    (7, 28, 42)
+    """
+    return 7 if horizon_days <= LONG_HORIZON else 7 * round(horizon_days / 14)
+
+
+@dataclass(frozen=True)
+class ClosedOrigin:
+    """A past date from which forecasts have closed.
+
+    Parameters
+    ----------
+    as_of : date
+    day : int
+        The same as a day number.
+    horizons : tuple of int
+        Days ahead that had passed by the time of looking back.
+    known : KnownStays
+        What was known then.
+    """
+
+    as_of: date
+    day: int
+    horizons: tuple[int, ...]
+    known: KnownStays
+
+
+def closed_origins(stays: StayTable, *, as_of: date, horizon_days: int, origins: int) -> Iterator[ClosedOrigin]:
+    """Past dates to learn from, the latest first: the horizon asked and half of it, wherever they had closed.
+
+    A date counts once the history behind it is as long as the horizon.
+    """
+    today = day_of(as_of)
+    first_day = known_at(stays, today).first_day
+    spacing, half = spacing_days(horizon_days), max(horizon_days // 2, 1)
+    for back in range(1, origins + 1):
+        then = today - spacing * back
+        if then - first_day + 1 < horizon_days:
+            return
+        horizons = tuple(days for days in dict.fromkeys((horizon_days, half)) if then + days <= today)
+        if horizons:
+            yield ClosedOrigin(as_of - timedelta(days=spacing * back), then, horizons, known_at(stays, then))
+
+
+def past_forecasts(
+    deals: "Deals | StayTable", *, as_of: date, horizon_days: int, origins: int = MOST_ORIGINS, seed: int = 0
+) -> pd.DataFrame:
+    """Forecast the revenue of open deals at past dates, each with only what was known then, and compare with what came.
+
+    Both the horizon asked and half of it are forecast, wherever they had closed by ``as_of``.
+
+    Parameters
+    ----------
+    deals : Deals or StayTable
+        May reach beyond ``as_of``: what came later is not looked at.
+    as_of : date
+    horizon_days : int
+    origins : int
+        Past dates at most, the latest ones.
+    seed : int
+
+    Returns
+    -------
+    DataFrame
+        One row per closed forecast, latest first: ``as_of``, ``horizon_days``, ``age_days`` (days of history then),
+        ``days_since`` (days between its close and ``as_of``); ``mean`` and ``sd`` with hazards of the whole history,
+        ``tracked_mean`` and ``tracked_sd`` at the levels of the moment, and ``actual``, in currency units; ``year_ago``,
+        see :func:`errors_a_year_before`.
+    """
+    stays = deals if isinstance(deals, StayTable) else stay_table(deals)
+    now = known_at(stays, day_of(as_of))
+    rows: list[tuple[Any, ...]] = []
+    for past in closed_origins(stays, as_of=as_of, horizon_days=horizon_days, origins=origins):
+        values = open_revenue(past.known, horizons=past.horizons, seed=seed)
+        before = errors_a_year_before(stays, as_of=past.as_of, horizons=past.horizons, seed=seed)
+        for days, value in zip(past.horizons, values, strict=True):
+            actual = now.revenue(after=past.day, until=past.day + days, open_deals_only=True)
+            forecast = (value.mean, value.sd, value.tracked_mean, value.tracked_sd)
+            age, since = past.known.age_days, now.as_of - past.day - days
+            rows.append((past.as_of, days, age, since, *forecast, actual, before[days]))
+    return pd.DataFrame(rows, columns=list(COLUMNS)).astype({"as_of": "datetime64[ns]"}) if rows else NO_PAST
+
+
+def errors_a_year_before(stays: StayTable, *, as_of: date, horizons: tuple[int, ...], seed: int) -> dict[int, float]:
+    """Errors, on the log scale, of the forecasts of the same days a year before, as known at the end of a day.
+
+    Parameters
+    ----------
+    stays : StayTable
+        May reach beyond ``as_of``: what came later is not looked at.
+    as_of : date
+    horizons : tuple of int
+        Days ahead.
+    seed : int
+
+    Returns
+    -------
+    dict of int to float
+        Error by horizon; NaN where that forecast had not closed, had nothing to forecast, or a history behind it that is
+        shorter than the horizon.
+    """
+    day, now = day_of(year_before(as_of)), known_at(stays, day_of(as_of))
+    errors = dict.fromkeys(horizons, np.nan)
+    told = tuple(days for days in horizons if days <= min(day - now.first_day + 1, now.as_of - day))
+    values = open_revenue(known_at(stays, day), horizons=told, seed=seed) if told else ()
+    for days, value in zip(told, values, strict=True):
+        if value.mean > 0.0:
+            actual = now.revenue(after=day, until=day + days, open_deals_only=True)
+            errors[days] = float(log_error(pd.DataFrame([asdict(value) | {"actual": actual}]))[0][0])
+    return errors
+
+
+def year_before(day: date) -> date:
+    """Give the same date a year before, the last of February for a leap day.
+
+    Examples
+    --------
+    >>> year_before(date(2024, 2, 29)).isoformat(), year_before(date(2025, 12, 31)).isoformat()
+    ('2023-02-28', '2024-12-31')
+    """
+    leap_day = (day.month, day.day) == (2, 29)
+    return day.replace(year=day.year - 1, day=28 if leap_day else day.day)
+
+
+def log_error(past: pd.DataFrame) -> tuple[Floats, Floats]:
+    """Error and sd of each forecast on the scale of log(revenue + c), c one per cent of its mean.
+
+    The forecast is taken as log-normal with the given mean and sd.
+
+    Examples
+    --------
+    >>> error, sd = log_error(pd.DataFrame({"mean": [100.0], "sd": [0.0], "actual": [201.0]}))
+    >>> float(error[0].round(4)), float(sd[0])
+    (0.6931, 0.0)
+    """
+    mean, sd, actual = (past[name].to_numpy(dtype=float) for name in ("mean", "sd", "actual"))
+    offset = FLOOR * mean
+    variance = np.log1p((sd / (mean + offset)) ** 2)
+    error = np.log(actual + offset) - np.log(mean + offset) + variance / 2.0
+    return np.clip(error, -LARGEST_ERROR, LARGEST_ERROR), np.sqrt(variance)
