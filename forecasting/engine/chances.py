@@ -53,7 +53,7 @@ class GroupChances:
 
     @cached_property
     def close_days(self) -> NDArray[np.int64]:
-        """Forecast days of ``closed``: daily at first, then ever coarser."""
+        """Forecast days of ``closed``: daily at first, then every eighth."""
         horizon = int(self.edges[-1])
         return close_day_grid(horizon, max(LONG_HORIZON, horizon))
 

@@ -1,6 +1,5 @@
 """What becomes of each deal, exactly: kinds of ending by the horizon, ever won, closed by day."""
 
-import math
 from typing import NamedTuple
 
 import numpy as np
@@ -24,9 +23,8 @@ class DetailMeans(NamedTuple):
 
 
 def close_day_grid(horizon: int, long_horizon: int) -> NDArray[np.int64]:
-    """Days at which "closed by" is asked: daily at first, then ever coarser (2 % steps), horizon and end included."""
-    coarse = np.unique(np.rint(60.0 * 1.02 ** np.arange(1 + math.ceil(math.log(max(long_horizon, 61) / 60.0, 1.02)))))
-    days = np.unique(np.concatenate([np.arange(1, 61), coarse.astype(np.int64), [horizon, long_horizon]]))
+    """Days at which "closed by" is asked: daily for two months, then every eighth, horizon and end included."""
+    days = np.unique(np.concatenate([np.arange(1, 61), np.arange(60, long_horizon, 8), [horizon, long_horizon]]))
     return days[days <= long_horizon].astype(np.int64)
 
 

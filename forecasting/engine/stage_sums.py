@@ -97,11 +97,8 @@ def stage_values(
         n_summed += 1
     begin, with_entry = 0, len(entry) > 0
     while begin < len(ages) or with_entry:
-        summed, before, stop = (
-            not closely and (with_entry or begin < n_summed),
-            -1 if with_entry else ages[begin],
-            begin,
-        )
+        summed = not closely and (with_entry or begin < n_summed)
+        before, stop = -1 if with_entry else ages[begin], begin
         while stop < len(ages) and ages[stop] - before <= near and (stop < n_summed or not summed):
             before = ages[stop]
             stop += 1
