@@ -1,7 +1,9 @@
 """The accuracy benchmarks run at their toy size."""
 
 import re
+from collections.abc import Callable
 from contextlib import redirect_stdout
+from dataclasses import replace
 from io import StringIO
 from pathlib import Path
 from shutil import copyfile
@@ -9,8 +11,9 @@ from shutil import copyfile
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
-from benchmarks.accuracy import deal_level, levels, new_business, open_deals, results, shocks
+from benchmarks.accuracy import deal_level, levels, new_business, open_deals, quirks, results, shocks
 from benchmarks.accuracy.outcome_chain import OutcomeChain, Position
 from models.hazards import PlantedHazards
 from models.stages import StageGraph
@@ -20,7 +23,12 @@ from models.stages import StageGraph
 def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder with what every benchmark keeps, and what it printed beside it."""
     folder = tmp_path_factory.mktemp("docs") / "results"
-    for name, run in {"open_deals": open_deals.main, "deal_level": deal_level.main, "shocks": shocks.main}.items():
+    for name, run in {
+        "open_deals": open_deals.main,
+        "deal_level": deal_level.main,
+        "shocks": shocks.main,
+        "quirks": quirks.main,
+    }.items():
         printed = StringIO()
         with redirect_stdout(printed):
             assert run(["--toy", "--save", "--folder", str(folder)]) == 0
@@ -34,6 +42,7 @@ def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("open_deals", ["chain", "+ amount effect", "+ levels and own past errors", "landmark_by_week", "run_rate"]),
         ("open_deals", ["all pipelines together"]),
         ("shocks", ["no shock", "log-sd .3", "+ levels", "oracle"]),
+        ("quirks", ["no quirk", "lost after 60 days untouched", *quirks.RECIPES, "95 % range", "width", "crps"]),
         ("deal_level", ["Won", "No decision", "AUC", "Brier", "remaining days", "by last activity", "undecided"]),
     ],
 )
@@ -50,6 +59,7 @@ def test_the_results_page_tells_what_the_benchmarks_kept(kept: Path) -> None:
         "open_deals --weekly --draws 1000 --save",
         "deal_level --save",
         "shocks --save",
+        "quirks --save",
     ):
         assert f"`python -m benchmarks.accuracy.{command}`" in page
     for picture in re.findall(r"\]\(results/(.+\.png)\)", page):
@@ -57,6 +67,65 @@ def test_the_results_page_tells_what_the_benchmarks_kept(kept: Path) -> None:
     saved = pd.read_csv(kept / "open_deals.csv")
     published = saved[saved["recipe"] == "published"]
     assert f"{published['open_crps'].mean():,.0f}" in page
+
+
+def test_quirks_keep_a_row_for_every_recipe_and_no_range_for_a_rule(kept: Path) -> None:
+    saved = pd.read_csv(kept / quirks.SAVED_NAME)
+    assert list(zip(saved["world"], saved["recipe"], strict=True)) == [
+        (world, recipe) for world in quirks.TOY_WORLDS for recipe in quirks.RECIPES
+    ]
+    of_rule = saved["recipe"].isin(quirks.RULES.values())
+    assert (saved["n"] == 2).all()
+    assert np.isfinite(saved["crps"]).all()
+    ranges = ["50 % range", "80 % range", "95 % range"]
+    assert np.isfinite(saved.loc[~of_rule, [*ranges, "width"]]).all(axis=None)
+    assert saved.loc[~of_rule, ranges].isin([0.0, 0.5, 1.0]).all(axis=None)
+    assert saved.loc[of_rule, [*ranges, "width"]].isna().all(axis=None)
+
+
+@pytest.mark.parametrize(
+    ("world", "allowed"),
+    [
+        ("paid in January only", lambda day: day.month == 1),
+        ("paid on the last working day of a month", lambda day: day + pd.offsets.BMonthEnd(0) == day),
+    ],
+)
+def test_a_quirk_of_the_calendar_keeps_wins_to_its_days(world: str, allowed: Callable[[pd.Timestamp], bool]) -> None:
+    asked = quirks.WORLDS[world]
+    company = quirks.make_company(asked, np.random.default_rng(1))
+    won = [pd.Timestamp(quirks.day_date(int(day))) for day in company.day[company.target == asked.won]]
+    assert len(won) > 50
+    assert all(map(allowed, won))
+
+
+def test_no_deal_outlasts_the_rule_that_loses_it() -> None:
+    world = quirks.WORLDS["lost after 60 days untouched"]
+    company = quirks.make_company(world, np.random.default_rng(1))
+    n = len(company.created)
+    moves = pd.DataFrame({"deal": np.r_[np.arange(n), company.deal], "day": np.r_[company.created, company.day]})
+    moves["target"] = np.r_[np.zeros(n, dtype=int), company.target]
+    moves["stayed"] = moves.groupby("deal")["day"].diff()
+    longest = moves["stayed"] == world.lost_after
+    assert moves["stayed"].max() == world.lost_after
+    assert (moves.loc[longest, "target"] == world.won + 1).mean() > 0.9
+    last = moves.groupby("deal").last()
+    assert (world.days - 1 - last.loc[last["target"] < world.won, "day"]).max() < world.lost_after
+
+
+def test_the_oracle_of_quirks_agrees_with_the_chances_of_its_world() -> None:
+    """One stage with constant hazards: the mean revenue of a deal is its amount times the chance in closed form."""
+    world = replace(quirks.World(), ahead=(quirks.Exit(0.02),), down=(quirks.Exit(0.03),), horizon=30)
+    none = np.zeros(0, dtype=np.int64)
+    company = quirks.Company(np.zeros(200, dtype=np.int64), np.full(200, 10.0), none, none, none)
+    revenue = quirks.oracle(world, company, 5, np.random.default_rng(1))
+    assert revenue.mean() == pytest.approx(200 * 10.0 * 0.4 * -np.expm1(-0.05 * 30), rel=0.01)
+
+
+def test_hazards_of_a_log_normal_stay_give_back_its_survival() -> None:
+    found = quirks.hazards((quirks.Exit(1.0, median=120.0, log_sd=0.5), quirks.Exit(0.03)))
+    assert np.exp(-found[0, :120].sum()) == pytest.approx(0.5)
+    assert np.exp(-found[0, :200].sum()) == pytest.approx(stats.norm.sf(np.log(200 / 120) / 0.5))
+    assert (found[1] == 0.03).all()
 
 
 def test_new_business_is_scored_three_ways() -> None:

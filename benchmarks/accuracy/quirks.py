@@ -1,0 +1,392 @@
+"""Made-up companies with one quirk each, whose best possible forecast is known.
+
+    python -m benchmarks.accuracy.quirks                 # 2 companies a world
+    python -m benchmarks.accuracy.quirks --companies 10
+    python -m benchmarks.accuracy.quirks --save          # also keeps the table for the results page
+    python -m benchmarks.accuracy.quirks --toy           # one company in two short worlds, for the tests
+
+The quirks: wins come mostly in the last two weeks of the year, in January only, or on the last working day of a month;
+deals are created in spring and paid in early December; whatever stays 60 days in a stage is lost; stays take half a
+year; amounts have so heavy a tail that one deal is most of the money; the win rate halves from one day to the next; and
+none, for comparison. Forecasts are of the revenue from open deals, 30 days ahead (90 where cycles are long), at the last
+days of months or of every second month, with the setting of ``open_deals``.
+
+Printed for every world are the shares of outcomes within the 50, 80 and 95 % ranges, the width of the 80 % range and the
+CRPS, both over the mean actual revenue: of the published forecast, of the same before calibration, of two simple rules
+(CRPS alone), and of the oracle, which knows all parameters and plays the rest many times. Where nothing can be won within
+a horizon, a range from 0 to 0 holds the outcome: where wins are seasonal, even the oracle's ranges hold too often.
+"""
+
+import argparse
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, replace
+from datetime import date, timedelta
+from itertools import product
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy import stats
+
+from benchmarks.accuracy import open_deals
+from benchmarks.accuracy.open_deals import SAVED, SEED
+from forecasting.data.deals import Deals, deals_from_frames
+from forecasting.proof.backtest_result import RANGE_ENDS, score_columns
+from forecasting.proof.backtesting import BacktestOptions, backtest, origin_dates
+from models.stages import StageGraph
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+FIRST = date(2022, 1, 1)
+LONGEST = 400
+"""Days in a stage after which hazards no longer change."""
+OPTIONS = replace(open_deals.OPTIONS, draws=1000, new_business=False)
+ORACLE_RUNS = 300
+PUBLISHED, UNCALIBRATED, ORACLE = "published", "before calibration", "oracle"
+RULES = {"landmark": "rule: landmark", "stage_weighted": "rule: stage weighted"}
+"""Simple rules of the backtest's table and what they are called here."""
+RECIPES = (PUBLISHED, UNCALIBRATED, *RULES.values(), ORACLE)
+SAVED_NAME = "quirks.csv"
+
+
+@dataclass(frozen=True)
+class Exit:
+    """A way out of a stage: a daily hazard of ``level``; with a median, ``level`` times that of a log-normal stay."""
+
+    level: float
+    median: float | None = None
+    log_sd: float = 1.0
+
+
+@dataclass(frozen=True)
+class World:
+    """How the deals of a company behave, and when it is forecast.
+
+    Parameters
+    ----------
+    days : int
+        Length of the history, the last horizon included.
+    first_origin : int
+        Day after which origins may lie.
+    horizon : int
+        Days ahead.
+    origins, every : int
+        At most so many origins, the last ones, so many months apart.
+    deals_per_day : float
+    created_in : str
+        Key of ``CREATED``.
+    tail : float or None
+        Index of Pareto amounts; None for log-normal ones.
+    ahead, down : tuple of Exit
+        Of every open stage: to the next one, which is won after the last, and to lost.
+    win_factor : str
+        Key of ``WIN_FACTORS``.
+    lost_after : int or None
+        Days in a stage after which a deal is lost.
+    drop_day : int or None
+        Day from which the hazard of a win is ``drop`` times what it was.
+    drop : float
+    """
+
+    days: int = 1095
+    first_origin: int = 540
+    horizon: int = 30
+    origins: int = 12
+    every: int = 1
+    deals_per_day: float = 1.5
+    created_in: str = "all year"
+    tail: float | None = None
+    ahead: tuple[Exit, ...] = (Exit(0.035), Exit(0.03), Exit(0.025))
+    down: tuple[Exit, ...] = (Exit(0.03), Exit(0.015), Exit(0.01))
+    win_factor: str = "always"
+    lost_after: int | None = None
+    drop_day: int | None = None
+    drop: float = 1.0
+
+    @property
+    def won(self) -> int:
+        """Code of the won stage; open ones are below it, the lost one follows."""
+        return len(self.ahead)
+
+
+@dataclass(frozen=True)
+class Company:
+    """Deals that begin in stage 0 on day ``created``, and their moves in order of time: which, where to, on what day."""
+
+    created: Ints
+    amount: Floats
+    deal: Ints
+    target: Ints
+    day: Ints
+
+
+def year_end(day: date) -> float:
+    """Most wins come in the last two weeks of the year."""
+    return 8.0 if day.month == 12 and day.day >= 17 else 0.5
+
+
+def january(day: date) -> float:
+    """Wins come in January only."""
+    return 6.0 if day.month == 1 else 0.0
+
+
+def early_december(day: date) -> float:
+    """Nearly all wins come in the first ten days of December, a few in the first half of the year."""
+    if day.month == 12 and day.day <= 10:
+        return 40.0
+    return 0.3 if day.month <= 6 else 0.0
+
+
+def last_working_day(day: date) -> float:
+    """Wins come on the last day of a month that is no Saturday or Sunday."""
+    following = day + timedelta(days=1)
+    while following.weekday() >= 5:
+        following += timedelta(days=1)
+    return 50.0 if day.weekday() < 5 and following.month != day.month else 0.0
+
+
+def spring(day: date) -> float:
+    """Deals are created from April to the middle of May."""
+    return 1.0 if day.month == 4 or (day.month == 5 and day.day <= 15) else 0.0
+
+
+WIN_FACTORS: dict[str, Callable[[date], float]] = {
+    "always": lambda day: 1.0,
+    "year end": year_end,
+    "january": january,
+    "early december": early_december,
+    "last working day": last_working_day,
+}
+"""Factor of a day on the hazard of wins."""
+CREATED: dict[str, Callable[[date], float]] = {"all year": lambda day: 1.0, "spring": spring}
+"""Factor of a day on the number of new deals."""
+FOUR_YEARS = 1461
+SLOW, RARELY_LOST = (Exit(0.02), Exit(0.015), Exit(0.012)), (Exit(0.004),) * 3
+WORLDS = {
+    "no quirk": World(),
+    "most wins at the year's end": World(days=FOUR_YEARS + 31, win_factor="year end", origins=16, every=2),
+    "paid in January only": World(days=FOUR_YEARS + 61, win_factor="january", origins=16, every=2),
+    "created in spring, paid in December": World(
+        days=FOUR_YEARS + 31,
+        origins=24,
+        deals_per_day=15.0,
+        created_in="spring",
+        win_factor="early december",
+        ahead=(Exit(0.03), Exit(0.02), Exit(0.02)),
+        down=(Exit(0.001), Exit(0.0005), Exit(0.0005)),
+    ),
+    "paid on the last working day of a month": World(win_factor="last working day"),
+    "lost after 60 days untouched": World(lost_after=60, ahead=SLOW, down=RARELY_LOST),
+    "long cycles": World(
+        days=1005,
+        first_origin=500,
+        horizon=90,
+        deals_per_day=0.35,
+        ahead=(Exit(0.6, median=120.0, log_sd=0.5), Exit(0.5, median=200.0, log_sd=0.6)),
+        down=(Exit(0.5, median=140.0, log_sd=0.6), Exit(0.4, median=220.0, log_sd=0.6)),
+    ),
+    "one deal is most of the money": World(tail=1.0, deals_per_day=0.7),
+    "win rate halves at once": World(drop_day=760, drop=0.5),
+}
+TOY_WORLDS = {
+    name: replace(WORLDS[name], days=390, first_origin=300, origins=2)
+    for name in ("no quirk", "lost after 60 days untouched")
+}
+
+
+def day_date(day: int) -> date:
+    """Date of a day number."""
+    return FIRST + timedelta(days=day)
+
+
+def hazards(exits: tuple[Exit, ...]) -> Floats:
+    """Hazard by stage and days spent in it, shape (stage, LONGEST + 1)."""
+    days = np.arange(LONGEST + 2)
+    found = np.empty((len(exits), LONGEST + 1))
+    for row, way in zip(found, exits, strict=True):
+        row[:] = way.level
+        if way.median is not None:
+            survival = stats.lognorm.sf(days, s=way.log_sd, scale=way.median)
+            row *= np.clip(-np.diff(np.log(np.maximum(survival, 1e-12))), 0.0, 2.0)
+    return found
+
+
+def play(
+    world: World, stage: Ints, entered: Ints, days: range, rng: np.random.Generator
+) -> Iterator[tuple[int, Ints, Ints]]:
+    """Move deals day by day; yields day, deals that move and where to, changing ``stage`` and ``entered``.
+
+    A deal moves at most once a day, and not on the day it is created.
+    """
+    ahead_by_age, down_by_age = hazards(world.ahead), hazards(world.down)
+    factor = WIN_FACTORS[world.win_factor]
+    for day in days:
+        rows = np.flatnonzero((stage < world.won) & (entered < day))
+        now, age = stage[rows], day - entered[rows]
+        ahead, down = (table[now, np.minimum(age - 1, LONGEST)] for table in (ahead_by_age, down_by_age))
+        dropped = world.drop if world.drop_day is not None and day >= world.drop_day else 1.0
+        ahead[now == world.won - 1] *= factor(day_date(day)) * dropped
+        total = ahead + down
+        moves = rng.random(len(rows)) < -np.expm1(-total)
+        forward = moves & (rng.random(len(rows)) * total < ahead)
+        if world.lost_after is not None:
+            moves |= age >= world.lost_after
+        target = np.where(forward, now + 1, world.won + 1)[moves]
+        rows = rows[moves]
+        stage[rows], entered[rows] = target, day
+        yield day, rows, target
+
+
+def make_company(world: World, rng: np.random.Generator) -> Company:
+    """Make up the deals of a company and play them to the end of the history."""
+    share = np.array([CREATED[world.created_in](day_date(day)) for day in range(world.days)])
+    arrivals = rng.poisson(world.deals_per_day * share)
+    arrivals[-1] = max(arrivals[-1], 1)  # something is written on the last day, so that the last horizon has closed
+    created = np.repeat(np.arange(world.days), arrivals)
+    n = len(created)
+    amount = rng.lognormal(9.0, 0.7, n) if world.tail is None else 10_000.0 * rng.pareto(world.tail, n) + 1_000.0
+    stage, entered = np.zeros(n, dtype=np.int64), created.copy()
+    days, deal, target = zip(*play(world, stage, entered, range(world.days), rng), strict=True)
+    return Company(
+        created=created,
+        amount=amount.round(2),
+        deal=np.concatenate(deal),
+        target=np.concatenate(target),
+        day=np.repeat(days, [len(rows) for rows in deal]),
+    )
+
+
+def deals_of(world: World, company: Company) -> Deals:
+    """Lay the company's history out in the two tables that a user would bring."""
+    opened = tuple(f"Stage {number + 1}" for number in range(world.won))
+    graph = StageGraph(open=opened, won=("Won",), lost=("Lost",))
+    ids = np.array([f"D{number:05d}" for number in range(len(company.created))])
+    dates = np.array([str(day_date(day)) for day in range(world.days)])
+    table = pd.DataFrame({"deal_id": ids, "created_at": dates[company.created], "amount": company.amount})
+    codes = np.concatenate([np.zeros(len(ids), dtype=np.int64), company.target])
+    history = pd.DataFrame(
+        {
+            "deal_id": np.concatenate([ids, ids[company.deal]]),
+            "stage": np.array(graph.stages)[codes],
+            "entered_at": dates[np.concatenate([company.created, company.day])],
+        }
+    )
+    return deals_from_frames(table, history, stages=graph)
+
+
+def origins_of(world: World) -> list[date]:
+    """Dates at which a company is forecast."""
+    last = day_date(world.days - 1 - world.horizon)
+    return origin_dates(day_date(world.first_origin), last, every="month")[:: world.every][-world.origins :]
+
+
+def oracle(world: World, company: Company, origin: int, rng: np.random.Generator) -> Floats:
+    """Revenue of the open deals in many plays of the future that know all parameters."""
+    stage, entered = np.zeros(len(company.created), dtype=np.int64), company.created.copy()
+    past = company.day <= origin
+    stage[company.deal[past]] = company.target[past]  # in order: the last move stays
+    entered[company.deal[past]] = company.day[past]
+    waiting = np.flatnonzero((stage < world.won) & (company.created <= origin))
+    state, since = np.tile(stage[waiting], ORACLE_RUNS), np.tile(entered[waiting], ORACLE_RUNS)
+    for _ in play(world, state, since, range(origin + 1, origin + world.horizon + 1), rng):
+        pass
+    won = (state == world.won).reshape(ORACLE_RUNS, -1)
+    return np.asarray(won @ company.amount[waiting], dtype=np.float64)
+
+
+def measure(name: str, number: int, world: World, options: BacktestOptions) -> pd.DataFrame:
+    """Forecast one company at each origin; a row per origin and recipe."""
+    rng = np.random.default_rng([SEED, list(WORLDS).index(name), number])
+    company = make_company(world, rng)
+    result = backtest(
+        deals_of(world, company), origins=origins_of(world), horizon=f"{world.horizon}d", options=options, seed=SEED
+    )
+    table, played = result.table, []
+    for as_of, actual in zip(table["as_of"], table["actual_open"], strict=True):
+        draws = oracle(world, company, (as_of.date() - FIRST).days, rng)
+        played.append({"actual_open": actual, **score_columns(draws, actual, prefix="open_", seed=SEED)})
+    found = [
+        scored(table).assign(recipe=PUBLISHED),
+        scored(result.uncalibrated).assign(recipe=UNCALIBRATED),
+        *(
+            pd.DataFrame({"actual": table["actual_open"], "crps": table[f"open_{rule}_crps"], "recipe": told})
+            for rule, told in RULES.items()
+        ),
+        scored(pd.DataFrame(played)).assign(recipe=ORACLE),
+    ]
+    return pd.concat(found, ignore_index=True).assign(world=name)
+
+
+def scored(table: pd.DataFrame) -> pd.DataFrame:
+    """Actual, CRPS, width of the 80 % range and whether each range held, of forecasts in the backtest's columns."""
+    actual = table["actual_open"]
+    held = {
+        range_column(level): actual.between(table[f"open_{low}"], table[f"open_{high}"]).astype(float)
+        for level, (low, high) in RANGE_ENDS.items()
+    }
+    low, high = RANGE_ENDS[0.8]
+    width = table[f"open_{high}"] - table[f"open_{low}"]
+    return pd.DataFrame({"actual": actual, "crps": table["open_crps"], "width": width, **held})
+
+
+def range_column(level: float) -> str:
+    """Column that tells how often a range held the outcome."""
+    return f"{100 * level:.0f} % range"
+
+
+def summarised(rows: pd.DataFrame) -> pd.DataFrame:
+    """One row per world and recipe."""
+    grouped = rows.groupby(["world", "recipe"], sort=False)
+    table = grouped.agg(
+        n=("crps", "size"),
+        **{name: (name, "mean") for name in map(range_column, RANGE_ENDS)},
+        width=("width", "mean"),
+        crps=("crps", "mean"),
+    )
+    actual = grouped["actual"].mean()
+    return table.assign(width=table["width"] / actual, crps=table["crps"] / actual).reset_index()
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the benchmark and print its table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--companies", type=int, default=2, help="companies in each world")
+    parser.add_argument("--processes", type=int, default=2, help="companies at a time")
+    parser.add_argument("--toy", action="store_true", help="one company in two short worlds, few draws")
+    parser.add_argument("--save", action="store_true", help="keep the table for the results page")
+    parser.add_argument("--folder", type=Path, default=SAVED, help="where --save keeps it")
+    asked = parser.parse_args(argv)
+    worlds = TOY_WORLDS if asked.toy else WORLDS
+    options = replace(OPTIONS, draws=200) if asked.toy else OPTIONS
+    tasks = [
+        (name, number, world, options)
+        for (name, world), number in product(worlds.items(), range(1 if asked.toy else asked.companies))
+    ]
+    if asked.toy or asked.processes == 1:
+        measured = [measure(*task) for task in tasks]
+    else:
+        with ProcessPoolExecutor(asked.processes, mp_context=get_context("spawn")) as executor:
+            measured = list(_told(executor.map(measure, *zip(*tasks, strict=True)), len(tasks)))
+    table = summarised(pd.concat(measured, ignore_index=True))
+    print(table.set_index(["world", "recipe"]).round(3).to_string(na_rep=""))
+    if asked.save:
+        asked.folder.mkdir(parents=True, exist_ok=True)
+        table.to_csv(asked.folder / SAVED_NAME, index=False, float_format="%.4g")
+    return 0
+
+
+def _told(measured: Iterable[pd.DataFrame], of: int) -> Iterator[pd.DataFrame]:
+    """Pass the companies through and tell how many are done."""
+    for done, rows in enumerate(measured, start=1):
+        sys.stderr.write(f"\r{done} of {of} companies ")
+        sys.stderr.flush()
+        yield rows
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
