@@ -167,6 +167,7 @@ class Calibration:
 
         Examples
         --------
+        >>> from forecasting.proof.past_forecasts import NO_PAST
         >>> none = learn(NO_PAST, horizon_days=28, age_days=365)
         >>> factors = none.factors(np.full(20_000, 100.0), seed=1)
         >>> none.origins, bool(0.95 < np.median(factors) < 1.05)
@@ -195,6 +196,7 @@ class Calibration:
 
         Examples
         --------
+        >>> from forecasting.proof.past_forecasts import NO_PAST
         >>> learn(NO_PAST, horizon_days=28, age_days=365).in_words()
         'no closed forecast to learn from yet: the range is widened by what such forecasts usually miss'
         """
