@@ -29,9 +29,7 @@ from forecasting.data.snapshot import cut, stage_history
 from forecasting.engine.blocks import EngineOptions
 from forecasting.fitting import fit_snapshot
 from forecasting.proof.backtesting import origin_dates
-from forecasting.proof.calibration import Calibration, learn
-from forecasting.proof.past_forecasts import errors_a_year_before, past_forecasts
-from forecasting.proof.quick_chain import open_revenue
+from forecasting.proof.calibration import calibrations
 from forecasting.proof.scores import central_range, crps
 from forecasting.proof.stay_table import StayTable, day_of, known_at, stay_table
 from models.levels.counts import DIRECTIONS, level_counts
@@ -58,23 +56,10 @@ def forecast_open(deals: Deals, as_of: date, until: date, *, draws: int) -> Fore
     )
 
 
-def learned(stays: StayTable, as_of: date, horizon_days: int) -> tuple[Calibration, Calibration]:
-    """Learn past errors without levels and with those of the quick chain."""
-    past = past_forecasts(stays, as_of=as_of, horizon_days=horizon_days, seed=SEED)
-    known = known_at(stays, day_of(as_of))
-    now = open_revenue(known, horizons=(horizon_days,), seed=SEED)[0]
-    before = errors_a_year_before(stays, as_of=as_of, horizons=(horizon_days,), seed=SEED)[horizon_days]
-    without, with_quick = (
-        learn(past, horizon_days=horizon_days, age_days=known.age_days, levels_now=levels, year_ago=before)
-        for levels in (None, now)
-    )
-    return without, with_quick
-
-
 def recipes(forecast: Forecast, stays: StayTable) -> dict[str, Floats]:
     """Draws of revenue from open deals by recipe."""
     static, tracked = forecast.open_cents.sum(axis=(1, 2)) / 100.0, tracked_cents(forecast)[:, 0] / 100.0
-    without, with_quick = learned(stays, forecast.as_of, forecast.horizon_days)
+    without, with_quick = calibrations(stays, as_of=forecast.as_of, horizon_days=forecast.horizon_days, seed=SEED)
     errors_alone = replace(with_quick, level_shift=0.0, level_stretch=1.0)
     raw = {
         "static": (static, without),

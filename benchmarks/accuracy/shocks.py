@@ -26,8 +26,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from benchmarks.accuracy.open_deals import SAVED
-from forecasting.proof.calibration import learn
-from forecasting.proof.past_forecasts import FLOOR, errors_a_year_before, past_forecasts
+from forecasting.proof.calibration import calibrations
+from forecasting.proof.past_forecasts import FLOOR
 from forecasting.proof.quick_chain import open_revenue
 from forecasting.proof.scores import central_range, crps
 from forecasting.proof.stay_table import NEVER, StayTable, day_of, known_at
@@ -171,12 +171,7 @@ def measure(world: str, seed: int) -> list[dict[str, object]]:
         today = day_of(as_of)
         known = known_at(stays, today)
         value = open_revenue(known, horizons=(HORIZON,), seed=seed)[0]
-        past = past_forecasts(stays, as_of=as_of, horizon_days=HORIZON, seed=seed)
-        before = errors_a_year_before(stays, as_of=as_of, horizons=(HORIZON,), seed=seed)[HORIZON]
-        plain, with_levels = (
-            learn(past, horizon_days=HORIZON, age_days=known.age_days, levels_now=levels, year_ago=before)
-            for levels in (None, value)
-        )
+        plain, with_levels = calibrations(stays, as_of=as_of, horizon_days=HORIZON, seed=seed)
         offset = FLOOR * value.mean
         variance = np.log1p((value.sd / (value.mean + offset)) ** 2)
         normal = rng.standard_normal(DRAWS)

@@ -6,12 +6,11 @@ and is scored by it; the others are points, and the CRPS of a point is its absol
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import date, timedelta
 
 import numpy as np
 from numpy.typing import NDArray
 
-from forecasting.proof.stay_table import NEVER, KnownStays
+from forecasting.proof.stay_table import NEVER, KnownStays, date_of
 
 Floats = NDArray[np.float64]
 
@@ -163,4 +162,4 @@ def _independent(known: KnownStays, rate_by_stage: Floats, seed: int) -> Baselin
 
 def _week_of_month(day: int) -> int:
     """Week of the calendar month a day number lies in, 0 to 3."""
-    return min(((date(1970, 1, 1) + timedelta(days=day)).day - 1) // 7, WEEKS_OF_MONTH - 1)
+    return min((date_of(day).day - 1) // 7, WEEKS_OF_MONTH - 1)

@@ -312,12 +312,23 @@ def own_calibration(
     -------
     Calibration
     """
+    return calibrations(deals, as_of=as_of, horizon_days=horizon_days, seed=seed)[int(levels)]
+
+
+def calibrations(
+    deals: "Deals | StayTable", *, as_of: date, horizon_days: int, seed: int = 0
+) -> tuple[Calibration, Calibration]:
+    """Learn as :func:`own_calibration` does, without and with the levels of the moment, from one look back."""
     stays = deals if isinstance(deals, StayTable) else stay_table(deals)
     past = past_forecasts(stays, as_of=as_of, horizon_days=horizon_days, seed=seed)
     known = known_at(stays, day_of(as_of))
-    now = open_revenue(known, horizons=(horizon_days,), seed=seed)[0] if levels else None
-    before = errors_a_year_before(stays, as_of=as_of, horizons=(horizon_days,), seed=seed)[horizon_days]
-    return learn(past, horizon_days=horizon_days, age_days=known.age_days, levels_now=now, year_ago=before)
+    now = open_revenue(known, horizons=(horizon_days,), seed=seed)[0]
+    before = errors_a_year_before(stays, known, horizons=(horizon_days,), seed=seed)[horizon_days]
+    without, with_levels = (
+        learn(past, horizon_days=horizon_days, age_days=known.age_days, levels_now=levels, year_ago=before)
+        for levels in (None, now)
+    )
+    return without, with_levels
 
 
 def level_change(past: pd.DataFrame) -> tuple[Floats, Floats]:

@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from forecasting.proof.quick_chain import open_revenue
-from forecasting.proof.stay_table import KnownStays, StayTable, day_of, known_at, stay_table
+from forecasting.proof.stay_table import KnownStays, StayTable, date_of, day_of, known_at, stay_table
 
 if TYPE_CHECKING:
     from forecasting.data.deals import Deals
@@ -111,7 +111,7 @@ def past_forecasts(
     rows: list[tuple[Any, ...]] = []
     for past in closed_origins(stays, as_of=as_of, horizon_days=horizon_days, origins=origins):
         values = open_revenue(past.known, horizons=past.horizons, seed=seed)
-        before = errors_a_year_before(stays, as_of=past.as_of, horizons=past.horizons, seed=seed)
+        before = errors_a_year_before(stays, past.known, horizons=past.horizons, seed=seed)
         for days, value in zip(past.horizons, values, strict=True):
             actual = now.revenue(after=past.day, until=past.day + days, open_deals_only=True)
             forecast = (value.mean, value.sd, value.tracked_mean, value.tracked_sd)
@@ -120,14 +120,17 @@ def past_forecasts(
     return pd.DataFrame(rows, columns=list(COLUMNS)).astype({"as_of": "datetime64[ns]"}) if rows else NO_PAST
 
 
-def errors_a_year_before(stays: StayTable, *, as_of: date, horizons: tuple[int, ...], seed: int) -> dict[int, float]:
+def errors_a_year_before(
+    stays: StayTable, known: KnownStays, *, horizons: tuple[int, ...], seed: int
+) -> dict[int, float]:
     """Errors, on the log scale, of the forecasts of the same days a year before, as known at the end of a day.
 
     Parameters
     ----------
     stays : StayTable
-        May reach beyond ``as_of``: what came later is not looked at.
-    as_of : date
+        May reach beyond that day: what came later is not looked at.
+    known : KnownStays
+        What was known at its end.
     horizons : tuple of int
         Days ahead.
     seed : int
@@ -138,13 +141,13 @@ def errors_a_year_before(stays: StayTable, *, as_of: date, horizons: tuple[int, 
         Error by horizon; NaN where that forecast had not closed, had nothing to forecast, or a history behind it that is
         shorter than the horizon.
     """
-    day, now = day_of(year_before(as_of)), known_at(stays, day_of(as_of))
+    day = day_of(year_before(date_of(known.as_of)))
     errors = dict.fromkeys(horizons, np.nan)
-    told = tuple(days for days in horizons if days <= min(day - now.first_day + 1, now.as_of - day))
+    told = tuple(days for days in horizons if days <= min(day - known.first_day + 1, known.as_of - day))
     values = open_revenue(known_at(stays, day), horizons=told, seed=seed) if told else ()
     for days, value in zip(told, values, strict=True):
         if value.mean > 0.0:
-            actual = now.revenue(after=day, until=day + days, open_deals_only=True)
+            actual = known.revenue(after=day, until=day + days, open_deals_only=True)
             errors[days] = float(log_error(pd.DataFrame([asdict(value) | {"actual": actual}]))[0][0])
     return errors
 

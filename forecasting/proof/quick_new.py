@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import softmax
 
-from forecasting.proof.stay_table import NEVER, KnownStays
+from forecasting.proof.stay_table import NEVER, KnownStays, date_of
 from models.arrivals.level import ODD_SHAPE, LevelGrid, filter_levels, weekly_counts
 from models.arrivals.model import GROWTH_KEPT
 from models.arrivals.season import month_factors, past_season
@@ -59,7 +59,7 @@ def new_revenue(known: KnownStays, *, horizons: tuple[int, ...]) -> tuple[NewVal
     amount = known.filled_amount[won]
     first, second = float(amount.mean()), float((amount**2).mean())
     won_by = _won_by(known.as_of - created[begun], won_on[won] - created[won])
-    arriving = _Arriving.from_days(created[begun] - known.as_of, date(1970, 1, 1) + timedelta(days=known.as_of))
+    arriving = _Arriving.from_days(created[begun] - known.as_of, date_of(known.as_of))
     found = []
     for horizon in horizons:
         curve = np.concatenate([won_by, np.full(horizon, won_by[-1])])[:horizon]

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from forecasting.answers.forecasts import worth_of_open
 from forecasting.data.snapshot import cut
 from forecasting.proof.backtesting import BacktestOptions, forecast_past, origin_seed
-from forecasting.proof.calibration import Calibration, own_calibration
+from forecasting.proof.calibration import Calibration, calibrations
 from forecasting.proof.past_forecasts import spacing_days
 from forecasting.proof.scores import blocks_that_overlap, crps
 from forecasting.proof.stay_table import day_of, known_at, stay_table
@@ -202,12 +202,8 @@ def tune(
 def _learn(task: "tuple[Deals, date, int, int]") -> tuple[Calibration, Calibration]:
     """Learn past errors as known at an origin, with and without levels."""
     deals, as_of, horizon_days, seed = task
-    stays = stay_table(deals)
-    learned = [
-        own_calibration(stays, as_of=as_of, horizon_days=horizon_days, seed=seed, levels=levels)
-        for levels in (True, False)
-    ]
-    return learned[0], learned[1]
+    without, with_levels = calibrations(deals, as_of=as_of, horizon_days=horizon_days, seed=seed)
+    return with_levels, without
 
 
 def _score_origin(

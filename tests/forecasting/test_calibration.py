@@ -325,14 +325,14 @@ def test_what_went_wrong_a_year_ago_goes_wrong_again_only_where_it_did() -> None
 def test_errors_a_year_before_are_those_of_the_same_dates() -> None:
     stays, as_of = stay_table(made_up(15, 800, days=800)), FIRST + timedelta(days=700)
     then = date(as_of.year - 1, as_of.month, as_of.day)
-    found = errors_a_year_before(stays, as_of=as_of, horizons=(28, 366), seed=3)
+    found = errors_a_year_before(stays, known_at(stays, day_of(as_of)), horizons=(28, 366), seed=3)
     value = open_revenue(known_at(stays, day_of(then)), horizons=(28,), seed=3)[0]
     actual = known_at(stays, day_of(as_of)).revenue(after=day_of(then), until=day_of(then) + 28, open_deals_only=True)
     expected = log_error(pd.DataFrame({"mean": [value.mean], "sd": [value.sd], "actual": [actual]}))[0][0]
     assert found[28] == pytest.approx(expected, rel=1e-12)
     assert np.isnan(found[366])  # would have closed after the as-of date
-    early = FIRST + timedelta(days=380)
-    assert np.isnan(errors_a_year_before(stays, as_of=early, horizons=(28,), seed=3)[28])  # history of two weeks
+    early = known_at(stays, day_of(FIRST) + 380)
+    assert np.isnan(errors_a_year_before(stays, early, horizons=(28,), seed=3)[28])  # history of two weeks
     past = past_forecasts(stays, as_of=as_of, horizon_days=28, seed=3)
     day, year_ago = past["as_of"].dt.date, past["year_ago"]
     assert year_ago[day >= FIRST + timedelta(days=400)].notna().all()
