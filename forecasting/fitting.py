@@ -59,7 +59,7 @@ def fit(
     Raises
     ------
     EmptyInputError
-        Nothing happened up to the as-of date, or no deal was won with an amount.
+        Nothing happened up to the as-of date, or no deal has an amount.
     SettingsError
         A segment, covariate or family does not exist.
 

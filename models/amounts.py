@@ -6,7 +6,8 @@ Two questions, two parts of :class:`AmountPosterior`:
   else final = known x exp(z), z normal: a spike at exactly one beside a log-normal change. Both are conjugate (Beta
   and normal-inverse-gamma); a stage with few changes leans on the other stages.
 - The amount is missing, or the deal does not exist yet. Then it is one of the final amounts of past won deals like it,
-  drawn from ``pool``, times a factor that carries what few past deals leave unknown about their mean.
+  drawn from ``pool``, times a factor that carries what few past deals leave unknown about their mean. Before the first
+  win the pool is borrowed from deals of any fate, and the factor is wider.
 
 Where the history holds no amount per stage entry nothing is learned about changes: the deals table tells today's
 amount only, which for a won deal is the final one by construction. Then ``same_probability`` keeps its prior (mean
@@ -155,7 +156,7 @@ def fit_amounts(
     Raises
     ------
     EmptyInputError
-        No won deal carries an amount.
+        No deal of any fate carries an amount.
 
     Examples
     --------
@@ -167,17 +168,13 @@ def fit_amounts(
     (0.87, [100.0, 300.0])
     """
     final = won.loc[won["amount"].notna(), ["deal_id", "amount", "segment"]].rename(columns={"amount": "final"})
-    if final.empty:
-        raise EmptyInputError(
-            "no won deal with an amount up to the as-of date: a revenue forecast needs at least one past win; "
-            "use an earlier start of the history or a later as-of date"
-        )
     if (final["final"] < 0).any():
         raise InputError("amounts of won deals must not be negative: drop or correct those deals first")
     rng = np.random.default_rng(np.random.SeedSequence([seed, 1]))
     stays = known[["deal_id", "stage", "amount"]].merge(final, on="deal_id")
     same, mean, sd = _ratio_draws(stays, n_stages, draws, rng)
-    groups = _pools(final, stays, arrivals[["deal_id", "cell", "amount"]])
+    everything = _all_amounts(final, known, arrivals)
+    groups = _pools(everything, final, stays, arrivals[["deal_id", "cell", "amount"]])
     scale = _scale_draws(groups, draws, rng)
     return AmountPosterior(
         same_probability=same,
@@ -236,11 +233,25 @@ def _normal_draws(
     return rng.normal((weight * prior_mean + total) / (weight + n), np.sqrt(var / (weight + n))), var
 
 
+def _all_amounts(final: pd.DataFrame, known: pd.DataFrame, arrivals: pd.DataFrame) -> tuple[NDArray[np.float64], bool]:
+    """Give final amounts of won deals; before the first win, last known amounts of deals of any fate, told as borrowed."""
+    if len(final):
+        return final["final"].to_numpy(), False
+    told = pd.concat([arrivals[["deal_id", "amount"]], known[["deal_id", "amount"]]])
+    amounts = told[told["amount"] >= 0].drop_duplicates("deal_id", keep="last")["amount"].to_numpy(dtype=float)
+    if not len(amounts):
+        raise EmptyInputError(
+            "no deal has an amount up to the as-of date: a revenue forecast needs at least one; fill in the amount "
+            "column, or take a later as-of date"
+        )
+    return amounts, True
+
+
 def _pools(
-    final: pd.DataFrame, stays: pd.DataFrame, arrivals: pd.DataFrame
+    everything: tuple[NDArray[np.float64], bool], final: pd.DataFrame, stays: pd.DataFrame, arrivals: pd.DataFrame
 ) -> dict[str, tuple[NDArray[np.float64], bool]]:
     """Amounts by label and whether they were borrowed from deals less alike than the label says."""
-    groups = {pool_label(): (final["final"].to_numpy(), False)}
+    groups = {pool_label(): everything}
 
     def add(label: str, amounts: pd.Series) -> None:
         if len(amounts) >= MIN_POOL:

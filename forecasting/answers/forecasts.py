@@ -428,6 +428,11 @@ def _warnings(snapshot: Snapshot, fitted: date) -> list[str]:
         missing = f"{pipeline.amount_missing} of {pipeline.n_deals} open deals"
         found.append(f"{missing} have no amount: theirs are drawn from past wins")
     unpriced = int(snapshot.won["amount"].isna().sum())
+    if unpriced == len(snapshot.won):
+        found.append(
+            f"no deal was won with an amount by {snapshot.as_of}: amounts are those of deals of any fate, and how many are "
+            "won follows mostly from what is assumed beforehand"
+        )
     if unpriced:
         found.append(f"{unpriced} won deals have no amount and count as zero in booked revenue")
     return found

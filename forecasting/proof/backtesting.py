@@ -120,7 +120,7 @@ def backtest(
     Raises
     ------
     SettingsError
-        No origin, a horizon that has not closed, or commits of other dates than the origins.
+        No origin, one before the first deal, a horizon that has not closed, or commits of other dates than the origins.
 
     Examples
     --------
@@ -136,7 +136,7 @@ def backtest(
     chosen = options or BacktestOptions()
     days = sorted({as_date(origin, name="origins") for origin in origins})
     spans = [(day, horizon_end(ForecastConfig(horizon=horizon), day)) for day in days]
-    _check_closed(deals, spans)
+    _check_spans(deals, spans)
     said = _told(commits, spans, chosen.target)
     tasks = [(deals, day, until, chosen, calibrate, seed) for day, until in spans]
     done: list[OriginForecast] = []
@@ -341,11 +341,16 @@ def _told(commits: pd.DataFrame | None, spans: list[tuple[date, date]], target: 
     return found
 
 
-def _check_closed(deals: "Deals", spans: list[tuple[date, date]]) -> None:
-    """Refuse origins whose outcome is not known yet."""
+def _check_spans(deals: "Deals", spans: list[tuple[date, date]]) -> None:
+    """Refuse origins before the first deal, and those whose outcome is not known yet."""
     if not spans:
         raise SettingsError("a backtest needs at least one origin: give dates, or a span and every = '28d'")
-    last = deals.entries["entered_on"].max().date()
+    first, last = (day.date() for day in deals.entries["entered_on"].agg(["min", "max"]))
+    too_early = [str(day) for day, _ in spans if day < first]
+    if too_early:
+        raise SettingsError(
+            f"the history begins on {first}, nothing was known at these origins: {', '.join(too_early)}; take later ones"
+        )
     still_open = [str(day) for day, until in spans if until > last]
     if still_open:
         raise SettingsError(

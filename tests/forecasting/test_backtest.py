@@ -347,6 +347,17 @@ def test_a_horizon_that_has_not_closed_is_refused() -> None:
         backtest(demo(), origins=[], horizon="30d", options=FAST, seed=1)
 
 
+def test_an_origin_before_the_first_win_is_forecast_and_one_before_the_first_deal_refused() -> None:
+    first = demo().entries["entered_on"].min().date()
+    day = cut(demo(), as_of=ORIGINS[-1]).won["won_on"].min().date() - timedelta(days=1)
+    young = backtest(demo(), origins=[day], horizon="28d", options=QUICK, seed=1)
+    row = young.table.iloc[0]
+    assert 0.0 <= row["p10"] <= row["mean"]
+    assert row["p975"] > 0.0
+    with pytest.raises(SettingsError, match="nothing was known at these origins"):
+        backtest(demo(), origins=[first - timedelta(days=1)], horizon="28d", options=FAST, seed=1)
+
+
 def test_levels_of_the_posterior_are_not_learned_since_they_would_change_nothing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

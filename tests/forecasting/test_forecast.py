@@ -23,6 +23,7 @@ from scipy import stats
 from forecasting.answers.forecasts import Forecast, forecast, forecast_snapshot, with_calibration, worth_of_open
 from forecasting.answers.revenue import LEVELS, QUANTILES, SOURCES, Span, cents_in, target_cents, target_span
 from forecasting.data.deals import Deals, deals_from_frames
+from forecasting.fitting import fit
 from forecasting.proof.calibration import learn
 from forecasting.proof.past_forecasts import NO_PAST
 from models.errors import SettingsError
@@ -301,6 +302,15 @@ def deals_until(last: str) -> Deals:
     history = pd.concat(rows).query("entered_at <= @last")
     table = pd.DataFrame({"deal_id": ids, "created_at": created, "amount": 1000.0})
     return deals_from_frames(table[table["created_at"] <= last], history, stages=GRAPH, currency="EUR")
+
+
+def test_before_the_first_win_there_is_a_range_and_a_warning() -> None:
+    young = deals_until("2026-08-20")
+    posterior = fit(young, as_of="2026-08-20", durations="piecewise", inference="fast", draws=200, seed=1)
+    made = forecast(young, posterior, as_of="2026-08-20", until="2026-11-20", seed=1)
+    assert any("no deal was won with an amount by 2026-08-20" in text for text in made.warnings)
+    revenue = made.revenue_draws("year", source="open").sum(axis=1)
+    assert revenue.quantile(0.1) < revenue.quantile(0.9) <= 40_000.0
 
 
 def test_the_future_is_not_seen() -> None:

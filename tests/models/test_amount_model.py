@@ -163,8 +163,18 @@ def test_seeds_reproduce() -> None:
     assert (one.log_ratio_sd != other.log_ratio_sd).any()
 
 
-def test_no_win_is_named() -> None:
-    with pytest.raises(EmptyInputError, match="no won deal with an amount"):
+def test_before_the_first_win_amounts_are_borrowed_from_all_deals() -> None:
+    known = pd.DataFrame({"deal_id": ["a", "a", "b"], "stage": [0, 0, 0], "amount": [100.0, 120.0, np.nan]})
+    arrivals = pd.DataFrame({"deal_id": ["a", "b", "c"], "cell": [0, 0, 0], "amount": [90.0, np.nan, 400.0]})
+    nobody_won = won_deals(np.array([np.nan]))
+    fitted = fit_amounts(known, nobody_won, arrivals, n_stages=1, draws=DRAWS, seed=7)
+    assert sorted(pooled(fitted, 0)) == [120.0, 400.0]
+    assert fitted.pool_log_scale[:, 0].std() > BORROWED_LOG_SD
+    np.testing.assert_allclose(fitted.same_probability.mean(), 0.95, atol=0.01)
+
+
+def test_no_amount_at_all_is_named() -> None:
+    with pytest.raises(EmptyInputError, match="no deal has an amount"):
         fit(NOTHING_KNOWN, won_deals(np.array([np.nan])))
 
 
