@@ -8,7 +8,6 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from forecasting.engine.amounts import CENTS, AmountDraws, DealArrays
-from forecasting.engine.streams import deal_keys
 
 if TYPE_CHECKING:
     from forecasting.data.open_pipeline import OpenPipeline
@@ -66,7 +65,7 @@ def group_deals(pipeline: "OpenPipeline", amounts: "AmountPosterior | None") -> 
         group_stage=stage[first],
         group_age=age[first],
         group=group,
-        key=deal_keys(deals["deal_id"].to_numpy(dtype=object))[order],
+        key=pipeline.deal_keys[order],
         amount=known,
         cents=np.floor(known * CENTS + 0.5).astype(np.int64),
         segment=segment.astype(np.int32)[order],

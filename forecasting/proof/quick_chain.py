@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import gammaln
 
-from forecasting.proof.quick_kernels import count_exits, count_exposure, win_probabilities
+from forecasting.proof.quick_kernels import count_exits, count_expected, win_probabilities
 from forecasting.proof.stay_table import NEVER, KnownStays
 from models.levels.filtering import draw_levels, filter_level, period_days
 
@@ -106,7 +106,10 @@ def open_revenue(known: KnownStays, *, horizons: tuple[int, ...], seed: int) -> 
     rng = np.random.default_rng([seed, known.as_of])
     hazards, factors = _draw(chain, rng)
     levels = _level_draws(counted, chain, known.n_open + known.n_won, max(horizons), rng)
-    keys = np.column_stack([counted.amount_class[waiting], counted.stage[waiting], counted.days[waiting]])
+    stage = counted.stage[waiting]
+    last_bin = np.where(chain.starts < NEVER, chain.starts, 0).max(axis=1)
+    age = np.minimum(counted.days[waiting], last_bin[stage])  # in the last bin one age is as good as another
+    keys = np.column_stack([counted.amount_class[waiting], stage, age])
     groups, of_deal = np.unique(keys, axis=0, return_inverse=True)
     amount = known.filled_amount[known.deal[waiting]]
     sums = [np.bincount(of_deal.reshape(-1), weights=amount**power, minlength=len(groups)) for power in (1, 2)]
@@ -179,9 +182,8 @@ def _fit(known: _Counted, n_open: int, n_stages: int) -> _Chain:
     total = -np.log1p(-share)
     part_of_day = 1.0 / total - (1.0 - share) / share
     exposure = at_risk - ended + ended * part_of_day
-    by_class, seen = _exposure(known, starts, part_of_day, n_stages, PERIOD_DAYS)
     hazard = exits / np.maximum(exposure, 1e-9)[:, None, :]
-    expected = np.einsum("cpsb,sjb->cpsj", by_class, hazard)
+    expected, seen = _expected(known, starts, hazard, part_of_day, PERIOD_DAYS)
     level = seen.sum(axis=0) / np.maximum(expected.sum(axis=0), 1e-9)
     smooth_exits, smooth_exposure = _with_neighbours(ended), _with_neighbours(exposure)
     pilot = (smooth_exits + 0.5) / (smooth_exposure + 1.0)
@@ -196,14 +198,21 @@ def _fit(known: _Counted, n_open: int, n_stages: int) -> _Chain:
     )
 
 
-def _exposure(known: _Counted, starts: Ints, part_of_day: Floats, n_stages: int, width: int) -> tuple[Floats, Floats]:
-    """Exposure (class, period, stage, bin) and exits (class, period, stage, code); period 0 is the latest."""
+def _expected(known: _Counted, starts: Ints, hazard: Floats, part_of_day: Floats, width: int) -> tuple[Floats, Floats]:
+    """Count exits expected from hazards (stage, code, bin), and seen; see :func:`count_expected`."""
+    n_open, n_stages, _ = hazard.shape
+    day = np.arange(int(known.days.max()) + 1)
+    passed, ending = np.zeros((n_open, len(day) + 1, n_stages)), np.empty((n_open, len(day), n_stages))
+    for stage in range(n_open):
+        of_day = np.searchsorted(starts[stage], day, side="right") - 1
+        np.cumsum(hazard[stage][:, of_day].T, axis=0, out=passed[stage, 1:])
+        ending[stage] = (hazard[stage] * part_of_day[stage])[:, of_day].T
     periods = int(known.days_ago.max()) // width + 1
-    exposure, exits = count_exposure(
-        known.stage, known.exit_code, known.days, known.days_ago, known.amount_class, starts, part_of_day,
-        (known.n_classes, periods, n_stages, width),
+    expected, seen = count_expected(
+        known.stage, known.exit_code, known.days, known.days_ago, known.amount_class, passed, ending,
+        (known.n_classes, periods, width),
     )  # fmt: skip
-    return exposure, exits
+    return expected, seen
 
 
 def _level_draws(
@@ -212,9 +221,9 @@ def _level_draws(
     """Factor on the hazards over the horizon by direction of the exit, shape (draw, stage, code)."""
     n_open, n_stages = chain.shape.shape[:2]
     width = period_days(horizon_days)
-    exposure, seen = _exposure(known, chain.starts, chain.part_of_day, n_stages, width)
+    by_class, seen = _expected(known, chain.starts, chain.shape / chain.rate, chain.part_of_day, width)
     factor = (chain.exits + LEVEL_SHRINK) / (chain.expected + LEVEL_SHRINK)
-    expected = np.einsum("cpsb,sjb,csj->psj", exposure, chain.shape / chain.rate, factor)
+    expected = np.einsum("cpsj,csj->psj", by_class, factor)
     forward = _forward(chain.exits.sum(axis=0), first_lost)
     draws = np.ones((HAZARD_DRAWS, n_open, n_stages))
     for direction in (forward, ~forward):

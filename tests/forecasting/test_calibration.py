@@ -29,7 +29,7 @@ from forecasting.proof.past_forecasts import (
     spacing_days,
 )
 from forecasting.proof.quick_chain import amount_edges, open_revenue
-from forecasting.proof.quick_kernels import count_exits, count_exposure, win_probabilities
+from forecasting.proof.quick_kernels import count_exits, count_expected, win_probabilities
 from forecasting.proof.stay_table import NEVER, day_of, known_at, stay_table
 from models.stages import StageGraph
 
@@ -127,19 +127,43 @@ def test_win_probabilities_equal_a_day_by_day_walk_with_loops_and_same_day_moves
         np.testing.assert_allclose(found.reshape(2, 8), expected, atol=1e-12)
 
 
-def test_counts_add_up_and_exposure_makes_exits_the_expected_ones() -> None:
+def test_deals_that_hardly_any_outlasts_are_worth_what_their_own_coming_days_say() -> None:
+    """In the last bin every age is worth the same, also where survival from the entry on has no digits left."""
+    rng = np.random.default_rng(2)
+    hazard, factor = rng.gamma(4.0, 0.15, (1, 2, 5, 3)), np.ones((1, 1, 2, 5))
+    groups = np.array([(0, s, a) for s in range(2) for a in (6, 200, 300, 900)])
+    found = win_probabilities(hazard, factor, np.array([[0, 2, 5], [0, 1, 4]]), groups, np.array([6, 3]), 1)[0]
+    by_stage = found.reshape(2, 4, 2)
+    np.testing.assert_allclose(by_stage, np.repeat(by_stage[:, :1], 4, axis=1), rtol=1e-12)
+    assert np.exp(-hazard[0, :, :, 2].sum(axis=1) * 300).max() < 1e-300
+
+
+def test_exits_are_expected_in_the_period_in_which_deals_were_exposed() -> None:
+    """Against a walk through every day of every stay."""
     rng = np.random.default_rng(3)
-    n = 500
-    stage, exit_code = rng.integers(0, 2, n), rng.integers(-1, 5, n)
+    n, classes, periods, width = 200, 3, 7, 30
+    stage, exit_code, of_class = rng.integers(0, 2, n), rng.integers(-1, 5, n), rng.integers(0, classes, n)
     days, ago = rng.integers(0, 40, n), rng.integers(40, 200, n)
-    starts = np.array([[0, 3, 10], [0, 7, NEVER]])
-    exits, at_risk = count_exits(stage, exit_code, days, starts, 5)
+    hazard, ending = rng.gamma(1.0, 0.1, (2, 41, 5)), rng.gamma(1.0, 0.05, (2, 40, 5))
+    passed = np.concatenate([np.zeros((2, 1, 5)), np.cumsum(hazard, axis=1)], axis=1)
+    expected, seen = np.zeros((classes, periods, 2, 5)), np.zeros((classes, periods, 2, 5))
+    for s, code, c, last, since in zip(stage, exit_code, of_class, days, ago, strict=True):
+        for day in range(last + 1):
+            ends = day == last and code >= 0
+            expected[c, (since - day) // width, s] += ending[s, day] if ends else hazard[s, day]
+        if code >= 0:
+            seen[c, (since - last) // width, s, code] += 1.0
+    found = count_expected(stage, exit_code, days, ago, of_class, passed, ending, (classes, periods, width))
+    np.testing.assert_allclose(found[0], expected, atol=1e-12)
+    np.testing.assert_array_equal(found[1], seen)
+
+
+def test_exits_and_days_at_risk_add_up() -> None:
+    rng = np.random.default_rng(3)
+    stage, exit_code, days = rng.integers(0, 2, 500), rng.integers(-1, 5, 500), rng.integers(0, 40, 500)
+    exits, at_risk = count_exits(stage, exit_code, days, np.array([[0, 3, 10], [0, 7, NEVER]]), 5)
     assert exits.sum() == (exit_code >= 0).sum()
     assert at_risk.sum() == (days + 1).sum()
-    part = rng.uniform(0.2, 0.5, (2, 3))
-    exposure, seen = count_exposure(stage, exit_code, days, ago, rng.integers(0, 3, n), starts, part, (3, 7, 5, 30))
-    np.testing.assert_allclose(exposure.sum(axis=(0, 1)), at_risk - exits.sum(axis=1) * (1 - part))
-    np.testing.assert_allclose(seen.sum(axis=(0, 1)), exits.sum(axis=2))
 
 
 def test_amount_classes_hold_enough_deals_and_like_sums() -> None:
