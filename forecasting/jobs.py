@@ -18,10 +18,8 @@ from forecasting.proof.new_calibration import own_new_calibration
 from forecasting.proof.stay_table import stay_table
 from models.errors import DiagnosticsError, EmptyInputError, InputError, SettingsError
 from models.posterior import ModelSpec, Posterior, load_posterior, save_posterior
-from models.stage_model.posterior import LARGEST_RHAT
+from models.stage_model.posterior import LARGEST_RHAT, MIN_ESS
 
-MIN_ESS = 400
-"""Draws beyond these are not published: chains disagree, or too few independent draws stand behind a 90 % quantile."""
 MIN_NUTS_DRAWS = 2000
 """Draws over all chains below which the effective sample size could not reach its floor."""
 POSTERIOR_FOLDER = "posterior"
@@ -189,9 +187,7 @@ def job_spec(job: Job) -> ModelSpec:
 def check_diagnostics(posterior: Posterior) -> None:
     """Raise a DiagnosticsError unless the chains agree, mixed well and did not diverge; fast inference has none."""
     found = posterior.diagnostics
-    if found.rhat_max is None or found.ess_min is None:
-        return
-    if found.rhat_max > LARGEST_RHAT or found.ess_min < MIN_ESS or found.divergences > 0:
+    if not found.trusted:
         raise DiagnosticsError(
             f"the fit cannot be trusted and nothing was published: expected R-hat <= {LARGEST_RHAT}, effective sample size "
             f">= {MIN_ESS} and no divergence; got {found.rhat_max:.3f}, {found.ess_min:.0f} and {found.divergences}. "

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from models.levels.counts import DIRECTIONS, LevelCounts, level_counts
 from models.levels.density import level_series
-from models.levels.laplace import draw_points, laplace_level
+from models.levels.laplace import draw_points, laplace_level, settings_around
 from models.levels.posterior import LevelPosterior
 from models.levels.priors import Settings, settings_at
 from models.stage_model.posterior import Diagnostics
@@ -97,7 +97,9 @@ def learn_levels(
         chosen = settings_at(sampled.normals[:draws], days=counts.days)
         return _posterior(counts, sampled.level[:draws, :, -1], chosen, rng, sampled.diagnostics)
     points = [draw_points(level, draws, rng) for level in approximate]
-    normals = np.stack([level.normals[point] for level, point in zip(approximate, points, strict=True)], axis=1)
+    normals = np.stack(
+        [settings_around(level, point, rng) for level, point in zip(approximate, points, strict=True)], axis=1
+    )
     middle, spread = (
         np.stack([getattr(level, name)[point] for level, point in zip(approximate, points, strict=True)], axis=1)
         for name in ("mean", "sd")

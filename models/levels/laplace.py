@@ -12,8 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
+from scipy.special import ndtr, ndtri
 
-from models.levels.priors import Settings, prior_points, settings_at
+from models.levels.priors import N_SETTINGS, Settings, prior_points, settings_at
 
 Floats = NDArray[np.float64]
 
@@ -87,6 +88,13 @@ def draw_points(level: LaplaceLevel, draws: int, rng: np.random.Generator) -> ND
     """Draw grid points by their probability, evenly and in random order, shape (draw,)."""
     position = (rng.permutation(draws) + rng.random(draws)) / draws
     return np.minimum(np.searchsorted(np.cumsum(level.probability), position), len(level.probability) - 1)
+
+
+def settings_around(level: LaplaceLevel, point: NDArray[np.int64], rng: np.random.Generator) -> Floats:
+    """Draw settings as normal numbers, shape (draw, 3): anywhere in the cell that each grid point stands for."""
+    sizes = np.array([len(np.unique(column)) for column in level.normals.T])
+    share = ndtr(level.normals[point]) + (rng.random((len(point), N_SETTINGS)) - 0.5) / sizes
+    return np.asarray(ndtri(np.clip(share, 1e-9, 1.0 - 1e-9)))
 
 
 @njit(cache=True)

@@ -19,11 +19,11 @@ from pymc.step_methods.hmc.quadpotential import QuadPotentialFull
 from pytensor.compile.mode import Mode
 
 from models.levels.density import LevelSeries, series_point
-from models.levels.laplace import LaplaceLevel, draw_points
+from models.levels.laplace import LaplaceLevel, draw_points, settings_around
 from models.levels.priors import N_SETTINGS
 from models.likelihood_op import LikelihoodOp
 from models.stage_model.diagnosis import diagnose_columns, moved_badly
-from models.stage_model.options import SamplerOptions
+from models.stage_model.options import CHAIN_LENGTH, LONGER, SamplerOptions
 from models.stage_model.posterior import Diagnostics
 
 Floats = NDArray[np.float64]
@@ -120,7 +120,7 @@ def sample_levels(
     seed: int,
     options: SamplerOptions | None = None,
 ) -> SampledLevels:
-    """Sample both series by PyMC's NUTS; a second time in smaller steps if the first leaves doubts.
+    """Sample both series by PyMC's NUTS; again in smaller steps, then in longer chains, while that leaves doubts.
 
     Parameters
     ----------
@@ -138,7 +138,14 @@ def sample_levels(
     sampled = _sample_once(series, start, draws=draws, seed=seed, options=options)
     if not _doubtful(sampled.diagnostics, draws):
         return sampled
-    return _sample_once(series, start, draws=draws, seed=seed, options=options.careful())
+    options = options.careful()
+    sampled = _sample_once(series, start, draws=draws, seed=seed, options=options)
+    if draws < CHAIN_LENGTH * options.chains_for(draws):
+        return sampled  # chains too short to tell, however often they are repeated
+    for thin in LONGER:
+        if sampled.diagnostics.too_short:
+            sampled = _sample_once(series, start, draws=draws, seed=seed, options=options, thin=thin)
+    return sampled
 
 
 def _doubtful(found: Diagnostics, draws: int) -> bool:
@@ -147,11 +154,17 @@ def _doubtful(found: Diagnostics, draws: int) -> bool:
 
 
 def _sample_once(
-    series: Sequence[LevelSeries], start: Sequence[LaplaceLevel], *, draws: int, seed: int, options: SamplerOptions
+    series: Sequence[LevelSeries],
+    start: Sequence[LaplaceLevel],
+    *,
+    draws: int,
+    seed: int,
+    options: SamplerOptions,
+    thin: int = 1,
 ) -> SampledLevels:
     rng = np.random.default_rng([seed, 5])
     chains, periods = options.chains_for(draws), len(series[0].exits)
-    normals = np.stack([level.normals[draw_points(level, START_DRAWS, rng)] for level in start], axis=1)
+    normals = np.stack([settings_around(level, draw_points(level, START_DRAWS, rng), rng) for level in start], axis=1)
     compile_kwargs = {"mode": Mode(linker="vm", optimizer="fast_compile")}
     first = rng.standard_normal((chains, len(series), periods))
     with build_level_model(series):
@@ -162,7 +175,7 @@ def _sample_once(
             compile_kwargs=compile_kwargs,
         )
         tree = pm.sample(
-            -(-draws // chains),
+            -(-draws // chains) * thin,
             tune=options.tune,
             chains=chains,
             cores=1,
@@ -176,7 +189,7 @@ def _sample_once(
             compile_kwargs=compile_kwargs,
         )
     drawn, innovations = (
-        tree["posterior"][name].to_numpy().reshape(-1, len(series), size)
+        tree["posterior"][name].to_numpy()[:, thin - 1 :: thin].reshape(-1, len(series), size)
         for name, size in (("settings", N_SETTINGS), ("innovations", periods))
     )
     level = np.stack(

@@ -28,6 +28,8 @@ PIECES = ("codes", "effect", "log_scale", "thin_codes", "thin_mean", "thin_sd")
 """Arrays saved for each stage and factor."""
 LARGEST_RHAT = 1.01
 """Chains of the NUTS road beyond it disagree."""
+MIN_ESS = 400
+"""With fewer effective draws too few independent ones stand behind a 90 % quantile."""
 LARGEST_LOG_EFFECT = 20.0
 """Log effects of unseen levels are cut here, so that a wide scale cannot overflow."""
 
@@ -95,6 +97,16 @@ class Diagnostics:
     rhat_max: float | None = None
     ess_min: float | None = None
     divergences: int = 0
+
+    @property
+    def too_short(self) -> bool:
+        """Whether chains disagree, or hold too few independent draws: longer ones may mend it."""
+        return self.rhat_max is not None and (self.rhat_max > LARGEST_RHAT or (self.ess_min or 0.0) < MIN_ESS)
+
+    @property
+    def trusted(self) -> bool:
+        """Whether draws can be published; those of fast inference, which has no chains, always."""
+        return not self.too_short and self.divergences == 0
 
     @classmethod
     def worst_of(cls, parts: Sequence["Diagnostics"]) -> "Diagnostics":

@@ -22,15 +22,12 @@ from models.likelihood_op import LikelihoodOp
 from models.stage_model.diagnosis import diagnose, moved_badly
 from models.stage_model.fit import stage_fit
 from models.stage_model.laplace import LaplaceFit, laplace_fit
-from models.stage_model.options import CHAIN_LENGTH, SamplerOptions
-from models.stage_model.posterior import LARGEST_RHAT, Diagnostics, StageFit
+from models.stage_model.options import CHAIN_LENGTH, LONGER, SamplerOptions
+from models.stage_model.posterior import Diagnostics, StageFit
 from models.stage_model.problem import LOG_SCALE_MEAN, LOG_SCALE_SD, StageProblem, log_likelihood
 from models.stage_model.selection import Choice
 
 Floats = NDArray[np.float64]
-LONGER = (2, 4)
-"""Over hundreds of hazards the largest R-hat of chains that agree strays past its limit now and then: chains so many times
-as long, of which one draw in so many is kept, bring it back."""
 SCALE_RIDGE = 1e-2
 """Added to the variances of the log scales: their grid may have held them to a single point."""
 
@@ -203,7 +200,7 @@ def sample_choice(
     if draws < CHAIN_LENGTH * options.chains_for(draws):
         return fit, found  # chains too short to tell, however often they are repeated
     for thin in LONGER:
-        if found.rhat_max is not None and found.rhat_max > LARGEST_RHAT:
+        if found.too_short:
             fit, found = attempt(options=options, thin=thin)
     return fit, found
 

@@ -16,6 +16,8 @@ from models.stage_model.sampling import SampledStage, sample_choice, sample_stag
 
 OPTIONS = SamplerOptions(chains=2, cores=1)
 GOOD, FAR, SLOW = Diagnostics(1.005, 900.0), Diagnostics(1.012, 900.0), Diagnostics(1.005, 90.0)
+FEW = Diagnostics(1.005, 350.0)
+"""Too few to be published, though not so few that the chains must have moved badly."""
 LEVELS = np.zeros((4, 2))
 
 
@@ -45,6 +47,8 @@ def attempts(monkeypatch: pytest.MonkeyPatch, found: list[Diagnostics], *, draws
         ([FAR, GOOD], [(3, 1), (3, 2)]),
         ([FAR] * 3, [(3, 1), (3, 2), (3, 4)]),
         ([SLOW, FAR, GOOD], [(3, 1), (CAREFUL_DEPTH, 1), (CAREFUL_DEPTH, 2)]),
+        ([SLOW, SLOW, GOOD], [(3, 1), (CAREFUL_DEPTH, 1), (CAREFUL_DEPTH, 2)]),
+        ([FEW, GOOD], [(3, 1), (3, 2)]),
         ([replace(GOOD, divergences=1), GOOD], [(3, 1), (CAREFUL_DEPTH, 1)]),
     ],
 )

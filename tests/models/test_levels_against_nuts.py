@@ -7,7 +7,7 @@ from benchmarks import real_data
 from forecasting.data.deals import deals_from_frames
 from forecasting.data.sample import demo_history
 from forecasting.data.snapshot import Snapshot, cut, stage_history
-from models.levels.counts import level_counts
+from models.levels.counts import LevelCounts, level_counts
 from models.levels.fit import WEEK, learn_levels
 from models.levels.posterior import future_factors
 from models.stage_model.fit import fit_stages
@@ -47,3 +47,14 @@ def test_fast_levels_stand_in_for_nuts(snapshot_of) -> None:
         assert (np.abs(ours.mean(axis=0) - exact.mean(axis=0)) <= 0.25 * exact.std(axis=0)).all()
         ratio = ours.std(axis=0) / exact.std(axis=0)
         assert ((ratio >= 0.85) & (ratio <= 1.2)).all()
+
+
+def test_chains_move_where_thousands_of_exits_pin_the_settings_beyond_the_grid() -> None:
+    rng = np.random.default_rng(4)
+    expected = np.full((60, 2), [840.0, 3300.0])
+    moving = np.exp(np.column_stack([np.zeros(60), rng.normal(0, 0.25, 60)]))
+    counts = LevelCounts(rng.poisson(expected * moving).astype(float), expected, 42, np.zeros((1, 1), dtype=np.int64))
+    found = learn_levels(counts, inference="nuts", draws=2000, seed=1).diagnostics
+    assert found.trusted, found
+    assert found.ess_min is not None
+    assert found.ess_min > 500
