@@ -332,6 +332,24 @@ def horizon_end(forecast: ForecastConfig, as_of: date) -> date:
     return end
 
 
+def horizon_after(horizon: str, as_of: date) -> date:
+    """Last day of a forecast of some length.
+
+    Raises
+    ------
+    SettingsError
+        Not a length such as ``90d`` or ``2 quarters``, or too long.
+
+    Examples
+    --------
+    >>> str(horizon_after("2 quarters", date(2026, 11, 23)))
+    '2027-03-31'
+    """
+    if _HORIZON.fullmatch(horizon) is None:
+        raise SettingsError(f"the horizon must be a length such as '90d', '8 weeks' or '2 quarters', got {horizon!r}")
+    return horizon_end(ForecastConfig(horizon=horizon), as_of)
+
+
 def _after(as_of: date, count: int, unit: str, fiscal_year_start: int) -> date:
     if count > MAX_HORIZON_DAYS:
         raise SettingsError(f"forecast.horizon of {count} {unit} is too long; expected at most {MAX_HORIZON_DAYS} days")

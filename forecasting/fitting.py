@@ -10,6 +10,7 @@ from models.amounts import fit_amounts
 from models.arrivals.model import fit_arrivals
 from models.calendar.expected import dated_exits
 from models.calendar.model import CalendarPosterior, fit_calendar
+from models.errors import EmptyInputError
 from models.levels.fit import fit_levels
 from models.posterior import ModelSpec, Posterior
 from models.stage_model.fit import Inference, fit_stages
@@ -59,7 +60,7 @@ def fit(
     Raises
     ------
     EmptyInputError
-        Nothing happened up to the as-of date, or no deal has an amount.
+        Nothing happened up to the as-of date, or no deal was won with an amount.
     SettingsError
         A segment, covariate or family does not exist.
 
@@ -97,6 +98,11 @@ def fit_spec(deals: Deals, *, as_of: date | str, spec: ModelSpec, progress: Prog
         As :func:`fit`; or the calendar names what there is not.
     """
     snapshot = cut(deals, as_of=as_of, segment=spec.segment, covariates=spec.covariates)
+    if len(snapshot.arrivals) and not snapshot.won["amount"].notna().any():
+        raise EmptyInputError(
+            f"no won deal with an amount up to {snapshot.as_of}: a revenue forecast needs at least one past win; check which "
+            "stages count as won, use an earlier start of the history or a later as-of date"
+        )
     return fit_snapshot(snapshot, spec=spec, inputs_sha256=deals.inputs_sha256, progress=progress)
 
 
@@ -108,7 +114,10 @@ def fit_snapshot(
     levels: bool = True,
     progress: Progress | None = None,
 ) -> Posterior:
-    """Fit the models to deals already cut at a date, see :func:`fit`; the levels of the moment only if asked for."""
+    """Fit the models to deals already cut at a date, see :func:`fit`; the levels of the moment only if asked for.
+
+    Before the first win, which a past date of a backtest may precede, amounts are borrowed from deals of any fate.
+    """
     if spec.window_days is not None:
         snapshot = within(snapshot, spec.window_days)
     stage = fit_stages(

@@ -4,7 +4,7 @@
     ├── InputError(ValueError)           the data cannot be used as they are
     │   ├── MissingColumnError           a table lacks a column the contract asks for
     │   ├── UnknownStageError            the stage history names a stage the settings do not know
-    │   └── EmptyInputError              no rows, no deal, no open deal or no amount where one is needed
+    │   └── EmptyInputError              no rows, no deal, no open deal or no won deal where one is needed
     ├── SettingsError(ValueError)        a job file, an argument or a stage graph contradicts itself
     ├── DiagnosticsError(RuntimeError)   the fit ran and its diagnostics failed: nothing was published
     └── MissingPackageError(ImportError) an optional package is not installed
@@ -35,7 +35,7 @@ class UnknownStageError(InputError):
 
 
 class EmptyInputError(InputError):
-    """There are no rows, no deal, no open deal or no amount where one is needed."""
+    """There are no rows, no deal, no open deal or no won deal where one is needed."""
 
 
 class SettingsError(DealcastError, ValueError):

@@ -26,6 +26,7 @@ from forecasting.periods import as_date
 from forecasting.simulate import NewSimulation, OpenSimulation, simulate_new, simulate_open
 from models.arrivals.plan import planned_days
 from models.errors import SettingsError
+from models.history import STILL_OPEN
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -36,6 +37,10 @@ if TYPE_CHECKING:
     from forecasting.proof.calibration import Calibration
     from forecasting.proof.new_calibration import NewCalibration
     from models.posterior import Posterior
+
+
+SILENT_DAYS = 45
+"""Days without any record before the as-of date from which on a forecast asks whether the export is fresh."""
 
 
 @dataclass(frozen=True)
@@ -418,8 +423,19 @@ def _plan_warnings(made: Forecast) -> list[str]:
     return [f"the plan of new deals says nothing of {rest} of {made.horizon_days} days: there they arrive as learned"]
 
 
+def _silent_days(snapshot: Snapshot) -> int:
+    """Days between the last move, or arrival, and the as-of date."""
+    stays = snapshot.stays
+    if stays.empty:
+        return 0
+    ended = pd.to_timedelta(stays["days"].where(stays["next"] != STILL_OPEN, 0), unit="D")
+    return int((pd.Timestamp(snapshot.as_of) - (stays["entered_on"] + ended).max()).days)
+
+
 def _warnings(snapshot: Snapshot, fitted: date) -> list[str]:
     pipeline, found = snapshot.pipeline, []
+    if (silent := _silent_days(snapshot)) >= SILENT_DAYS:
+        found.append(f"nothing was recorded in the {silent} days up to {snapshot.as_of}: is the export fresh?")
     if fitted < snapshot.as_of:
         found.append(f"the model was fitted as of {fitted}: what happened since then is not learned from")
     if not pipeline.n_deals:

@@ -100,8 +100,7 @@ def leads_needed(forecast: "Forecast", span: Span, *, target: float, confidence:
     SettingsError
         ``confidence`` is not between 0 and 1.
     """
-    if not 0 < confidence < 1:
-        raise SettingsError(f"confidence is a probability between 0 and 1 such as 0.8, got {confidence!r}")
+    check_confidence(confidence)
     gap = target_cents(target) - cents_in(forecast, span, "total")
     needed = leads_by_draw(forecast, span, gap=gap)
     n = smallest_number(needed, confidence=confidence)
@@ -115,6 +114,12 @@ def leads_needed(forecast: "Forecast", span: Span, *, target: float, confidence:
         attainment_with=float(np.mean(needed <= (MAX_LEADS if n is None else n))),
         last_useful_creation_date=last_useful_date(forecast, by=span.end),
     )
+
+
+def check_confidence(confidence: float, *, name: str = "confidence") -> None:
+    """Raise a SettingsError unless a probability lies between 0 and 1."""
+    if not 0 < confidence < 1:
+        raise SettingsError(f"{name} is a probability between 0 and 1 such as 0.8, got {confidence!r}")
 
 
 def smallest_number(needed: NDArray[np.int64], *, confidence: float) -> int | None:

@@ -140,15 +140,34 @@ def target_span(
     SettingsError
         ``by`` lies beyond the forecast or not after the as-of date, or before ``since``.
     """
+    days = Span(forecast.as_of, forecast.until)
+    return span_within(days, by=by, since=since, period=period, fiscal_year_start=fiscal_year_start)
+
+
+def span_within(
+    forecast: Span,
+    *,
+    by: str | date,
+    since: str | date | None = None,
+    period: Period = "month",
+    fiscal_year_start: int = 1,
+) -> Span:
+    """Days whose revenue counts towards a target, of a forecast still to be made from its as-of date to its end.
+
+    Raises
+    ------
+    SettingsError
+        As :func:`target_span`.
+    """
     end = calendar.as_date(by, name="by")
     if since is None:
-        start = calendar.period_start(forecast.as_of, period=period, fiscal_year_start=fiscal_year_start)
+        start = calendar.period_start(forecast.start, period=period, fiscal_year_start=fiscal_year_start)
     else:
         start = calendar.as_date(since, name="since")
-    if not forecast.as_of < end <= forecast.until:
+    if not forecast.start < end <= forecast.end:
         raise SettingsError(
-            f"the target date must lie after the as-of date {forecast.as_of} and not after the end of the forecast "
-            f"{forecast.until}, got {end}: choose another date or forecast further"
+            f"the target date must lie after the as-of date {forecast.start} and not after the end of the forecast "
+            f"{forecast.end}, got {end}: choose another date, or forecast further (forecast.horizon or forecast.until)"
         )
     if start > end:
         raise SettingsError(f"the target counts from {start} but ends on {end}: choose an earlier start")

@@ -47,6 +47,8 @@ def revenue_path(forecast: "Forecast", span: Span) -> pd.DataFrame:
 def attainment_curve(forecast: "Forecast", span: Span, *, points: int = 200) -> pd.DataFrame:
     """Probability that revenue of the span reaches an amount, for amounts from sure to out of reach.
 
+    Half of the amounts lie evenly between the ends, half at even steps of probability: a curve may fall at two places.
+
     Returns
     -------
     DataFrame
@@ -54,6 +56,7 @@ def attainment_curve(forecast: "Forecast", span: Span, *, points: int = 200) -> 
     """
     total = np.sort(cents_in(forecast, span, "total")) / 100
     margin = 0.02 * max(total[-1] - total[0], 0.05 * total[-1])
-    amount = np.linspace(max(total[0] - margin, 0.0), total[-1] + margin, points)
+    even = np.linspace(max(total[0] - margin, 0.0), total[-1] + margin, points // 2)
+    amount = np.sort(np.concatenate([even, np.quantile(total, np.linspace(0.0, 1.0, points - len(even)))]))
     reached = 1 - np.searchsorted(total, amount, side="left") / len(total)
     return pd.DataFrame({"amount": amount, "probability": reached})

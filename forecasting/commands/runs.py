@@ -4,9 +4,11 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from forecasting.answers.leads import check_confidence
+from forecasting.answers.revenue import span_within, target_cents
 from forecasting.commands.progress import shown_progress
 from forecasting.commands.terminal import ALERT, Outcome
-from forecasting.config import Job, JobConfig, read_job
+from forecasting.config import Job, JobConfig, horizon_end, read_job
 from forecasting.jobs import POSTERIOR_FOLDER, fitted, forecast_job, job_findings, job_goal
 from forecasting.output.answer import answer, leads_answer
 from forecasting.output.artefacts import write_artefacts
@@ -14,6 +16,8 @@ from forecasting.output.findings import Findings, Goal
 from forecasting.output.forecast_json import forecast_record
 from forecasting.output.page import report
 from forecasting.output.words import chance, day
+from forecasting.periods import Period as Span
+from forecasting.periods import as_date
 from models.errors import SettingsError
 from models.posterior import Posterior
 
@@ -44,6 +48,8 @@ def run_forecast(path: Path, *, as_of: str, asked: Asked, refit: bool, as_json: 
     """Forecast, write the artefacts, say the answer."""
     job = read_job(path)
     goal = goal_of(job.config, asked)
+    if asked.min_attainment is not None:
+        check_confidence(asked.min_attainment, name="--min-attainment")
     if asked.min_attainment is not None and goal is None:
         raise SettingsError("--min-attainment needs a target: add [target] to the job file, or give --target and --by")
     found = _found(job, as_of=as_of, goal=goal, refit=refit, as_json=as_json)
@@ -63,6 +69,7 @@ def run_leads_needed(path: Path, *, as_of: str, asked: Asked, as_json: bool) -> 
     goal = goal_of(job.config, asked)
     if goal is None:
         raise SettingsError("there is no target: give --target and --by, or add [target] to the job file")
+    check_goal(job.config, goal, as_of=as_of)
     with shown_progress(wanted=not as_json) as progress:
         made = forecast_job(job, as_of=as_of, progress=progress)
     period, fiscal_year_start = job.config.forecast.period, job.config.forecast.fiscal_year_start
@@ -116,7 +123,26 @@ def goal_of(config: JobConfig, asked: Asked) -> Goal | None:
     )
 
 
+def check_goal(config: JobConfig, goal: Goal, *, as_of: str) -> None:
+    """Refuse a target that the forecast could not be held against, before any work is done.
+
+    Raises
+    ------
+    SettingsError
+        Its dates lie outside the forecast, or its amount or confidence makes no sense.
+    """
+    start, forecast = as_date(as_of), config.forecast
+    span_within(
+        Span(start, horizon_end(forecast, start)), by=goal.by, since=goal.since, period=forecast.period,
+        fiscal_year_start=forecast.fiscal_year_start,
+    )  # fmt: skip
+    target_cents(goal.amount)
+    check_confidence(goal.confidence)
+
+
 def _found(job: Job, *, as_of: str, goal: Goal | None, refit: bool, as_json: bool) -> Findings:
+    if goal is not None:
+        check_goal(job.config, goal, as_of=as_of)
     with shown_progress(wanted=not as_json) as progress:
         made = forecast_job(job, as_of=as_of, refit=refit, progress=progress)
         return job_findings(job, made, goal=goal)

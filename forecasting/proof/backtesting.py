@@ -16,7 +16,7 @@ import pandas as pd
 from threadpoolctl import threadpool_limits
 
 from forecasting.answers.forecasts import Forecast, forecast_snapshot, with_calibration
-from forecasting.config import DEFAULT_COVARIATES, ForecastConfig, horizon_end
+from forecasting.config import DEFAULT_COVARIATES, horizon_after
 from forecasting.data.given import commit_table
 from forecasting.data.snapshot import Snapshot, cut
 from forecasting.engine.blocks import EngineOptions
@@ -135,7 +135,7 @@ def backtest(
     """
     chosen = options or BacktestOptions()
     days = sorted({as_date(origin, name="origins") for origin in origins})
-    spans = [(day, horizon_end(ForecastConfig(horizon=horizon), day)) for day in days]
+    spans = [(day, horizon_after(horizon, day)) for day in days]
     _check_spans(deals, spans)
     said = _told(commits, spans, chosen.target)
     tasks = [(deals, day, until, chosen, calibrate, seed) for day, until in spans]

@@ -155,8 +155,8 @@ class Calibration:
     def factors(self, revenue: Floats, *, seed: int, most: Floats | None = None) -> Floats:
         """Factor on all revenue of each draw, from the uncalibrated total of each draw, shape (draw,).
 
-        log(y + c) = m + scale (log(x + c) - m) + shift, with m the mean of log(x + c) and c one per cent of the mean of
-        x, and y = 0 in empty draws; the factor is y / x, one where x is zero and never negative.
+        log(y / x) = m + scale (z - m) + shift - z, z = log(x + c), with m the mean of z and c one per cent of the mean of
+        x, and y = 0 in empty draws: an error moves what a draw brings in proportion, however little that is.
 
         Parameters
         ----------
@@ -179,12 +179,12 @@ class Calibration:
         if offset <= 0.0:
             return np.ones_like(total)
         logs = np.log(total + offset)
-        moved = np.exp(logs.mean() + errors.scale * (logs - logs.mean()) + errors.shift) - offset
-        moved = np.where(errors.empty, 0.0, np.maximum(moved, 0.0))
+        factors = np.exp((errors.scale - 1.0) * (logs - logs.mean()) + errors.shift)
+        factors[errors.empty] = 0.0
         if most is not None:
-            moved = np.minimum(moved, np.maximum(most, total))
-        factors = np.ones_like(total)
-        np.divide(moved, total, out=factors, where=total > 0.0)
+            highest = np.divide(np.maximum(most, total), total, out=np.ones_like(total), where=total > 0.0)
+            factors = np.minimum(factors, highest)
+        factors[total <= 0.0] = 1.0
         return factors
 
     def to_dict(self) -> dict[str, Any]:

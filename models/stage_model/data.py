@@ -17,8 +17,9 @@ MIN_STAYS = 3
 """A level with fewer stays in the stage is thin: two stays move a log hazard by less than its spread between levels."""
 MAX_JOINT_LEVELS = 150
 """Levels fitted jointly per stage, the most frequent ones; the joint fit costs the cube of their number."""
-FEW_EXITS = 10
-"""Below this many exits a stage also keeps the natural moves it has not shown yet: next stage in order, and lost."""
+FEW_EXITS = 100
+"""Below this many exits a stage also keeps the natural moves it has not shown yet: next stage in order, and lost. With their
+prior they are then next to impossible; at once impossible they must not become."""
 THIN = -1
 """Joint code of a thin level."""
 
@@ -74,13 +75,18 @@ class StageData:
 
 
 def exits_of(history: StageHistory, stage: int) -> tuple[int, ...]:
-    """List the exits the model gives a stage: all moves seen, and the natural ones where next to nothing was seen."""
+    """List the exits the model gives a stage: all moves seen, and the natural ones where little was seen.
+
+    While nobody was ever won, or lost, by any stage, the way there stays open: what has not happened yet still can.
+    """
     seen = set(history.exits(stage))
     graph = history.graph
     ended = history.counts[(history.counts["stage"] == stage) & (history.counts["next"] != STILL_OPEN)]
-    if int(ended["count"].sum()) < FEW_EXITS:
-        forward = stage + 1 if graph.is_open(stage + 1) else graph.won_codes[0]
-        seen |= {forward, *graph.lost_codes}
+    few, ever = int(ended["count"].sum()) < FEW_EXITS, set(history.counts["next"])
+    if few or ever.isdisjoint(graph.won_codes):
+        seen.add(stage + 1 if graph.is_open(stage + 1) else graph.won_codes[0])
+    if few or ever.isdisjoint(graph.lost_codes):
+        seen |= set(graph.lost_codes)
     return tuple(sorted(seen))
 
 

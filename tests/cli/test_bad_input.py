@@ -123,6 +123,32 @@ def test_no_won_deal(work: Path, command: str) -> None:
     assert "won" in error["message"]
 
 
+@pytest.mark.parametrize(
+    ("command", "options", "message"),
+    [
+        ("forecast", ("--target", "1e6", "--by", "2031-01-01"), "forecast.horizon or forecast.until"),
+        ("forecast", ("--target", "nan", "--by", "2026-10-31"), "amount of money"),
+        ("forecast", ("--target", "1e6", "--by", "2026-10-31", "--min-attainment", "50"), "--min-attainment"),
+        ("leads-needed", ("--target", "1e6", "--by", "2026-10-31", "--confidence", "80"), "confidence"),
+        ("tune", ("--consider", "nope"), "no column 'nope'"),
+    ],
+)
+def test_what_cannot_be_answered_is_refused_before_any_fit(
+    work: Path, command: str, options: tuple[str, ...], message: str
+) -> None:
+    error = error_of(run(command, work / "dealcast.toml", "--as-of", "2026-09-30", *options, "--json"))
+    assert error["type"] == "SettingsError"
+    assert message in error["message"]
+    assert not (work / "out" / "posterior").exists()
+
+
+def test_a_horizon_that_is_no_length_is_named(work: Path) -> None:
+    dates = ("--origins", "2026-05-31", "--horizon", "soon", "--json")
+    error = error_of(run("backtest", work / "dealcast.toml", *dates))
+    assert error["type"] == "SettingsError"
+    assert "'8 weeks' or '2 quarters', got 'soon'" in error["message"]
+
+
 def test_empty_pipeline_is_said_and_forecast(fitted_work: Path) -> None:
     rows = table(fitted_work, "stage_history")
     closed = rows.loc[rows["stage"].isin(["Won", "Lost to competitor", "No decision"]), "deal_id"]

@@ -286,12 +286,21 @@ def test_factors_act_on_the_log_scale_and_keep_zero() -> None:
     factors, errors = learned.factors(revenue, seed=3), learned.draw(4000, seed=3)
     offset = 0.01 * revenue.mean()
     logs = np.log(revenue + offset)
-    expected = logs.mean() + errors.scale * (logs - logs.mean()) + errors.shift
-    np.testing.assert_allclose(np.log(revenue * factors + offset), expected, rtol=1e-10)
+    np.testing.assert_allclose(np.log(factors), (errors.scale - 1) * (logs - logs.mean()) + errors.shift, atol=1e-12)
     assert learned.factors(np.zeros(10), seed=3).tolist() == [1.0] * 10
     revenue[0] = 0.0
     assert learned.factors(revenue, seed=3)[0] == 1.0
     assert (learned.factors(revenue, seed=3) >= 0).all()
+
+
+def test_an_error_moves_what_a_draw_brings_in_proportion_where_one_deal_is_most_of_the_money() -> None:
+    """Draws without the large deal stay in the order of what the others bring."""
+    learned = learn(past_of(np.full(20, 0.02), sd=0.1), horizon_days=28, age_days=1000)
+    with_large = np.random.default_rng(8).random(4000) < 0.35
+    revenue = np.where(with_large, 1e13, 1e5)
+    moved = revenue * learned.factors(revenue, seed=3)
+    assert moved[~with_large].max() < 1e6
+    assert 1e5 < np.median(moved[~with_large]) < 3e5
 
 
 def test_draw_i_is_draw_i_whatever_their_number() -> None:

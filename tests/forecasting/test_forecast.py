@@ -23,10 +23,12 @@ from scipy import stats
 from forecasting.answers.forecasts import Forecast, forecast, forecast_snapshot, with_calibration, worth_of_open
 from forecasting.answers.revenue import LEVELS, QUANTILES, SOURCES, Span, cents_in, target_cents, target_span
 from forecasting.data.deals import Deals, deals_from_frames
-from forecasting.fitting import fit
+from forecasting.data.snapshot import cut
+from forecasting.fitting import fit_snapshot
 from forecasting.proof.calibration import learn
 from forecasting.proof.past_forecasts import NO_PAST
 from models.errors import SettingsError
+from models.posterior import ModelSpec
 
 MONTH_START = AS_OF.replace(day=1)
 UNTIL = AS_OF + timedelta(days=60)
@@ -306,7 +308,8 @@ def deals_until(last: str) -> Deals:
 
 def test_before_the_first_win_there_is_a_range_and_a_warning() -> None:
     young = deals_until("2026-08-20")
-    posterior = fit(young, as_of="2026-08-20", durations="piecewise", inference="fast", draws=200, seed=1)
+    spec = ModelSpec(durations="piecewise", inference="fast", draws=200, seed=1)
+    posterior = fit_snapshot(cut(young, as_of="2026-08-20", covariates=spec.covariates), spec=spec)
     made = forecast(young, posterior, as_of="2026-08-20", until="2026-11-20", seed=1)
     assert any("no deal was won with an amount by 2026-08-20" in text for text in made.warnings)
     revenue = made.revenue_draws("year", source="open").sum(axis=1)

@@ -23,7 +23,8 @@ def one_rate(exits: int, open_: int) -> StageProblem:
     graph = StageGraph(open=["Lead"], won=["Won"], lost=["Lost"])
     rows = [(0, 0, 1, 0, exits), (0, 0, -1, 0, open_)]
     counts = pd.DataFrame(rows, columns=["cell", "stage", "next", "days", "count"])
-    return piecewise_problem(stage_data(StageHistory(graph, counts, (), np.zeros((1, 0), dtype=np.int32)), 0), 0.1)
+    data = stage_data(StageHistory(graph, counts, (), np.zeros((1, 0), dtype=np.int32)), 0)
+    return piecewise_problem(replace(data, exits=(1,)), 0.1)  # no way to a loss, though none has been seen
 
 
 def quadrature(problem: StageProblem) -> tuple[float, float]:
