@@ -1,5 +1,6 @@
 """``dealcast backtest``."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import date
@@ -139,24 +140,33 @@ def _text(result: BacktestResult, currency: str | None) -> str:
             f"{hits['expected_low']} to {hits['expected_high']}"
         )
     low, high = found["crps_range"]
-    lines.append(f"  CRPS {money(found['crps'])} ({money(low)} to {money(high)}), 80% range {found["width"]["80"]:.0%} "
-                 f"of the actual wide, median off by {found["median_ape"]:.0%} on average")  # fmt: skip
+    lines.append(f"  CRPS {money(found['crps'])} ({money(low)} to {money(high)}), 80% range {_share(found["width"]["80"])} "
+                 f"of the actual wide, median off by {_share(found["median_ape"])} on average")  # fmt: skip
     lines += [f"  {line}" for line in _further(found)]
     lines += ["", "Less error than simple rules (CRPS; 95% range over the dates):"]
     for name, skill in found["skill"].items():
         low, high = found["skill_range"][name]
         where = f", at the {result.table[COMMIT].notna().sum()} dates it was told" if name == COMMIT else ""
-        lines.append(f"  {skill:+.0%} ({low:+.0%} to {high:+.0%}) than {name.replace('_', ' ')}{where}")
+        told = f"{_share(skill, sign='+')} ({_share(low, sign='+')} to {_share(high, sign='+')})"
+        lines.append(f"  {told} than {name.replace('_', ' ')}{where}")
     return "\n".join(lines)
+
+
+def _share(value: float, *, sign: str = "") -> str:
+    """Per cent of something; where nothing came there is no telling."""
+    return "?" if math.isnan(value) else f"{value:{sign}.0%}"
+
+
+def _number(value: float) -> str:
+    return "?" if math.isnan(value) else f"{value:.2f}"
 
 
 def _further(found: dict[str, Any]) -> list[str]:
     """Lines on counts, target and deals."""
     wins, target, deals = found.get("wins", found["open_wins"]), found["attainment"], found["deals"]
     held = wins["coverage"]["80"]
-    lines = [
-        f"number of wins: 80% range {held['hits']} of {held['n']} hit, expected number off by {wins['mean_error']:+.0%}"
-    ]
+    off = _share(wins["mean_error"], sign="+")
+    lines = [f"number of wins: 80% range {held['hits']} of {held['n']} hit, expected number off by {off}"]
     if target["n"]:
         lines.append(
             f"target reached in {target['share_reached']:.0%} of {target['n']}, chance given {target['mean_chance']:.0%} on "
@@ -164,7 +174,7 @@ def _further(found: dict[str, Any]) -> list[str]:
         )
     if deals["n"]:
         lines.append(
-            f"deals won in time or not: AUC {deals['auc']:.2f}, Brier {deals['brier']:.3f}; days to close off by "
+            f"deals won in time or not: AUC {_number(deals['auc'])}, Brier {deals['brier']:.3f}; days to close off by "
             f"{deals['remaining_days_mae']:.1f} on average, counted up to the horizon"
         )
     return lines
