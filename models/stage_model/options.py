@@ -10,6 +10,8 @@ LONGER = (2, 4)
 as long, of which one draw in so many is kept, bring it back."""
 CAREFUL_ACCEPT, CAREFUL_DEPTH = 0.98, 8
 """Where a factor has much data and a small scale, the posterior is a bent funnel."""
+SMALLEST_STEPS = 0.998, 10
+"""Wanted acceptance and tree depth for chains that diverge in spite of care: a single divergence would withhold a forecast."""
 
 
 @dataclass(frozen=True)
@@ -50,3 +52,8 @@ class SamplerOptions:
     def careful(self) -> Self:
         """Give the same with smaller steps and longer trajectories, for chains that diverged or moved too little."""
         return replace(self, target_accept=CAREFUL_ACCEPT, max_tree_depth=CAREFUL_DEPTH)
+
+    def most_careful(self) -> Self:
+        """Give the same with the smallest steps, for chains that diverged in spite of care."""
+        accept, depth = SMALLEST_STEPS
+        return replace(self, target_accept=accept, max_tree_depth=depth)

@@ -194,15 +194,16 @@ def sample_choice(
     start = laplace_fit(choice.problem, draws=draws, rng=rng)
     attempt = partial(_attempt, choice, start, draws=draws, seed=int(rng.integers(2**31)))
     fit, found = attempt(options=options)
-    if moved_badly(found, draws=draws):
-        options = options.careful()
-        fit, found = attempt(options=options)
-    if draws < CHAIN_LENGTH * options.chains_for(draws):
-        return fit, found  # chains too short to tell, however often they are repeated
-    for thin in LONGER:
-        if found.too_short:
-            fit, found = attempt(options=options, thin=thin)
-    return fit, found
+    with_care, thin = [options.careful(), options.most_careful()], 1
+    while True:
+        first = len(with_care) == 2
+        if with_care and (found.divergences or (first and moved_badly(found, draws=draws))):
+            options = with_care.pop(0)
+        elif found.too_short and thin < LONGER[-1] and draws >= CHAIN_LENGTH * options.chains_for(draws):
+            thin *= 2  # of chains shorter than that nothing can be told, however often they are repeated
+        else:
+            return fit, found
+        fit, found = attempt(options=options, thin=thin)
 
 
 def _attempt(

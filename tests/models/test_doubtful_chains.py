@@ -9,7 +9,7 @@ from planted_stays import planted_history
 from models.stage_model import sampling
 from models.stage_model.fit import choose_problems
 from models.stage_model.laplace import LaplaceFit
-from models.stage_model.options import CAREFUL_DEPTH, CHAIN_LENGTH, SamplerOptions
+from models.stage_model.options import CAREFUL_DEPTH, CHAIN_LENGTH, SMALLEST_STEPS, SamplerOptions
 from models.stage_model.posterior import Diagnostics
 from models.stage_model.problem import StageProblem
 from models.stage_model.sampling import SampledStage, sample_choice, sample_stage
@@ -49,7 +49,9 @@ def attempts(monkeypatch: pytest.MonkeyPatch, found: list[Diagnostics], *, draws
         ([SLOW, FAR, GOOD], [(3, 1), (CAREFUL_DEPTH, 1), (CAREFUL_DEPTH, 2)]),
         ([SLOW, SLOW, GOOD], [(3, 1), (CAREFUL_DEPTH, 1), (CAREFUL_DEPTH, 2)]),
         ([FEW, GOOD], [(3, 1), (3, 2)]),
+        ([FEW, replace(GOOD, divergences=1), GOOD], [(3, 1), (3, 2), (CAREFUL_DEPTH, 2)]),
         ([replace(GOOD, divergences=1), GOOD], [(3, 1), (CAREFUL_DEPTH, 1)]),
+        ([replace(GOOD, divergences=1)] * 2 + [GOOD], [(3, 1), (CAREFUL_DEPTH, 1), (SMALLEST_STEPS[1], 1)]),
     ],
 )
 def test_doubts_are_followed_up(
