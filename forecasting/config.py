@@ -342,12 +342,16 @@ def horizon_after(horizon: str, as_of: date) -> date:
 
     Examples
     --------
-    >>> str(horizon_after("2 quarters", date(2026, 11, 23)))
+    >>> str(horizon_after("2 Quarters", date(2026, 11, 23)))
     '2027-03-31'
     """
-    if _HORIZON.fullmatch(horizon) is None:
-        raise SettingsError(f"the horizon must be a length such as '90d', '8 weeks' or '2 quarters', got {horizon!r}")
-    return horizon_end(ForecastConfig(horizon=horizon), as_of)
+    try:
+        forecast = ForecastConfig(horizon=horizon)
+    except ValidationError as error:
+        raise SettingsError(
+            f"the horizon must be a length such as '90d', '8 weeks' or '2 quarters', got {horizon!r}"
+        ) from error
+    return horizon_end(forecast, as_of)
 
 
 def _after(as_of: date, count: int, unit: str, fiscal_year_start: int) -> date:

@@ -98,12 +98,18 @@ def fit_spec(deals: Deals, *, as_of: date | str, spec: ModelSpec, progress: Prog
         As :func:`fit`; or the calendar names what there is not.
     """
     snapshot = cut(deals, as_of=as_of, segment=spec.segment, covariates=spec.covariates)
-    if len(snapshot.arrivals) and not snapshot.won["amount"].notna().any():
-        raise EmptyInputError(
-            f"no won deal with an amount up to {snapshot.as_of}: a revenue forecast needs at least one past win; check which "
-            "stages count as won, use an earlier start of the history or a later as-of date"
-        )
+    if len(snapshot.arrivals):  # a history without any deal has an error of its own
+        check_won(snapshot)
     return fit_snapshot(snapshot, spec=spec, inputs_sha256=deals.inputs_sha256, progress=progress)
+
+
+def check_won(snapshot: Snapshot) -> None:
+    """Raise an EmptyInputError unless a deal was won with an amount."""
+    if not snapshot.won["amount"].notna().any():
+        raise EmptyInputError(
+            f"no deal was won with an amount by {snapshot.as_of}: a revenue forecast needs at least one; "
+            "check stages.won in the job file, or take a later as-of date"
+        )
 
 
 def fit_snapshot(

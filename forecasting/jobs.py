@@ -10,13 +10,13 @@ from forecasting.config import Job, JobConfig, horizon_end, job_template
 from forecasting.data.given import arrival_plan, read_commits, read_plan
 from forecasting.data.quality import DataQuality
 from forecasting.data.snapshot import cut
-from forecasting.fitting import fit_spec
+from forecasting.fitting import check_won, fit_spec
 from forecasting.output.findings import Findings, Goal, findings
 from forecasting.periods import as_date
 from forecasting.proof.calibration import own_calibration
 from forecasting.proof.new_calibration import own_new_calibration
 from forecasting.proof.stay_table import stay_table
-from models.errors import DiagnosticsError, EmptyInputError, InputError, SettingsError
+from models.errors import DiagnosticsError, InputError, SettingsError
 from models.posterior import ModelSpec, Posterior, load_posterior, save_posterior
 from models.stage_model.posterior import LARGEST_RHAT, MIN_ESS
 
@@ -93,19 +93,14 @@ def check(job: Job, *, as_of: str | date | None = None) -> Check:
     day = last_day(job) if as_of is None else as_date(as_of)
     snapshot = cut(job.deals, as_of=day, segment=job.config.model.segment, covariates=job.config.model.covariates)
     _check_given(job.config, tuple(snapshot.arrivals["segment"].unique()))
-    won = int(snapshot.won["amount"].notna().sum())
-    if not won:
-        raise EmptyInputError(
-            f"no deal was won with an amount by {day}: a revenue forecast needs at least one; "
-            "check stages.won in the job file, or take a later as-of date"
-        )
+    check_won(snapshot)
     stage = snapshot.pipeline.deals["stage"]
     return Check(
         as_of=day,
         quality=job.deals.quality,
         deals=len(snapshot.arrivals),
         open_deals=snapshot.pipeline.n_deals,
-        won_deals=won,
+        won_deals=int(snapshot.won["amount"].notna().sum()),
         open_by_stage={name: int((stage == code).sum()) for code, name in enumerate(snapshot.graph.open)},
         open_without_amount=snapshot.pipeline.amount_missing,
     )

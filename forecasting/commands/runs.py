@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from forecasting.answers.leads import check_confidence
-from forecasting.answers.revenue import span_within, target_cents
+from forecasting.answers.revenue import Span, span_within, target_cents
 from forecasting.commands.progress import shown_progress
 from forecasting.commands.terminal import ALERT, Outcome
 from forecasting.config import Job, JobConfig, horizon_end, read_job
@@ -16,7 +16,6 @@ from forecasting.output.findings import Findings, Goal
 from forecasting.output.forecast_json import forecast_record
 from forecasting.output.page import report
 from forecasting.output.words import chance, day
-from forecasting.periods import Period as Span
 from forecasting.periods import as_date
 from models.errors import SettingsError
 from models.posterior import Posterior
@@ -50,8 +49,10 @@ def run_forecast(path: Path, *, as_of: str, asked: Asked, refit: bool, as_json: 
     goal = goal_of(job.config, asked)
     if asked.min_attainment is not None:
         check_confidence(asked.min_attainment, name="--min-attainment")
-    if asked.min_attainment is not None and goal is None:
-        raise SettingsError("--min-attainment needs a target: add [target] to the job file, or give --target and --by")
+        if goal is None:
+            raise SettingsError(
+                "--min-attainment needs a target: add [target] to the job file, or give --target and --by"
+            )
     found = _found(job, as_of=as_of, goal=goal, refit=refit, as_json=as_json)
     files = write_artefacts(found, job.config.output_folder)
     text = "\n".join([*answer(found), "", f"written to {job.config.output_folder}: {', '.join(files)}"])

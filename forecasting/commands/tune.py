@@ -9,7 +9,6 @@ from typing import Any
 from forecasting.commands.progress import shown_progress
 from forecasting.commands.terminal import Outcome
 from forecasting.config import horizon_end, read_job
-from forecasting.data.snapshot import check_columns
 from forecasting.output.words import money
 from forecasting.periods import as_date
 from forecasting.proof.backtesting import BacktestOptions
@@ -39,7 +38,6 @@ def run_tune(
         levels=asked.levels,
     )
     columns = [name.strip() for name in consider.split(",")] if consider else []
-    check_columns(job.deals, segment=(), covariates=columns)
     with (
         shown_progress(wanted=not as_json) as progress,
         origin_workers(MOST_ORIGINS, processes=processes) as executor,

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import gammaln
 
-from forecasting.proof.quick_kernels import count_exits, count_expected, win_probabilities
+from forecasting.proof.quick_kernels import bins_of_days, count_exits, count_expected, win_probabilities
 from forecasting.proof.stay_table import NEVER, KnownStays
 from models.levels.filtering import draw_levels, filter_level, period_days
 
@@ -201,10 +201,9 @@ def _fit(known: _Counted, n_open: int, n_stages: int) -> _Chain:
 def _expected(known: _Counted, starts: Ints, hazard: Floats, part_of_day: Floats, width: int) -> tuple[Floats, Floats]:
     """Count exits expected from hazards (stage, code, bin), and seen; see :func:`count_expected`."""
     n_open, n_stages, _ = hazard.shape
-    day = np.arange(int(known.days.max()) + 1)
-    passed, ending = np.zeros((n_open, len(day) + 1, n_stages)), np.empty((n_open, len(day), n_stages))
-    for stage in range(n_open):
-        of_day = np.searchsorted(starts[stage], day, side="right") - 1
+    days = int(known.days.max()) + 1
+    passed, ending = np.zeros((n_open, days + 1, n_stages)), np.empty((n_open, days, n_stages))
+    for stage, of_day in enumerate(bins_of_days(starts, days)):
         np.cumsum(hazard[stage][:, of_day].T, axis=0, out=passed[stage, 1:])
         ending[stage] = (hazard[stage] * part_of_day[stage])[:, of_day].T
     periods = int(known.days_ago.max()) // width + 1

@@ -82,7 +82,7 @@ def win_probabilities(
     """
     n_draws, n_open = hazards.shape[:2]
     longest, last_won = horizons.max(), n_open + n_won
-    of_day = _bins_of_days(starts, groups[:, 2].max() + longest + 1)
+    of_day = bins_of_days(starts, groups[:, 2].max() + longest + 1)
     leads = hazards.sum(axis=3).sum(axis=0)[:, :last_won] > 0.0
     leave_to, stay = np.zeros((n_open, last_won, of_day.shape[1])), np.empty(of_day.shape)
     ends, alive = np.zeros(leave_to.shape), np.empty((n_open, of_day.shape[1] + 1))
@@ -111,7 +111,7 @@ def win_probabilities(
 
 
 @njit(cache=True, nogil=True)
-def _bins_of_days(starts: Ints, days: int) -> Ints:
+def bins_of_days(starts: Ints, days: int) -> Ints:
     """Age bin of each day of a stay, shape (stage, day)."""
     found = np.empty((len(starts), days), dtype=np.int64)
     for s in range(len(starts)):

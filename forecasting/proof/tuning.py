@@ -20,7 +20,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from forecasting.answers.forecasts import worth_of_open
-from forecasting.data.snapshot import cut
+from forecasting.data.snapshot import check_columns, cut
 from forecasting.proof.backtesting import BacktestOptions, forecast_past, origin_seed
 from forecasting.proof.calibration import Calibration, calibrations
 from forecasting.proof.past_forecasts import spacing_days
@@ -165,7 +165,10 @@ def tune(
     ------
     EmptyInputError
         The history is too short for four past forecasts.
+    SettingsError
+        A column to consider does not exist.
     """
+    check_columns(deals, segment=(), covariates=consider)
     origins = past_origins(deals, as_of=as_of, horizon_days=horizon_days)
     now = Candidate(present.durations, present.covariates, present.window_days, present.levels)
     scored: dict[Candidate, Floats] = {}

@@ -22,8 +22,8 @@ from models.levels.density import LevelSeries, series_point
 from models.levels.laplace import LaplaceLevel, draw_points, settings_around
 from models.levels.priors import N_SETTINGS
 from models.likelihood_op import LikelihoodOp
-from models.stage_model.diagnosis import diagnose_columns, moved_badly
-from models.stage_model.options import CHAIN_LENGTH, LONGER, SamplerOptions
+from models.stage_model.diagnosis import diagnose_columns, moved_badly, sample_until_trusted
+from models.stage_model.options import SamplerOptions
 from models.stage_model.posterior import Diagnostics
 
 Floats = NDArray[np.float64]
@@ -34,7 +34,7 @@ DOUBTFUL_RHAT = 1.009
 """Chains of series that jumped once and for all may sample their long-run sd slowly: above this they are run again with
 care, before anyone has to be told that nothing can be published."""
 SETTING_RIDGE = 1e-2
-"""Added to the variances of the settings: their grid may have held one to a single point."""
+"""Added to the variances of the settings: their grid may have held one to the cell of a single point."""
 START_DRAWS = 2000
 """Draws of the Laplace fit behind the mass matrix of the settings."""
 
@@ -120,7 +120,7 @@ def sample_levels(
     seed: int,
     options: SamplerOptions | None = None,
 ) -> SampledLevels:
-    """Sample both series by PyMC's NUTS; again in smaller steps, then in longer chains, while that leaves doubts.
+    """Sample both series by PyMC's NUTS; again with more care, or in longer chains, while that leaves doubts.
 
     Parameters
     ----------
@@ -135,17 +135,12 @@ def sample_levels(
     """
     given = options or SamplerOptions()
     options = replace(given, max_tree_depth=max(given.max_tree_depth, TREE_DEPTH))
-    sampled = _sample_once(series, start, draws=draws, seed=seed, options=options)
-    if not _doubtful(sampled.diagnostics, draws):
-        return sampled
-    options = options.careful()
-    sampled = _sample_once(series, start, draws=draws, seed=seed, options=options)
-    if draws < CHAIN_LENGTH * options.chains_for(draws):
-        return sampled  # chains too short to tell, however often they are repeated
-    for thin in LONGER:
-        if sampled.diagnostics.too_short:
-            sampled = _sample_once(series, start, draws=draws, seed=seed, options=options, thin=thin)
-    return sampled
+
+    def attempt(options: SamplerOptions, thin: int) -> tuple[SampledLevels, Diagnostics]:
+        sampled = _sample_once(series, start, draws=draws, seed=seed, options=options, thin=thin)
+        return sampled, sampled.diagnostics
+
+    return sample_until_trusted(attempt, options, draws=draws, doubtful=partial(_doubtful, draws=draws))[0]
 
 
 def _doubtful(found: Diagnostics, draws: int) -> bool:
@@ -160,7 +155,7 @@ def _sample_once(
     draws: int,
     seed: int,
     options: SamplerOptions,
-    thin: int = 1,
+    thin: int,
 ) -> SampledLevels:
     rng = np.random.default_rng([seed, 5])
     chains, periods = options.chains_for(draws), len(series[0].exits)

@@ -1,9 +1,12 @@
 """Whether chains can be trusted: R-hat and effective sample size over what a forecast takes from them."""
 
+from collections.abc import Callable
+
 import numpy as np
 from arviz_stats.base.array import array_stats
 from numpy.typing import NDArray
 
+from models.stage_model.options import CHAIN_LENGTH, LONGEST, SamplerOptions
 from models.stage_model.posterior import Diagnostics, StageFit
 
 Floats = NDArray[np.float64]
@@ -32,3 +35,34 @@ def diagnose_columns(columns: Floats, *, chains: int, divergences: int) -> Diagn
 def moved_badly(found: Diagnostics, *, draws: int) -> bool:
     """Whether chains diverged, or few of their draws are independent."""
     return found.divergences > 0 or found.ess_min is None or found.ess_min < DOUBTFUL_SHARE * draws
+
+
+def sample_until_trusted[Sampled](
+    attempt: Callable[[SamplerOptions, int], tuple[Sampled, Diagnostics]],
+    options: SamplerOptions,
+    *,
+    draws: int,
+    doubtful: Callable[[Diagnostics], bool],
+) -> tuple[Sampled, Diagnostics]:
+    """Sample; while that leaves doubts again with more care, or in longer chains.
+
+    Parameters
+    ----------
+    attempt : callable
+        Samples with given options and thinning: of so many steps one draw is kept.
+    options : SamplerOptions
+    draws : int
+        Over all chains together; of chains shorter than ``CHAIN_LENGTH`` nothing can be told, however long they are made.
+    doubtful : callable
+        Whether the first diagnosis asks for care, divergences apart, which always do.
+    """
+    steps, care, thin = (options, options.careful(), options.most_careful()), 0, 1
+    can_tell = draws >= CHAIN_LENGTH * options.chains_for(draws)
+    while True:
+        sampled, found = attempt(steps[care], thin)
+        if care + 1 < len(steps) and (found.divergences or (care == 0 and doubtful(found))):
+            care += 1
+        elif can_tell and found.too_short and thin < LONGEST:
+            thin *= 2
+        else:
+            return sampled, found

@@ -5,9 +5,9 @@ from typing import Self
 
 CHAIN_LENGTH = 1000
 """Draws of a chain, warm-up not counted."""
-LONGER = (2, 4)
-"""Over hundreds of hazards the largest R-hat of chains that agree strays past its limit now and then: chains so many times
-as long, of which one draw in so many is kept, bring it back."""
+LONGEST = 4
+"""Over hundreds of hazards the largest R-hat of chains that agree strays past its limit now and then: chains up to so many
+times as long, of which one draw in so many is kept, bring it back."""
 CAREFUL_ACCEPT, CAREFUL_DEPTH = 0.98, 8
 """Where a factor has much data and a small scale, the posterior is a bent funnel."""
 SMALLEST_STEPS = 0.998, 10

@@ -19,10 +19,10 @@ from pytensor.compile.mode import Mode
 from scipy.linalg import cho_solve, solve_triangular
 
 from models.likelihood_op import LikelihoodOp
-from models.stage_model.diagnosis import diagnose, moved_badly
+from models.stage_model.diagnosis import diagnose, moved_badly, sample_until_trusted
 from models.stage_model.fit import stage_fit
 from models.stage_model.laplace import LaplaceFit, laplace_fit
-from models.stage_model.options import CHAIN_LENGTH, LONGER, SamplerOptions
+from models.stage_model.options import SamplerOptions
 from models.stage_model.posterior import Diagnostics, StageFit
 from models.stage_model.problem import LOG_SCALE_MEAN, LOG_SCALE_SD, StageProblem, log_likelihood
 from models.stage_model.selection import Choice
@@ -192,23 +192,11 @@ def sample_choice(
     """Laplace fit for a start, then NUTS, of one stage; again with care, or in longer chains, while that leaves doubts."""
     rng = np.random.default_rng([seed, stage, 1])
     start = laplace_fit(choice.problem, draws=draws, rng=rng)
-    attempt = partial(_attempt, choice, start, draws=draws, seed=int(rng.integers(2**31)))
-    fit, found = attempt(options=options)
-    with_care, thin = [options.careful(), options.most_careful()], 1
-    while True:
-        first = len(with_care) == 2
-        if with_care and (found.divergences or (first and moved_badly(found, draws=draws))):
-            options = with_care.pop(0)
-        elif found.too_short and thin < LONGER[-1] and draws >= CHAIN_LENGTH * options.chains_for(draws):
-            thin *= 2  # of chains shorter than that nothing can be told, however often they are repeated
-        else:
-            return fit, found
-        fit, found = attempt(options=options, thin=thin)
+    seed = int(rng.integers(2**31))
 
+    def attempt(options: SamplerOptions, thin: int) -> tuple[StageFit, Diagnostics]:
+        sampled = sample_stage(choice.problem, start, draws=draws, seed=seed, options=options, thin=thin)
+        fit = stage_fit(choice, sampled.innovations, sampled.log_scales)
+        return fit, diagnose(fit, chains=options.chains_for(draws), divergences=sampled.divergences)
 
-def _attempt(
-    choice: Choice, start: LaplaceFit, *, draws: int, seed: int, options: SamplerOptions, thin: int = 1
-) -> tuple[StageFit, Diagnostics]:
-    sampled = sample_stage(choice.problem, start, draws=draws, seed=seed, options=options, thin=thin)
-    fit = stage_fit(choice, sampled.innovations, sampled.log_scales)
-    return fit, diagnose(fit, chains=options.chains_for(draws), divergences=sampled.divergences)
+    return sample_until_trusted(attempt, options, draws=draws, doubtful=partial(moved_badly, draws=draws))

@@ -142,11 +142,12 @@ def test_what_cannot_be_answered_is_refused_before_any_fit(
     assert not (work / "out" / "posterior").exists()
 
 
-def test_a_horizon_that_is_no_length_is_named(work: Path) -> None:
-    dates = ("--origins", "2026-05-31", "--horizon", "soon", "--json")
+@pytest.mark.parametrize("horizon", ["soon", "0d"])
+def test_a_horizon_that_is_no_length_is_named(work: Path, horizon: str) -> None:
+    dates = ("--origins", "2026-05-31", "--horizon", horizon, "--json")
     error = error_of(run("backtest", work / "dealcast.toml", *dates))
     assert error["type"] == "SettingsError"
-    assert "'8 weeks' or '2 quarters', got 'soon'" in error["message"]
+    assert f"'8 weeks' or '2 quarters', got {horizon!r}" in error["message"]
 
 
 def test_empty_pipeline_is_said_and_forecast(fitted_work: Path) -> None:
