@@ -14,13 +14,15 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 from scipy.special import softmax
 
 from forecasting.proof.stay_table import NEVER, KnownStays, date_of
-from models.arrivals.level import ODD_SHAPE, LevelGrid, filter_levels, weekly_counts
-from models.arrivals.model import GROWTH_KEPT
-from models.arrivals.season import month_factors, past_season
+from models.arrivals.level import NO_SEASON, ODD_SHAPE, LevelGrid, weekly_counts
+from models.arrivals.model import GROWTH_KEPT, level_grid
+from models.arrivals.season import MONTHS, month_factors
+from models.arrivals.year import YEAR, YEAR_WEEKS, weekly_total, year_profile
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -83,31 +85,31 @@ class _Arriving:
 
     grid: LevelGrid
     weight: Floats  # (setting,)
-    as_of: date
-    season: Floats | None  # (month,)
+    season: dict[str, Floats]  # (week,) from the as-of date on, a year long
 
     @classmethod
     def from_days(cls, day: Ints, as_of: date) -> "_Arriving":
         """Filter the arrivals of all segments together; ``day`` counts from the as-of date, 0 or negative."""
         counts, exposure = weekly_counts(day, np.zeros(len(day), dtype=np.int64), 1)
-        path = past_season(counts, exposure, as_of)
-        grid = filter_levels(counts, exposure, path)
+        grid = level_grid(counts, exposure, day, as_of)
         weight = np.zeros(len(grid.growth))
-        for state, odds in ((True, grid.season_odds), (False, 1.0 - grid.season_odds)):
-            settings = grid.seasonal == state
-            if settings.any():
-                weight[settings] = odds * softmax(grid.log_weight[0, settings])
-        return cls(grid, weight, as_of, None if path is None else month_factors(counts, as_of))
+        for name, odds in grid.season_odds.items():
+            settings = grid.season == name
+            weight[settings] = odds * softmax(grid.log_weight[0, settings])
+        middle = pd.date_range(as_of + timedelta(days=4), periods=YEAR_WEEKS, freq="7D")
+        ahead = {NO_SEASON: np.ones(YEAR_WEEKS)}
+        if MONTHS in grid.season_odds:
+            ahead[MONTHS] = month_factors(counts, as_of)[middle.month.to_numpy() - 1]
+        if YEAR in grid.season_odds:
+            ahead[YEAR] = year_profile(weekly_total(day))
+        return cls(grid, weight, ahead)
 
     def wins(self, share: Floats) -> tuple[float, float]:
         """Mean and variance of the expected wins, by the share won among the arrivals of each coming day."""
         grid, weeks = self.grid, -(-len(share) // 7)
         shape, week = grid.shape[0], np.arange(1, weeks + 1)
         part = np.bincount(np.arange(len(share)) // 7, weights=share / 7.0, minlength=weeks)
-        season = np.ones((len(shape), weeks))
-        if self.season is not None:
-            month = [(self.as_of + timedelta(days=7 * int(w) - 3)).month - 1 for w in week]
-            season[grid.seasonal] = self.season[month]
+        season = np.stack([self.season[name][(week - 1) % YEAR_WEEKS] for name in grid.season])
         growth = grid.growth[:, None] * np.cumsum(GROWTH_KEPT ** (week - 1.0))
         mean = (shape / grid.rate[0])[:, None] * np.exp(growth) * part * season
         earlier = np.minimum(week[:, None], week)

@@ -11,8 +11,10 @@ this is the conjugate gamma-Poisson model exactly. Settings are weighted by the 
 to each week before it was seen.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,10 +34,19 @@ MAX_WEEKS = 260
 """Older weeks say nothing more about the level of today."""
 SEASON_WEEKS = 104
 """Weeks of history from which on a season is believed possible."""
+NO_SEASON = "none"
 MIN_SHARED_WEEKS = 13
 """Weeks two segments must have in common before their surprises are compared."""
 SHARED_PRIOR_WEEKS = 13.0
 """Weeks without common surprises that the estimate of their share starts from."""
+
+
+class PastSeason(NamedTuple):
+    """A way in which the year may go: factor of every past week, made of earlier weeks only from ``judged_from`` on."""
+
+    name: str
+    factor: NDArray[np.float64]
+    judged_from: int
 
 
 @dataclass(frozen=True)
@@ -45,27 +56,27 @@ class LevelGrid:
     Parameters
     ----------
     log_weight : ndarray of float64, shape (group, setting)
-        Log posterior probability of each setting, not normalised; comparable within a state of ``seasonal`` only.
-    season_odds : float
-        Posterior probability that there is a season.
+        Log posterior probability of each setting, not normalised; comparable within a season only.
+    season_odds : dict of str to float
+        Posterior probability of each season, ``NO_SEASON`` among them.
     shape, rate : ndarray of float64, shape (group, setting)
         Gamma belief about the level in arrivals per week.
     level_sd, noise_shape, growth, odd_share : ndarray of float64, shape (setting,)
-    seasonal : ndarray of bool, shape (setting,)
+    season : ndarray of str, shape (setting,)
     surprise, spread : ndarray of float64, shape (week, group)
         One-step relative error of each week (NaN where not seen) and the sd expected of it beside Poisson noise.
     expected : ndarray of float64, shape (week, group)
     """
 
     log_weight: NDArray[np.float64]
-    season_odds: float
+    season_odds: dict[str, float]
     shape: NDArray[np.float64]
     rate: NDArray[np.float64]
     level_sd: NDArray[np.float64]
     noise_shape: NDArray[np.float64]
     growth: NDArray[np.float64]
     odd_share: NDArray[np.float64]
-    seasonal: NDArray[np.bool_]
+    season: NDArray[np.str_]
     surprise: NDArray[np.float64]
     spread: NDArray[np.float64]
     expected: NDArray[np.float64]
@@ -73,14 +84,14 @@ class LevelGrid:
 
 @dataclass(frozen=True)
 class LevelDraws:
-    """Draws of the level and of the settings behind it, shape (draw, group); ``seasonal`` has shape (draw,)."""
+    """Draws of the level and of the settings behind it, shape (draw, group); ``season`` has shape (draw,)."""
 
     log_level: NDArray[np.float64]
     growth: NDArray[np.float64]
     level_sd: NDArray[np.float64]
     noise_shape: NDArray[np.float64]
     odd_share: NDArray[np.float64]
-    seasonal: NDArray[np.bool_]
+    season: NDArray[np.str_]
 
 
 def weekly_counts(
@@ -122,19 +133,20 @@ def weekly_counts(
 
 
 def filter_levels(
-    counts: NDArray[np.float64], exposure: NDArray[np.float64], season: NDArray[np.float64] | None
+    counts: NDArray[np.float64], exposure: NDArray[np.float64], seasons: Sequence[PastSeason] = ()
 ) -> LevelGrid:
     """Filter the weekly counts under every setting.
 
     Parameters
     ----------
     counts, exposure : ndarray of float64, shape (week, group)
-    season : ndarray of float64, shape (week,), or None
-        Season factor of each week; from ``SEASON_WEEKS`` on made of earlier weeks only. None leaves seasons out.
+    seasons : sequence of PastSeason
+        Ways in which the year may go, beside every week being like any other.
     """
     weeks, n_groups = counts.shape
-    (level_sd, noise_shape, growth, odd_share), seasonal, log_prior = _settings(with_season=season is not None)
-    factor = np.where(seasonal, (np.ones(weeks) if season is None else season)[:, None], 1.0)
+    seasons = (PastSeason(NO_SEASON, np.ones(weeks), 0), *seasons)
+    (level_sd, noise_shape, growth, odd_share), season, log_prior = _settings([given.name for given in seasons])
+    factor = np.repeat(np.column_stack([given.factor for given in seasons]), len(season) // len(seasons), axis=1)
     mean = np.repeat(((counts.sum(0) + 0.5) / (exposure.sum(0) + 0.5))[:, None], len(growth), axis=1)
     shape = np.ones_like(mean)
     scores = np.zeros((weeks, *mean.shape))
@@ -162,14 +174,14 @@ def filter_levels(
         mean = shape / (rate + trust * part)
     return LevelGrid(
         log_weight=weight,
-        season_odds=_season_odds(log_prior, scores, seasonal),
+        season_odds=_season_odds(log_prior, scores, season, seasons),
         shape=shape,
         rate=shape / mean,
         level_sd=level_sd,
         noise_shape=noise_shape,
         growth=growth,
         odd_share=odd_share,
-        seasonal=seasonal,
+        season=season,
         surprise=surprise,
         spread=spread,
         expected=expected,
@@ -200,13 +212,13 @@ def log_negative_binomial(
 def draw_levels(grid: LevelGrid, draws: int, rng: np.random.Generator) -> LevelDraws:
     """Draw settings by weight, then levels from their gamma beliefs; all groups share the season's existence."""
     n_groups = len(grid.log_weight)
-    seasonal = rng.random(draws) < grid.season_odds
+    names, odds = np.array([*grid.season_odds]), np.array([*grid.season_odds.values()])
+    season = names[np.searchsorted(np.cumsum(odds)[:-1], rng.random(draws), side="right")]
     chosen = np.zeros((draws, n_groups), dtype=np.int64)
     level = np.zeros((draws, n_groups))
     for group in range(n_groups):
-        for state in (False, True):
-            rows = np.flatnonzero(seasonal == state)
-            settings = np.flatnonzero(grid.seasonal == state)
+        for name in names:
+            rows, settings = np.flatnonzero(season == name), np.flatnonzero(grid.season == name)
             if len(rows):
                 chance = softmax(grid.log_weight[group, settings])
                 chosen[rows, group] = rng.choice(settings, size=len(rows), p=chance)
@@ -218,7 +230,7 @@ def draw_levels(grid: LevelGrid, draws: int, rng: np.random.Generator) -> LevelD
         level_sd=grid.level_sd[chosen],
         noise_shape=grid.noise_shape[chosen],
         odd_share=grid.odd_share[chosen],
-        seasonal=seasonal,
+        season=season,
     )
 
 
@@ -240,23 +252,28 @@ def shared_surprise(grid: LevelGrid) -> float:
     return float(np.clip(together / possible * weeks / (weeks + SHARED_PRIOR_WEEKS), 0.0, 1.0))
 
 
-def _settings(*, with_season: bool) -> tuple[tuple[NDArray[np.float64], ...], NDArray[np.bool_], NDArray[np.float64]]:
-    """Columns level_sd, noise_shape, growth and odd_share of all settings, seasonal ones last, and their log prior."""
+def _settings(seasons: Sequence[str]) -> tuple[tuple[NDArray[np.float64], ...], NDArray[np.str_], NDArray[np.float64]]:
+    """Columns level_sd, noise_shape, growth and odd_share of all settings, season after season, and their log prior."""
     grid = (LEVEL_SDS, NOISE_SHAPES, GROWTHS, ODD_SHARES)
     values = np.array(list(product(*grid))).T
     prior = np.prod(list(product(*(prior.values() for prior in grid))), axis=1)
-    states = (False, True) if with_season else (False,)
-    repeated = tuple(np.tile(column, len(states)) for column in values)
-    return repeated, np.repeat(states, len(prior)), np.tile(np.log(prior), len(states))
+    repeated = tuple(np.tile(column, len(seasons)) for column in values)
+    return repeated, np.repeat(np.array(seasons), len(prior)), np.tile(np.log(prior), len(seasons))
 
 
-def _season_odds(log_prior: NDArray[np.float64], scores: NDArray[np.float64], seasonal: NDArray[np.bool_]) -> float:
-    """Probability that the season is real, from the weeks it was predicted for; even odds beforehand."""
-    if not seasonal.any():
-        return 0.0
-    early, late = log_prior + scores[:SEASON_WEEKS].sum(0), log_prior + scores.sum(0)
-    gain = [
-        float((logsumexp(late[:, block], axis=1) - logsumexp(early[:, block], axis=1)).sum())
-        for block in (~seasonal, seasonal)
-    ]
-    return float(expit(gain[1] - gain[0]))
+def _season_odds(
+    log_prior: NDArray[np.float64],
+    scores: NDArray[np.float64],
+    season: NDArray[np.str_],
+    seasons: Sequence[PastSeason],
+) -> dict[str, float]:
+    """Probability of each season, from the weeks it was predicted for; even odds beforehand."""
+    late, log_odds = log_prior + scores.sum(0), []
+    for given in seasons:
+        early = log_prior + scores[: given.judged_from].sum(0)
+        with_it, without = (
+            float((logsumexp(late[:, block], axis=1) - logsumexp(early[:, block], axis=1)).sum())
+            for block in (season == given.name, season == NO_SEASON)
+        )
+        log_odds.append(with_it - without)
+    return dict(zip((given.name for given in seasons), softmax(log_odds).tolist(), strict=True))

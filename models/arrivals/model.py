@@ -6,8 +6,9 @@ Arrivals of a segment in week w are Poisson with the rate
     log level_w = log level_(w-1) + growth_w + level_sd x normal - level_sd^2 / 2,
 
 so counts are negative binomial around a level that moves; growth fades by ``GROWTH_KEPT`` a week into the future.
-Weeks are counted back from the as-of date and forward from it, so no week is ever cut short. Within a week days
-differ by weekday. Level, growth, its mobility and the overdispersion are learned by
+Weeks are counted back from the as-of date and forward from it, so no week is ever cut short. The season is that of the
+months or, where deals are entered in batches, that of the dates of the years before. Within a week days differ by
+weekday. Level, growth, its mobility and the overdispersion are learned by
 :func:`models.arrivals.level.filter_levels`; what remains unknown about them differs from draw to draw and widens with
 the horizon. Segments share a part of their surprises.
 """
@@ -24,9 +25,18 @@ from numpy.typing import NDArray
 from scipy.special import gammaincinv, ndtr
 
 from models.amounts import AmountPosterior
-from models.arrivals.level import ODD_SHAPE, draw_levels, filter_levels, shared_surprise, weekly_counts
+from models.arrivals.level import ODD_SHAPE, LevelGrid, draw_levels, filter_levels, shared_surprise, weekly_counts
 from models.arrivals.plan import NO_PLAN, ArrivalPlan, PlannedDeals, apply_plan
-from models.arrivals.season import draw_season, past_season
+from models.arrivals.season import MONTHS, draw_season, past_season
+from models.arrivals.year import (
+    YEAR,
+    by_day_of_year,
+    day_of_year,
+    past_year,
+    weekly_total,
+    with_yearly_level,
+    year_profile,
+)
 from models.errors import SettingsError
 
 GROWTH_KEPT = 0.97
@@ -69,6 +79,10 @@ class ArrivalPosterior:
         Correlation between segments of their steps and noise, 0 to 1.
     season : ndarray of float64, shape (draw, 12)
         Factor of each calendar month; ones where no season is believed.
+    year : ndarray of float64, shape (366,)
+        Factor of each day of the year where arrivals come in batches at the same dates.
+    by_year : ndarray of bool, shape (draw,)
+        Draws in which they do.
     weekday : ndarray of float64, shape (draw, group, 7)
         Share of a week's arrivals by weekday, Monday first.
     plan : ArrivalPlan
@@ -90,6 +104,8 @@ class ArrivalPosterior:
     odd_share: NDArray[np.float64]
     common: float
     season: NDArray[np.float64]
+    year: NDArray[np.float64]
+    by_year: NDArray[np.bool_]
     weekday: NDArray[np.float64]
     plan: ArrivalPlan = NO_PLAN
 
@@ -166,6 +182,7 @@ def daily_intensity(
     rate = rate * arrivals.season[draws][:, middle.month.to_numpy() - 1, None]
     weekday = arrivals.weekday[draws]
     by_day = rate[:, week].transpose(0, 2, 1) * weekday[:, :, calendar.weekday.to_numpy()]
+    by_day[arrivals.by_year[draws]] *= arrivals.year[day_of_year(calendar)]
     if arrivals.plan:
         drift = np.exp(np.clip(np.cumsum(steps, axis=1), -MAX_LOG_GROWTH, MAX_LOG_GROWTH))
         around = (drift * noise)[:, week].transpose(0, 2, 1)
@@ -226,8 +243,7 @@ def fit_arrivals(
     day = (pd.to_datetime(rows["arrived_on"]) - pd.Timestamp(as_of)).dt.days.to_numpy().astype(np.int64)
 
     counts, exposure = weekly_counts(day, group, len(groups))
-    season_path = past_season(counts, exposure, as_of)
-    grid = filter_levels(counts, exposure, season_path)
+    grid = level_grid(counts, exposure, day, as_of)
     level = draw_levels(grid, draws, rng)
     combos, seen = _combos(rows, group, day, amounts)
     return ArrivalPosterior(
@@ -245,9 +261,28 @@ def fit_arrivals(
         noise_shape=level.noise_shape,
         odd_share=level.odd_share,
         common=shared_surprise(grid),
-        season=draw_season(counts, as_of, level.seasonal, rng),
+        season=draw_season(counts, as_of, level.season == MONTHS, rng),
+        year=by_day_of_year(year_profile(weekly_total(day)), as_of),
+        by_year=level.season == YEAR,
         weekday=_weekday_draws(rows, group, len(groups), draws, rng),
     )
+
+
+def level_grid(
+    counts: NDArray[np.float64], exposure: NDArray[np.float64], day: NDArray[np.int64], as_of: date
+) -> LevelGrid:
+    """Filter the level beside every season that the history allows to judge.
+
+    Parameters
+    ----------
+    counts, exposure : ndarray of float64, shape (week, group)
+    day : ndarray of int, shape (deal,)
+        Days from the as-of date on which deals arrived, those of the first day among them.
+    as_of : date
+    """
+    found = (past_season(counts, exposure, as_of), past_year(day, weeks=len(counts)))
+    grid = filter_levels(counts, exposure, [season for season in found if season is not None])
+    return with_yearly_level(grid, counts)
 
 
 def _combos(

@@ -10,8 +10,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from models.arrivals.level import SEASON_WEEKS
+from models.arrivals.level import SEASON_WEEKS, PastSeason
 
+MONTHS = "months"
+"""Name of this season."""
 MIN_WEEKLY = 4.0
 """Arrivals a week below which a season cannot be told from chance."""
 MONTH_SD = 0.2
@@ -23,7 +25,7 @@ REFIT_WEEKS = 13
 """The past season is learned anew every quarter."""
 
 
-def past_season(counts: NDArray[np.float64], exposure: NDArray[np.float64], as_of: date) -> NDArray[np.float64] | None:
+def past_season(counts: NDArray[np.float64], exposure: NDArray[np.float64], as_of: date) -> PastSeason | None:
     """Season factor of every past week: from ``SEASON_WEEKS`` on as it could be known before the week.
 
     Returns None where the history is too short or too thin for a season.
@@ -45,7 +47,7 @@ def past_season(counts: NDArray[np.float64], exposure: NDArray[np.float64], as_o
         mean, _ = _month_effects(total[:start], month[:start])
         first = 0 if start == SEASON_WEEKS else start
         factor[first : start + REFIT_WEEKS] = np.exp(mean[month[first : start + REFIT_WEEKS]])
-    return factor
+    return PastSeason(MONTHS, factor, SEASON_WEEKS)
 
 
 def draw_season(

@@ -126,5 +126,7 @@ def steady_arrivals(n_draws: int, *, per_week: float = 14.0) -> ArrivalPosterior
         odd_share=0 * one,
         common=0.0,
         season=np.ones((n_draws, 12)),
+        year=np.ones(366),
+        by_year=np.zeros(n_draws, dtype=np.bool_),
         weekday=np.full((n_draws, 1, 7), 1 / 7),
     )

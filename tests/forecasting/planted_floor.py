@@ -91,6 +91,8 @@ def planted_arrivals(draws: int, *, weekly: dict[str, float], stage: int = 0) ->
         odd_share=np.zeros(shape),
         common=0.0,
         season=np.ones((draws, 12)),
+        year=np.ones(366),
+        by_year=np.zeros(draws, dtype=np.bool_),
         weekday=np.full((*shape, 7), 1 / 7),
     )
 

@@ -61,6 +61,8 @@ def planted(
         odd_share=np.zeros(shape),
         common=0.0,
         season=np.ones((draws, 12)),
+        year=np.ones(366),
+        by_year=np.zeros(draws, dtype=np.bool_),
         weekday=np.full((*shape, 7), 1 / 7),
     )
 
@@ -98,7 +100,7 @@ def test_streams_hang_on_the_draw_alone() -> None:
 def test_gamma_poisson_is_exact_in_the_limit() -> None:
     """Without mobility, growth and noise the filter is the conjugate update of a Gamma(1, 1 / mean) prior."""
     counts = np.array([[3.0], [5.0], [0.0], [4.0]])
-    grid = filter_levels(counts, np.ones_like(counts), None)
+    grid = filter_levels(counts, np.ones_like(counts))
     still = (grid.level_sd == 0) & np.isinf(grid.noise_shape) & (grid.growth == 0) & (grid.odd_share == 0)
     prior_rate = 1 / ((12 + 0.5) / (4 + 0.5))
     assert grid.shape[0, still].item() == pytest.approx(1 + 12)
@@ -208,6 +210,47 @@ def test_no_season_is_not_invented() -> None:
     fitted = fit(deals(np.random.default_rng(9).poisson(4, 4 * 365)))
     effects = np.log(fitted.season).mean(0)
     assert np.abs(effects).max() < 0.1
+
+
+def each_march(years: int, *, rate: float, as_of: date, late_days: int = 0) -> pd.DataFrame:
+    """Deals that arrive in the first twenty days of March, every second year some days late."""
+    days = pd.date_range(end=pd.Timestamp(as_of), periods=365 * years)
+    begins = 1 + late_days * (days.year % 2)
+    batch = (days.month == 3) & (days.day >= begins) & (days.day < begins + 20)
+    return deals(np.random.default_rng(14).poisson(np.where(batch, rate, 0.0)), as_of=as_of)
+
+
+@pytest.mark.parametrize("late_days", [0, 5])
+@pytest.mark.parametrize("years", [2, 4])
+def test_a_yearly_batch_comes_back(years: int, late_days: int) -> None:
+    """Some 240 deals each March, nothing else: next March brings as many, and not one month before it."""
+    as_of = date(2026, 1, 15)
+    fitted = fit(each_march(years, rate=12.0, as_of=as_of, late_days=late_days), as_of=as_of)
+    by_day = daily_intensity(fitted, days=180, draws=np.arange(DRAWS), seed=1)[:, 0]
+    around_march = slice(35, 80)  # 20 February to 5 April
+    assert fitted.by_year.mean() > 0.9
+    low, middle, high = np.quantile(by_day[:, around_march].sum(1), [0.1, 0.5, 0.9])
+    assert low < 240 < high
+    assert 150 < middle < 340
+    assert by_day[:, :30].sum(1).mean() < 24 > by_day[:, 106:].sum(1).mean()
+
+
+def test_a_batch_seen_once_is_no_habit() -> None:
+    """Nor is an import in the middle of a history of new deals every day."""
+    as_of = date(2026, 1, 15)
+    assert not fit(each_march(1, rate=12.0, as_of=as_of), as_of=as_of).by_year.any()
+    counts = np.random.default_rng(15).poisson(3, 3 * 365)
+    counts[500] = 3000
+    assert fit(deals(counts)).by_year.mean() < 0.05
+
+
+def test_deals_all_entered_on_one_day_a_year() -> None:
+    counts = np.zeros(3 * 365, dtype=np.int64)
+    counts[[40, 405, 770]] = 100
+    fitted = fit(deals(counts))
+    expected = daily_intensity(fitted, days=365, draws=np.arange(DRAWS), seed=1)[:, 0]
+    assert np.quantile(expected.sum(1), 0.1) < 100 < np.quantile(expected.sum(1), 0.9)
+    assert expected[:, 20:60].sum() > 0.7 * expected.sum()
 
 
 def test_segments_with_common_luck_are_seen_to_share_it() -> None:
