@@ -30,6 +30,11 @@ from models.stages import StageGraph
 
 MAX_AMOUNT = 1e14
 """Amounts above are taken for typing errors; a thousand of them still fit into 64-bit cents."""
+_NO_NUMBER = (
+    "amount is not a number: expected plain digits with a decimal point, such as 1200.50; take thousands separators, "
+    "decimal commas and currencies out"
+)
+_TOO_LARGE = f"amount is beyond {MAX_AMOUNT:,.0f}, which is taken for a typing error: correct it, or take a larger unit"
 _DATE = r"\d{4}-\d{1,2}-\d{1,2}"
 _STAMP = r"\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}(:\d{2}(\.\d+)?)?"
 _ZONE = r" ?(Z|UTC|[+-]\d{2}(:?\d{2})?)"
@@ -167,7 +172,8 @@ def _read_deals(
             WHEN deal_id IS NULL THEN 'deal_id is missing'
             WHEN time_text IS NULL THEN 'created_at is missing'
             WHEN day IS NULL THEN 'created_at is not a date'
-            WHEN amount_text IS NOT NULL AND amount IS NULL THEN 'amount is not a number'
+            WHEN amount IS NULL AND isfinite(try_cast(amount_text AS DOUBLE)) THEN '{_TOO_LARGE}'
+            WHEN amount_text IS NOT NULL AND amount IS NULL THEN '{_NO_NUMBER}'
             WHEN amount < 0 THEN 'amount is negative'
             WHEN is_foreign THEN 'currency is not the one forecast'
             END AS fault

@@ -93,7 +93,8 @@ def history_quality(
     notes = _entries_found(stayed, used[again], deals, graph)
     notes += _findings(
         connection,
-        """SELECT 'amount cannot be read or is negative: the move counts, the amount as missing' AS reason,
+        """SELECT 'amount cannot be read (expected digits such as 1200.50) or is negative: the move counts, '
+            || 'the amount as missing' AS reason,
             concat(deal_id, ': ', stage, ', amount = ', amount_text) AS example
         FROM history_in SEMI JOIN deals_used USING (deal)
         WHERE fault IS NULL AND amount_text IS NOT NULL AND (amount IS NULL OR amount < 0)""",

@@ -35,6 +35,11 @@ def reasons(deals: Deals, name: str) -> dict[str, int]:
 
 
 ONE = table(("A", "2026-01-05", "100"))
+NO_NUMBER = (
+    "amount is not a number: expected plain digits with a decimal point, such as 1200.50; take thousands separators, "
+    "decimal commas and currencies out"
+)
+TOO_LARGE = "amount is beyond 100,000,000,000,000, which is taken for a typing error: correct it, or take a larger unit"
 
 
 # --- sources -------------------------------------------------------------------------------------------------
@@ -233,8 +238,8 @@ def test_a_stage_entered_twice_in_a_row_is_used_and_noted() -> None:
     ("row", "reason"),
     [
         (("B", "2026-01-05", "-3"), "amount is negative"),
-        (("B", "2026-01-05", "1.234,56"), "amount is not a number"),
-        (("B", "2026-01-05", "inf"), "amount is not a number"),
+        *((("B", "2026-01-05", text), NO_NUMBER) for text in ("1.234,56", "1,200", "EUR 500", "1 200", "inf", "nan")),
+        *((("B", "2026-01-05", text), TOO_LARGE) for text in ("1e15", "-100000000000001")),
         (("B", "05.01.2026", "3"), "created_at is not a date"),
         (("B", "", "3"), "created_at is missing"),
         (("", "2026-01-05", "3"), "deal_id is missing"),
@@ -266,6 +271,13 @@ def test_a_deal_whose_story_is_known_to_be_false_is_rejected(row: tuple[str, str
     result = deals_from_frames(deals, moves, stages=GRAPH)
     assert reasons(result, "deals") == {reason: 1}
     assert result.quality["stage_history"].rows_used == 1
+
+
+@pytest.mark.parametrize(("text", "amount"), [("1.5e3", 1500.0), ("1E14", 1e14), ("+5", 5.0), (" 7 ", 7.0)])
+def test_any_plain_number_is_an_amount(text: str, amount: float) -> None:
+    result = deals_from_frames(table(("A", "2026-01-05", text)), history(("A", "Lead", "2026-01-05")), stages=GRAPH)
+    assert result.deals["amount"].tolist() == [amount]
+    assert not result.quality["deals"].rejections
 
 
 def test_duplicate_deals_keep_the_one_created_first() -> None:
