@@ -21,7 +21,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 import numpy as np
 import pandas as pd
 
-from forecasting.data.cleaning_report import deal_quality, history_quality
+from forecasting.data.cleaning_report import deal_quality, history_quality, likeness
 from forecasting.data.csv_file import add_ragged
 from forecasting.data.quality import DataQuality
 from forecasting.data.sources import RAW_DEALS, RAW_HISTORY, check_columns
@@ -208,16 +208,25 @@ def _read_history(connection: Any, types: dict[str, str], graph: StageGraph, *, 
         FROM ({_when(f"({plain})", "entered_at", types["entered_at"], zone)}) AS h
         LEFT JOIN stage_codes AS s ON s.name = h.stage
         LEFT JOIN deals_first AS d ON d.deal_id = h.deal_id""")
-    unknown = connection.execute(
-        "SELECT stage, count(*), min(deal_id) FROM history_in WHERE stage IS NOT NULL AND code IS NULL "
-        "GROUP BY stage ORDER BY stage"
-    ).fetchall()
-    if unknown:
-        listed = "; ".join(f"{stage!r} ({count} rows, for instance deal {deal})" for stage, count, deal in unknown)
-        raise UnknownStageError(
-            f"stage_history: unknown stages {listed}. Expected {', '.join(graph.stages)}: "
-            "add them to open, won or lost in the stage settings"
-        )
+    _refuse_unknown_stages(connection, graph)
+
+
+def _refuse_unknown_stages(connection: Any, graph: StageGraph) -> None:
+    unknown = connection.execute(f"""
+        SELECT stage, n, deal, (SELECT min(name) FROM stage_codes WHERE {likeness("name")} = {likeness("stage")})
+        FROM (SELECT stage, count(*) AS n, min(deal_id) AS deal FROM history_in
+            WHERE stage IS NOT NULL AND code IS NULL GROUP BY stage) ORDER BY stage""").fetchall()
+    if not unknown:
+        return
+    listed = [
+        f"{stage!r} ({count} rows, for instance deal {deal})"
+        + (f", which is {known!r} but for blanks or case" if known else "")
+        for stage, count, deal, known in unknown
+    ]
+    raise UnknownStageError(
+        f"stage_history: unknown stages {'; '.join(listed)}. Expected {', '.join(graph.stages)}: add them to open, won or "
+        "lost in the stage settings, or correct how they are written"
+    )
 
 
 def _refuse_instants_without_zone(connection: Any) -> None:

@@ -14,6 +14,14 @@ from forecasting.data.sources import RAW_DEALS, RAW_HISTORY, TABLE_NAMES
 from models.stages import StageGraph
 
 
+def likeness(column: str) -> str:
+    """Give the SQL of what names that differ only by blanks, of any kind, or by case have in common.
+
+    For hints only: two such names are never taken for one.
+    """
+    return f"lower(regexp_replace({column}, '[\\s\\p{{Z}}]', '', 'g'))"
+
+
 def _findings(connection: Any, query: str, *, first: str = "example") -> tuple[Finding, ...]:
     """Run a query giving (reason, example) per row; most frequent reason first, examples in the order of ``first``."""
     rows = connection.execute(
@@ -81,10 +89,16 @@ def history_quality(
         f"""
         SELECT fault AS reason, concat(coalesce(deal_id, '(no id)'), ': ', coalesce(stage, '(no stage)'), ' at ',
             coalesce(time_text, '(missing)')) AS example FROM history_in WHERE fault IS NOT NULL
-        UNION ALL SELECT CASE WHEN deal_id IN (SELECT deal_id FROM deals_in WHERE deal_id IS NOT NULL
-                    UNION ALL SELECT key FROM {RAW_DEALS}_ragged WHERE key IS NOT NULL)
-                THEN 'its deal was rejected' ELSE 'deal is not in the deals table' END, concat(deal_id, ': ', stage)
-            FROM history_in ANTI JOIN deals_used USING (deal) WHERE fault IS NULL""",
+        UNION ALL SELECT CASE WHEN listed THEN 'its deal was rejected' WHEN known IS NULL
+                THEN 'deal is not in the deals table'
+                ELSE 'deal is in the deals table with other blanks or another case: write its id alike in both' END,
+            concat(deal_id, ': ', stage, CASE WHEN NOT listed THEN ', the deals table has ''' || known || '''' END)
+            FROM (SELECT deal_id, stage, {likeness("deal_id")} AS alike,
+                    deal_id IN (SELECT deal_id FROM deals_in WHERE deal_id IS NOT NULL
+                        UNION ALL SELECT key FROM {RAW_DEALS}_ragged WHERE key IS NOT NULL) AS listed
+                FROM history_in ANTI JOIN deals_used USING (deal) WHERE fault IS NULL)
+            LEFT JOIN (SELECT {likeness("deal_id")} AS alike, min(deal_id) AS known FROM deals_in GROUP BY alike)
+                USING (alike)""",
     )
     used = entries[~copies]
     again = (used["deal"] == used["deal"].shift()) & (used["stage"] == used["stage"].shift())

@@ -157,6 +157,38 @@ def test_unknown_stages_are_refused_all_at_once_with_counts() -> None:
         deals_from_frames(ONE, moves, stages=GRAPH)
 
 
+@pytest.mark.parametrize("written", ["Won ", " won", "WON", "\u00a0Won", "W on\u3000"])
+def test_a_stage_that_differs_by_blanks_or_case_is_refused_with_the_one_it_resembles(written: str) -> None:
+    moves = history(("A", "Lead", "2026-01-05"), ("A", written, "2026-01-06"), ("A", "Demo", "2026-01-07"))
+    with pytest.raises(UnknownStageError) as error:
+        deals_from_frames(ONE, moves, stages=GRAPH)
+    assert f"{written!r} (1 rows, for instance deal A), which is 'Won' but for blanks or case" in str(error.value)
+    assert "'Demo' (1 rows, for instance deal A)" in str(error.value)
+    assert str(error.value).count("but for") == 1
+
+
+@pytest.mark.parametrize("written", ["A ", " A", "\u00a0A", "a", "A\t"])
+def test_an_id_that_differs_by_blanks_or_case_is_another_deal_and_says_which_it_resembles(written: str) -> None:
+    moves = history(
+        ("A", "Lead", "2026-01-05"), (written, "Won", "2026-01-06"), ("B", "Lead", "2026-01-05"), ("C", "Lead", "")
+    )
+    result = deals_from_frames(ONE, moves, stages=GRAPH)
+    assert path_of(result) == ["Lead"]
+    alike = next(each for each in result.quality["stage_history"].rejections if "other blanks" in each.reason)
+    assert (alike.count, alike.examples) == (1, (f"{written}: Won, the deals table has 'A'",))
+    assert reasons(result, "stage_history")["deal is not in the deals table"] == 1
+    # both are in the table: two deals, whatever they look like
+    both = deals_from_frames(table(("A", "2026-01-05", "1"), (written, "2026-01-05", "2")), moves, stages=GRAPH)
+    assert sorted(both.deals["deal_id"]) == sorted(["A", written])
+
+
+def test_stage_rows_of_a_rejected_deal_name_no_other_deal() -> None:
+    deals = table(("A", "2026-01-05", "1"), ("a", "2026-01-05", "-1"))
+    moves = history(("A", "Lead", "2026-01-05"), ("a", "Lead", "2026-01-05"))
+    found = deals_from_frames(deals, moves, stages=GRAPH).quality["stage_history"].rejections
+    assert [(each.reason, each.examples) for each in found] == [("its deal was rejected", ("a: Lead",))]
+
+
 # --- time ----------------------------------------------------------------------------------------------------
 
 
