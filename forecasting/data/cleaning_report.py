@@ -7,11 +7,15 @@ of :mod:`forecasting.data.csv_file`: ``..._ragged`` holds the rows that could no
 
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from forecasting.data.quality import MAX_EXAMPLES, Finding, TableQuality
 from forecasting.data.sources import RAW_DEALS, RAW_HISTORY, TABLE_NAMES
 from models.stages import StageGraph
+
+_FAR_DAYS, _FAR_SHARE = 366, 0.1
+"""Days without any entry after which those that follow are doubted, and the share of entries they are at most."""
 
 
 def likeness(column: str) -> str:
@@ -80,6 +84,17 @@ def _entries_found(reason: str, rows: pd.DataFrame, deals: pd.DataFrame, graph: 
     return (Finding(reason, len(rows), shown),)
 
 
+def _far_ahead(entries: pd.DataFrame) -> pd.DataFrame:
+    """Entries that follow more than a year in which nothing was recorded, where they are few: a year mistyped."""
+    by_day = entries["entered_on"].value_counts().sort_index()
+    days = by_day.index.to_numpy().astype("datetime64[D]")
+    since = np.cumsum(by_day.to_numpy()[::-1])[::-1]
+    gaps = np.diff(days, prepend=days[:1]).astype(np.int64)
+    far = np.flatnonzero((gaps > _FAR_DAYS) & (since <= _FAR_SHARE * len(entries)))
+    found = entries[entries["entered_on"] >= days[far[0]]] if far.size else entries.head(0)
+    return found.sort_values("entered_on", kind="stable")
+
+
 def history_quality(
     connection: Any, graph: StageGraph, deals: pd.DataFrame, entries: pd.DataFrame, copies: Any
 ) -> TableQuality:
@@ -105,6 +120,8 @@ def history_quality(
     repeated = _entries_found("the same entry delivered again", entries[copies], deals, graph)
     stayed = "the stage was entered while already in it: one stay, the later amount counts"
     notes = _entries_found(stayed, used[again], deals, graph)
+    far = "dated more than a year after all other rows: correct the date if it is mistyped, or name the as-of date"
+    notes = _entries_found(f"{far}, which is the last date otherwise", _far_ahead(used), deals, graph) + notes
     notes += _findings(
         connection,
         """SELECT 'amount cannot be read (expected digits such as 1200.50) or is negative: the move counts, '

@@ -106,6 +106,16 @@ def test_close_before_create_is_rejected_and_counted(work: Path) -> None:
     assert sum(after.values()) > sum(before.values())
 
 
+def test_a_mistyped_year_that_moves_the_as_of_date_is_named(work: Path) -> None:
+    rows = table(work, "stage_history")
+    rows.loc[7, "entered_at"] = "2062-01-01T09:00:00Z"
+    spoil(work, "stage_history", rows)
+    said = run("check", work / "dealcast.toml").stdout
+    assert "note 1: dated more than a year after all other rows" in said
+    assert f"    {rows.loc[7, 'deal_id']}: {rows.loc[7, 'stage']} on 2062-01-01\n" in said
+    assert "as of 1 Jan 2062" in said
+
+
 @pytest.mark.parametrize("name", ["deals", "stage_history"])
 def test_empty_file(work: Path, name: str) -> None:
     (work / f"{name}.csv").write_text("")

@@ -263,6 +263,44 @@ def test_a_stage_entered_twice_in_a_row_is_used_and_noted() -> None:
     assert result.quality["stage_history"].rows_rejected == 0
 
 
+def dated(*later: tuple[str, str, str], n: int = 40) -> Deals:
+    """A history of n entries on days in a row, and some later ones."""
+    days = pd.date_range("2026-01-05", periods=n).strftime("%Y-%m-%d")
+    ids = [f"D{place}" for place in range(n)]
+    deals = pd.DataFrame({"deal_id": ids, "created_at": days, "amount": "1"})
+    moves = history(*((name, "Lead", day) for name, day in zip(ids, days, strict=True)), *later)
+    return deals_from_frames(deals, moves, stages=GRAPH)
+
+
+@pytest.mark.parametrize(
+    ("later", "noted"),
+    [
+        ([("D7", "Won", "2062-03-01")], ["D7: Won on 2062-03-01"]),
+        # far ahead of each other too: all are named at once
+        (
+            [("D7", "Won", "2099-01-01"), ("D1", "Lost", "2062-03-01"), ("D7", "Proposal", "2062-03-01")],
+            ["D1: Lost on 2062-03-01", "D7: Proposal on 2062-03-01", "D7: Won on 2099-01-01"],
+        ),
+        ([("D7", "Won", "2027-02-14")], []),
+        # a break in the business, not a slip
+        ([(f"D{place}", "Won", "2029-01-01") for place in range(10)], []),
+        ([], []),
+    ],
+)
+def test_entries_far_ahead_of_all_others_are_named(later: list[tuple[str, str, str]], noted: list[str]) -> None:
+    quality = dated(*later).quality["stage_history"]
+    far = [note for note in quality.notes if note.reason.startswith("dated more than a year after all other rows")]
+    assert [example for note in far for example in note.examples] == noted
+    assert sum(note.count for note in far) == len(noted)
+    assert quality.rows_rejected == 0
+
+
+def test_a_history_of_rare_entries_is_not_doubted() -> None:
+    moves = history(*(("A", "Lead", f"{year}-01-05") for year in range(2011, 2027, 2)))
+    deals = deals_from_frames(table(("A", "2010-01-05", "1")), moves, stages=GRAPH)
+    assert [note.count for note in deals.quality["stage_history"].notes] == [7]  # the stage it was in already
+
+
 # --- faults --------------------------------------------------------------------------------------------------
 
 
