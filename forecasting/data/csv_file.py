@@ -150,7 +150,7 @@ def _set_ragged_aside(
         GROUP BY line, line_byte_position ORDER BY line""").fetchall()
     found = []
     for line, text, kinds in rows:
-        _refuse_uncertain(f"{what}, line {line}", text, kinds)
+        _refuse_uncertain(f"{what}, line {line}", text, kinds, swallows=_swallows_rows(text, delimiter, len(columns)))
         fields = _fields([text], delimiter)
         reason = f"expected {len(columns)} fields, got {len(fields)}"
         place = columns.index(key) if key in columns else len(fields)
@@ -162,7 +162,21 @@ def _set_ragged_aside(
         connection.unregister(f"{name}_found")
 
 
-def _refuse_uncertain(where: str, text: str, kinds: Sequence[str]) -> None:
+def _swallows_rows(text: str, delimiter: str, n_columns: int) -> bool:
+    """Whether the line breaks of a row are not those of a text within quotes, or of one with delimiters enough for a row.
+
+    Such a text begins where one quote was forgotten and ends where another was: the rows between are no text.
+    """
+    if "\n" not in text and "\r" not in text:
+        return False
+    try:
+        (fields,) = csv.reader([text], delimiter=delimiter, strict=True)
+    except (csv.Error, ValueError):
+        return True
+    return any(field.count(delimiter) >= n_columns - 1 for field in fields if len(field.splitlines()) > 1)
+
+
+def _refuse_uncertain(where: str, text: str, kinds: Sequence[str], *, swallows: bool) -> None:
     """Raise where a row is not only ragged but leaves open what belongs to it."""
     if "INVALID ENCODING" in kinds or "INVALID UNICODE" in kinds:
         raise InputError(
@@ -171,7 +185,7 @@ def _refuse_uncertain(where: str, text: str, kinds: Sequence[str]) -> None:
     if "LINE SIZE OVER MAXIMUM" in kinds:
         raise InputError(f"{where} {_TOO_LONG}. {shown(text)}")
     # where a quote is never closed, DuckDB's account of the row, and what it reads after it, cannot be relied upon
-    if "UNQUOTED VALUE" in kinds or "\n" in text or "\r" in text:
+    if "UNQUOTED VALUE" in kinds or swallows:
         raise InputError(
             f"{where} or just after: a quote is opened and not closed, or text follows a closing quote, so it is unknown "
             f"where rows end; close the quote, and write quotes inside a text twice. {shown(text)}"
