@@ -17,6 +17,7 @@ from forecasting.output.forecast_json import forecast_record
 from forecasting.output.page import report
 from forecasting.output.words import chance, day
 from forecasting.periods import as_date
+from forecasting.plots.style import undrawable
 from models.errors import SettingsError
 from models.posterior import Posterior
 
@@ -150,7 +151,13 @@ def _found(job: Job, *, as_of: str, goal: Goal | None, refit: bool, as_json: boo
 
 
 def _notes(found: Findings) -> tuple[str, ...]:
-    return tuple(f"note: {warning}" for warning in found.forecast.warnings)
+    notes = [f"note: {warning}" for warning in found.forecast.warnings]
+    if boxes := undrawable((*found.stages.graph.stages, *found.deals["deal_id"])):
+        notes.append(
+            f"note: pictures show boxes for {boxes[:40]!r}: no installed font that they use has these characters of stages "
+            "or deal ids; install one, such as Noto Sans CJK or Noto Emoji (numbers and tables are complete)"
+        )
+    return tuple(notes)
 
 
 def _fit_text(posterior: Posterior, folder: Path) -> str:

@@ -13,7 +13,7 @@ from forecasting import plots
 from forecasting.output.answer import answer
 from forecasting.output.files import write_together
 from forecasting.output.words import chance, day, money
-from forecasting.plots.style import SOURCE_NAMES
+from forecasting.plots.style import SOURCE_NAMES, look
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -98,7 +98,8 @@ def png(ax: "Axes") -> bytes:
     buffer = BytesIO()
     figure = ax.get_figure(root=True)
     assert figure is not None  # an axes that was just drawn into
-    figure.savefig(buffer, dpi=DOTS_PER_INCH, format="png", metadata={"Software": None})
+    with look():
+        figure.savefig(buffer, dpi=DOTS_PER_INCH, format="png", metadata={"Software": None})
     plt.close(figure)
     return buffer.getvalue()
 

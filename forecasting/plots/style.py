@@ -1,6 +1,7 @@
 """One look for all pictures: colours with a fixed meaning, type that reads from the back of a room, money on axes."""
 
-from collections.abc import Iterator
+import warnings
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -8,6 +9,7 @@ import matplotlib as mpl
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
+from matplotlib.font_manager import findfont, fontManager, get_font
 from matplotlib.legend import Legend
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
@@ -25,8 +27,16 @@ BANDS = (("p025", "p975", "95%"), ("p10", "p90", "80%"), ("p25", "p75", "50%"))
 """Quantiles at the ends of a band, and its name."""
 TARGET, WON, LOST, BACK = "#c8502d", "#3f8f5b", "#a8b0b7", "#d9a441"
 
+_OTHER_SCRIPTS = (
+    "Noto Sans CJK SC", "Noto Sans CJK JP", "Noto Sans SC", "Noto Sans JP", "PingFang SC", "Hiragino Sans", "Microsoft YaHei",
+    "Yu Gothic", "WenQuanYi Zen Hei", "Arial Unicode MS", "Noto Emoji", "Segoe UI Emoji",
+)  # fmt: skip
+_INSTALLED = {font.name for font in fontManager.ttflist}
+FONTS = ["DejaVu Sans", *(name for name in _OTHER_SCRIPTS if name in _INSTALLED)]
+"""For characters that the first lacks, those of other scripts that are installed."""
+
 _SETTINGS = {
-    "font.family": "DejaVu Sans",
+    "font.family": FONTS,
     "font.size": 12,
     "axes.titlesize": 14,
     "axes.titleweight": "bold",
@@ -51,8 +61,16 @@ _SETTINGS = {
 @contextmanager
 def look() -> Iterator[None]:
     """Use the settings of this module inside the block, and leave everybody else's alone."""
-    with mpl.rc_context(_SETTINGS):  # type: ignore[arg-type]
+    with mpl.rc_context(_SETTINGS), warnings.catch_warnings():  # type: ignore[arg-type]
+        # one by one and in the words of programmers: see undrawable
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")
         yield
+
+
+def undrawable(names: Iterable[str]) -> str:
+    """Give the characters of names that none of our fonts has; pictures show boxes in their place."""
+    known = {chr(code) for name in FONTS for code in get_font(findfont(name)).get_charmap()}
+    return "".join(sorted(letter for letter in set("".join(names)) - known if not letter.isspace()))
 
 
 def new_axes(width: float, height: float) -> Axes:

@@ -116,6 +116,14 @@ def test_a_mistyped_year_that_moves_the_as_of_date_is_named(work: Path) -> None:
     assert "as of 1 Jan 2062" in said
 
 
+def test_names_that_no_font_can_draw_are_told_once_in_plain_words(work: Path) -> None:
+    for path in (work / "stage_history.csv", work / "dealcast.toml"):
+        path.write_text(path.read_text(encoding="utf-8").replace("Meeting", "Meeting \U000f0000"), encoding="utf-8")
+    said = run("report", work / "dealcast.toml", "--as-of", "2026-09-30").stderr
+    assert said.count("note: pictures show boxes for '\\U000f0000': no installed font") == 1
+    assert "Glyph" not in said
+
+
 @pytest.mark.parametrize("name", ["deals", "stage_history"])
 def test_empty_file(work: Path, name: str) -> None:
     (work / f"{name}.csv").write_text("")

@@ -10,6 +10,8 @@ from planted_findings import LOANS, planted_findings, planted_forecast
 from forecasting.output.answer import answer
 from forecasting.output.page import pictures, report, report_html
 from forecasting.output.words import money
+from forecasting.plots.style import undrawable
+from models.stages import StageGraph
 
 
 class Page(HTMLParser):
@@ -56,6 +58,14 @@ def test_the_page_says_what_the_findings_say(page: str) -> None:
         "1.004", "created_at is not a date", "weibull: as asked", "have no amount", "North", "deals to come",
     ):  # fmt: skip
         assert said in page, said
+
+
+def test_names_that_no_font_can_draw_are_drawn_without_a_word_of_matplotlib() -> None:
+    graph = StageGraph(open=["商談 \U000f0000", "🎉"], won=["Won"], lost=["Lost"])
+    found = planted_findings(planted_forecast(graph=graph))
+    assert set(pictures(found)) == {"revenue", "attainment", "stages", "deals"}  # a warning would be an error here
+    assert "\U000f0000" in undrawable(graph.stages)
+    assert undrawable(["Gewonnen! é", "Лид\t1\u00a0"]) == ""
 
 
 def test_what_the_data_say_cannot_become_markup(page: str) -> None:
