@@ -38,7 +38,9 @@ PRIOR_CHANGE_SD = 0.3
 PRIOR_CHANGE_WEIGHT = 4.0
 """Changes that the prior size counts for."""
 MAX_LOG_RATIO = 3.0
-"""Changes beyond a factor of 20 are typing errors or another deal; they count as a factor of 20."""
+"""Changes beyond a factor of 20 are typing errors or another deal; they count as a factor of 20, and none is drawn."""
+MAX_CHANGE_SD = MAX_LOG_RATIO / 2.0
+"""Largest sd of a change: few changes leave larger ones possible, whose mean factor has no end."""
 PRIOR_SPREAD_WEIGHT = 5.0
 """Amounts that the spread of all won deals counts for in the spread of one pool."""
 BORROWED_LOG_SD = 0.3
@@ -210,6 +212,7 @@ def _ratio_draws(
     others = sums.sum(axis=1, keepdims=True) - sums
     mean, var = _normal_draws(others, prior_mean, prior_var, PRIOR_CHANGE_WEIGHT, rng)
     mean, var = _normal_draws(sums, mean, var, STAGE_WEIGHT, rng)
+    mean, var = np.clip(mean, -MAX_LOG_RATIO, MAX_LOG_RATIO), np.minimum(var, MAX_CHANGE_SD**2)
     if not len(log_ratio):
         mean = -var / 2.0  # exp of the change has mean one in every draw: silence must not move the expected amount
     return same, mean, np.sqrt(var)

@@ -19,6 +19,7 @@ from forecasting.engine.streams import (
     standard_normal,
     unit,
 )
+from models.amounts import MAX_LOG_RATIO
 
 CENTS = 100.0
 """Cents in a unit of currency."""
@@ -73,10 +74,14 @@ def to_cents(amount: float) -> int:
 def changed_cents(
     amount: float, same: float, shift: float, spread: float, same_bits: np.uint64, change_bits: np.uint64
 ) -> int:
-    """Cents of a win whose amount was known: the same with probability ``same``, else times a log-normal factor."""
+    """Cents of a win whose amount was known: the same with probability ``same``, else times a log-normal factor.
+
+    The factor is cut off where those learned from are.
+    """
     if unit(same_bits) < same:
         return to_cents(amount)
-    return to_cents(amount * math.exp(shift + spread * standard_normal(change_bits)))
+    change = min(max(shift + spread * standard_normal(change_bits), -MAX_LOG_RATIO), MAX_LOG_RATIO)
+    return to_cents(amount * math.exp(change))
 
 
 @jit_kernel
@@ -101,7 +106,8 @@ def most_per_unit(amounts: AmountDraws, row: int, stage: int) -> float:
     """Cents that a win can bring at most for each unit of its known amount, and of a cent added to it for rounding."""
     largest = 0.0
     if amounts.same[row, stage] < 1.0:
-        largest = max(0.0, amounts.shift[row, stage] + amounts.spread[row, stage] * LARGEST_NORMAL)
+        largest = amounts.shift[row, stage] + amounts.spread[row, stage] * LARGEST_NORMAL
+        largest = max(0.0, min(largest, MAX_LOG_RATIO))
     return CENTS * float(math.exp(largest))
 
 

@@ -10,6 +10,7 @@ from scipy import stats
 from models.amounts import (
     ALL_WON,
     BORROWED_LOG_SD,
+    MAX_CHANGE_SD,
     MAX_LOG_RATIO,
     MIN_POOL,
     PRIOR_SAME,
@@ -187,3 +188,13 @@ def test_an_empty_group_is_refused() -> None:
     one = np.ones((1, 1))
     with pytest.raises(SettingsError, match="at least one amount"):
         AmountPosterior(one, one, one, np.array([]), np.array([0, 0]), one, (ALL_WON,))
+
+
+def test_no_change_is_drawn_beyond_those_learned_from() -> None:
+    """A single change leaves its size nearly free: the mean factor of a win must stay finite all the same."""
+    won = pd.DataFrame({"deal_id": list("abcdef"), "amount": [100.0] * 5 + [90.0], "segment": ""})
+    known = pd.DataFrame({"deal_id": list("abcdef"), "stage": 0, "amount": 100.0})
+    arrivals = pd.DataFrame({"deal_id": list("abcdef"), "cell": 0, "amount": 100.0})
+    amounts = fit_amounts(known, won, arrivals, n_stages=3, draws=50_000, seed=1)
+    assert amounts.log_ratio_sd.max() <= MAX_CHANGE_SD
+    assert np.abs(amounts.log_ratio_mean).max() <= MAX_LOG_RATIO
