@@ -4,13 +4,14 @@ A forecaster that looks back makes, at every past date, the forecast it would ha
 (:mod:`forecasting.proof.past_forecasts`), compares with what came, and carries the errors into its next forecast
 (:func:`learn`). On the scale of log revenue, with m and s the mean and sd of a forecast and d = log(actual) - m its error,
 
-    d_k ~ Normal(b + r y_k - t_k^2 / 2, alpha^2 s_k^2 + t_k^2),   t_k = tau (age_k / age_now)^(-delta),
+    d_k ~ Normal(b + r y_k + c_k, alpha^2 s_k^2 + t_k^2),   t_k = tau (age_k / age_now)^(-delta),
+    c_k = ((1 - alpha^2) s_k^2 - t_k^2) / 2,
 
 so ``b`` is a lasting bias, ``alpha`` shrinks a spread that was too wide, ``tau`` is what the model does not see (levels
 that drift, luck that a period's deals share), and errors shrink with the age of the history at rate ``delta``. ``y_k`` is
 the error of the same days a year before, and ``r`` the part of it that comes again: where all deals are paid in December
-there is nothing in November, every year. Half the variance comes off because the model's mean revenue is right where
-nothing says otherwise, and errors on the log scale would raise it.
+there is nothing in November, every year. ``c_k`` keeps the model's mean revenue, which is right where nothing says
+otherwise: errors on the log scale would raise it, and a smaller spread would lower it.
 
 The same errors then act on the next forecast, one per draw: periods, segments and sources of a draw keep adding up. They
 are cut off where those learned from are, a draw at the lower end being an empty period, and no error makes open deals
@@ -60,6 +61,9 @@ HALF_LIFE = 12
 TRACKED_PRIOR = 0.4
 """Prior probability that the levels of the moment foretell better than hazards of the whole history: the simpler of two
 nearly equal forecasts is favoured a little."""
+FARTHEST = 1.0
+"""Distance from the middle, on the log scale, beyond which draws keep theirs when a spread is scaled: revenue with two humps,
+of a large deal or of next to no wins, is no wide version of one hump."""
 AGAIN, AGAIN_PRIOR = np.array([0.0, 0.5, 1.0]), np.array([0.9, 0.05, 0.05])
 """Part of last year's error that comes again: most pipelines have no season of their own."""
 
@@ -71,7 +75,9 @@ class ErrorDraws:
     Parameters
     ----------
     scale : ndarray
-        Factor on the distance of log revenue from its mean.
+        Factor on the distance of log revenue from its mean, ``alpha`` times that of the levels of the moment.
+    stretch : ndarray
+        That of the levels of the moment alone.
     shift : ndarray
         Added to log revenue: levels of the moment, bias, what comes again of last year's error, and unseen error.
     empty : ndarray of bool
@@ -79,6 +85,7 @@ class ErrorDraws:
     """
 
     scale: Floats
+    stretch: Floats
     shift: Floats
     empty: NDArray[np.bool_]
 
@@ -150,13 +157,14 @@ class Calibration:
         error = self.error_mean[point] + self.bias_sd[point] * first + self.tau[point] * second
         stretch = 1.0 + self.tracked[point] * (self.level_stretch - 1.0)
         shift = self.tracked[point] * self.level_shift + np.clip(error, -LARGEST_ERROR, LARGEST_ERROR)
-        return ErrorDraws(stretch * self.alpha[point], shift, error <= -LARGEST_ERROR)
+        return ErrorDraws(stretch * self.alpha[point], stretch, shift, error <= -LARGEST_ERROR)
 
     def factors(self, revenue: Floats, *, seed: int, most: Floats | None = None) -> Floats:
         """Factor on all revenue of each draw, from the uncalibrated total of each draw, shape (draw,).
 
-        log(y / x) = m + scale (z - m) + shift - z, z = log(x + c), with m the mean of z and c one per cent of the mean of
-        x, and y = 0 in empty draws: an error moves what a draw brings in proportion, however little that is.
+        log(y / x) = (scale - 1) d + kept + shift, with d = log(x + c) - m, at most ``FARTHEST`` either way, c one per cent
+        of the mean of x, m the mean of log(x + c), ``kept`` what leaves the mean revenue as it was without alpha, and y = 0
+        in empty draws: an error moves what a draw brings in proportion, however little that is.
 
         Parameters
         ----------
@@ -178,8 +186,9 @@ class Calibration:
         offset = FLOOR * max(float(total.mean()), 0.0)
         if offset <= 0.0:
             return np.ones_like(total)
-        logs = np.log(total + offset)
-        factors = np.exp((errors.scale - 1.0) * (logs - logs.mean()) + errors.shift)
+        distance = log_distance(total + offset)
+        kept = mean_kept(total, distance, errors.scale, errors.stretch)
+        factors = kept * np.exp((errors.scale - 1.0) * distance + errors.shift)
         factors[errors.empty] = 0.0
         if most is not None:
             highest = np.divide(np.maximum(most, total), total, out=np.ones_like(total), where=total > 0.0)
@@ -255,9 +264,9 @@ def learn(
     alpha, tau, delta, tracked, again = _grid(ALPHA, TAU, DELTA, tracked, again)
     prior = np.prod(_grid(ALPHA_PRIOR, tau_prior, np.ones(len(DELTA)), tracked_prior, again_prior), axis=0)
     unseen = tau[:, None] ** 2 * age ** (-2.0 * delta[:, None])
-    error = error - tracked[:, None] * past_shift - again[:, None] * past_again + unseen / 2.0
     spread = spread * (1.0 + tracked[:, None] * (past_stretch - 1.0))
     variance = alpha[:, None] ** 2 * spread**2 + unseen
+    error = error - tracked[:, None] * past_shift - again[:, None] * past_again + (variance - spread**2) / 2.0
     precision = 1.0 / BIAS_SD**2 + (weight / variance).sum(axis=1)
     pull = (weight * error / variance).sum(axis=1)
     evidence = 0.5 * (
@@ -329,6 +338,40 @@ def calibrations(
         for levels in (None, now)
     )
     return without, with_levels
+
+
+def log_distance(revenue: Floats) -> Floats:
+    """Distance of each draw's log revenue from the mean of all, at most ``FARTHEST`` either way, shape (draw,)."""
+    logs = np.log(revenue)
+    return np.clip(logs - logs.mean(), -FARTHEST, FARTHEST)
+
+
+def mean_kept(revenue: Floats, distance: Floats, scale: Floats, stretch: Floats) -> Floats:
+    """Factor by which each draw's error leaves the mean revenue as it was at ``stretch``, shape (draw,).
+
+    Parameters
+    ----------
+    revenue : ndarray of float64, shape (draw,)
+    distance : ndarray of float64, shape (draw,)
+        See :func:`log_distance`.
+    scale, stretch : ndarray of float64, shape (draw,)
+        Factor on the distance with and without alpha; few different ones.
+
+    Examples
+    --------
+    Half the spread, the same mean.
+
+    >>> revenue = np.random.default_rng(1).lognormal(0.0, 0.3, 100_000)
+    >>> distance, half, one = log_distance(revenue), np.full(100_000, 0.5), np.ones(100_000)
+    >>> moved = revenue * mean_kept(revenue, distance, half, one) * np.exp(-0.5 * distance)
+    >>> bool(abs(moved.mean() / revenue.mean() - 1.0) < 1e-12)
+    True
+    """
+    kept = np.ones_like(revenue)
+    for narrow, wide in np.unique(np.column_stack([scale, stretch]), axis=0):
+        means = [float((revenue * np.exp((factor - 1.0) * distance)).mean()) for factor in (narrow, wide)]
+        kept[(scale == narrow) & (stretch == wide)] = means[1] / means[0]
+    return kept
 
 
 def level_change(past: pd.DataFrame) -> tuple[Floats, Floats]:

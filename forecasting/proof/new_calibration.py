@@ -17,7 +17,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.special import ndtri
 
-from forecasting.proof.calibration import Calibration, learn
+from forecasting.proof.calibration import Calibration, learn, log_distance, mean_kept
 from forecasting.proof.past_forecasts import FLOOR, MOST_ORIGINS, closed_origins
 from forecasting.proof.quick_new import new_revenue
 from forecasting.proof.stay_table import StayTable, day_of, known_at, stay_table
@@ -55,9 +55,10 @@ class NewCalibration:
     def factors(self, revenue: Floats, *, open_errors: Floats, seed: int) -> Floats:
         """Factor on the new business of each draw, from the uncalibrated total of each draw.
 
-        log(y + c) = m + scale (log(x + c) - m) + bias + s (r e + sqrt(1 - r^2) z) - s^2 / 2, with m the mean of
-        log(x + c), c a part of the mean of x, s the size of the draw's error, e the error of its open deals in
-        sd, z a normal number of its own and r the shared part; the factor is y / x, one where x is zero.
+        log(y + c) = log(x + c) + (scale - 1) d + kept + bias + s (r e + sqrt(1 - r^2) z) - s^2 / 2, with c a part of the
+        mean of x, d the distance of log(x + c) from its mean and ``kept`` what keeps the mean where the spread is scaled
+        (see :mod:`forecasting.proof.calibration`), s the size of the draw's error, e the error of its open deals in sd, z a
+        normal number of its own and r the shared part; the factor is y / x, one where x is zero.
 
         Parameters
         ----------
@@ -83,8 +84,9 @@ class NewCalibration:
         size = np.hypot(learned.bias_sd, learned.tau)[point]
         mixed = self.shared * open_errors + np.sqrt(1.0 - self.shared**2) * ndtri(np.maximum(numbers[:, 1], 1e-16))
         shift = learned.bias_mean[point] + size * mixed - size**2 / 2.0
-        logs = np.log(total + offset)
-        moved = np.exp(logs.mean() + learned.alpha[point] * (logs - logs.mean()) + shift) - offset
+        distance, scale = log_distance(total + offset), learned.alpha[point]
+        kept = mean_kept(total + offset, distance, scale, np.ones_like(scale))
+        moved = (total + offset) * kept * np.exp((scale - 1.0) * distance + shift) - offset
         factors = np.ones_like(total)
         np.divide(np.maximum(moved, 0.0), total, out=factors, where=total > 0.0)
         return factors

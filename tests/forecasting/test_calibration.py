@@ -235,7 +235,7 @@ def test_the_grid_equals_integration_over_the_bias() -> None:
 
     def density(bias: float, alpha: float, tau: float, delta: float) -> float:
         unseen = tau**2 * (past["age_days"] / 800) ** (-2 * delta)
-        mean, sd = bias - unseen / 2, np.sqrt(alpha**2 * spread**2 + unseen)
+        mean, sd = bias + ((1 - alpha**2) * spread**2 - unseen) / 2, np.sqrt(alpha**2 * spread**2 + unseen)
         log_likelihood = float((weight * stats.norm.logpdf(error, mean, sd)).sum())
         return float(np.exp(log_likelihood) * stats.norm.pdf(bias, 0, BIAS_SD))
 
@@ -286,7 +286,11 @@ def test_factors_act_on_the_log_scale_and_keep_zero() -> None:
     factors, errors = learned.factors(revenue, seed=3), learned.draw(4000, seed=3)
     offset = 0.01 * revenue.mean()
     logs = np.log(revenue + offset)
-    np.testing.assert_allclose(np.log(factors), (errors.scale - 1) * (logs - logs.mean()) + errors.shift, atol=1e-12)
+    rest = np.log(factors) - (errors.scale - 1) * (logs - logs.mean()) - errors.shift
+    for scale in np.unique(errors.scale):  # what keeps the mean is the same for all draws whose spread is scaled alike
+        mine = errors.scale == scale
+        kept = revenue.mean() / (revenue * np.exp((scale - 1) * (logs - logs.mean()))).mean()
+        np.testing.assert_allclose(rest[mine], np.log(kept), atol=1e-12)
     assert learned.factors(np.zeros(10), seed=3).tolist() == [1.0] * 10
     revenue[0] = 0.0
     assert learned.factors(revenue, seed=3)[0] == 1.0
@@ -320,6 +324,15 @@ def test_unseen_errors_leave_the_mean_where_it_is() -> None:
     factors = learned.factors(np.full(200_000, 100.0), seed=5)
     assert factors.mean() == pytest.approx(1.0, abs=0.04)
     assert np.median(factors) < 0.92
+
+
+def test_no_past_leaves_the_mean_of_a_young_company_where_it_is() -> None:
+    """Mostly nothing and now and then a win: a smaller spread around the middle of that would take money away."""
+    rng = np.random.default_rng(13)
+    revenue = rng.binomial(3, 0.2, 100_000) * rng.lognormal(9, 0.7, 100_000)
+    moved = revenue * learn(NO_PAST, horizon_days=60, age_days=21).factors(revenue, seed=5)
+    assert moved.mean() == pytest.approx(revenue.mean(), rel=0.02)
+    assert np.quantile(moved, 0.9) > 0.9 * np.quantile(revenue, 0.9)
 
 
 def test_empty_periods_come_again() -> None:
