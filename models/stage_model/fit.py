@@ -4,7 +4,7 @@ Stages share no unknown, so their posteriors are independent and are fitted one 
 exactly the joint posterior.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal, get_args
 
 import numpy as np
@@ -29,6 +29,10 @@ Inference = Literal["nuts", "fast"]
 Progress = Callable[[str, int, int], None]
 """Called with the name of the stage that is done, how many are done, and how many there are."""
 AUTO = "auto"
+KIND_SHARES = {"ahead": 0.55, "back": 0.1, "lost": 0.35}
+"""Where exits lead in a usual pipeline."""
+KIND_WEIGHT = 4.0
+"""Exits of the own pipeline that these count for."""
 
 
 def fit_stages(
@@ -123,24 +127,48 @@ def _fit(
 
 def choose_problems(history: StageHistory, wanted: Mapping[str, str], *, seed: int) -> list[Choice]:
     """Posterior of every open stage, its family chosen; ``wanted`` maps stage names to families or ``auto``."""
-    pipeline_rate = exit_rate(history)
     choices = []
     for stage, name in enumerate(history.graph.open):
         rng = np.random.default_rng([seed, stage, 0])
-        data = stage_data(history, stage)
-        family = wanted[name]
-        choose = (
-            choose_family(data, pipeline_rate, rng) if family == AUTO else given_family(data, family, pipeline_rate)
-        )
-        choices.append(choose)
+        data, family = stage_data(history, stage), wanted[name]
+        rates = pooled_exit_rates(history, stage, data.exits)
+        choices.append(choose_family(data, rates, rng) if family == AUTO else given_family(data, family, rates))
     return choices
 
 
-def exit_rate(history: StageHistory) -> float:
-    """Rate of exits per day at risk over all stages; one exit in a month is added, so that it is never zero."""
-    counts = history.counts
-    ended = counts.loc[counts["next"] != STILL_OPEN, "count"].sum()
-    return float((ended + 1.0) / ((counts["count"] * (counts["days"] + 1)).sum() + 30.0))
+def pooled_exit_rates(history: StageHistory, stage: int, exits: Sequence[int]) -> Floats:
+    """Rates per day of one stage's exits as the whole pipeline suggests them, before the stage's own stays count.
+
+    All stages together tell how often deals move at all, and how often ahead, back and to lost; exits of a kind share
+    its part alike. One exit in a month and ``KIND_WEIGHT`` usual ones are added, so that no rate is zero.
+
+    Parameters
+    ----------
+    history : StageHistory
+    stage : int
+        Code of an open stage.
+    exits : sequence of int
+        Stage codes its exits lead to.
+
+    Returns
+    -------
+    ndarray of float64, shape (exit,)
+    """
+    counts, graph = history.counts, history.graph
+
+    def kind_of(start: int, end: int) -> str:
+        if graph.is_open(end):
+            return "ahead" if end > start else "back"
+        return "ahead" if end in graph.won_codes else "lost"
+
+    ended = counts[counts["next"] != STILL_OPEN]
+    seen = {kind: KIND_WEIGHT * share for kind, share in KIND_SHARES.items()}
+    for start, end, count in ended[["stage", "next", "count"]].itertuples(index=False):
+        seen[kind_of(start, end)] += count
+    rate = (ended["count"].sum() + 1.0) / ((counts["count"] * (counts["days"] + 1)).sum() + 30.0)
+    kinds = [kind_of(stage, code) for code in exits]
+    shares = np.array([seen[kind] / kinds.count(kind) for kind in kinds])
+    return np.asarray(rate * shares / shares.sum())
 
 
 def stage_fit(choice: Choice, innovations: Floats, log_scales: Floats) -> StageFit:

@@ -30,16 +30,15 @@ Floats = NDArray[np.float64]
 LOG_SCALE_MEAN, LOG_SCALE_SD = math.log(0.12), 0.8
 """Log-normal prior of the spread between levels, exit by exit: median 0.12 (a good region is some 12 % faster), 95 % from
 0.025 to 0.6."""
-LEVEL_SD = 2.0
-"""Sd of an exit's overall log hazard around the stage's rate shared out evenly: an exit may be 50 times rarer than
-another."""
+LEVEL_SD = 1.2
+"""Sd of an exit's overall log hazard around its share of the stage's rate: 95 % within a factor 10."""
 SMOOTH_SD, SMOOTH_LENGTH = 1.0, 1.0
 """Slow change of the log hazard over log(1 + days): within a factor 7 over the life of a stay, related over a factor
 e."""
 BIN_SD = 1.0
 """Free departure of each bin: worth one exit per bin, so a spike needs few exits to stand, and a bin without any is
-kept from hazard zero. Day 0 has twice this and no part in the slow change: what happens on the day of entry is another
-process."""
+kept from hazard zero. Day 0, where it is a bin of its own, has twice this and no part in the slow change: what happens
+on the day of entry is another process."""
 ZERO_DAY_MEAN, ZERO_DAY_SD = -3.0, 2.0
 """Log hazard of the day of entry under a smooth family: 5 % leave at once, 95 % from 0.1 % to nearly all."""
 RUNDOWN_STAYS, RUNDOWN_SD = 3.0, 1.2
@@ -116,25 +115,30 @@ def exits_of_parameters(baseline: Baseline, n_exits: int) -> NDArray[np.int64]:
     return np.asarray(order % n_exits)
 
 
-def piecewise_problem(data: StageData, pipeline_rate: float) -> StageProblem:
+def piecewise_problem(data: StageData, exit_rates: Floats) -> StageProblem:
     """Posterior with one hazard per age bin and exit.
 
     Parameters
     ----------
     data : StageData
-    pipeline_rate : float
-        Exits per day at risk over all stages; a stage without stays gets its prior from it.
+    exit_rates : ndarray, shape (exit,)
+        Exits per day at risk that the whole pipeline suggests; a stage without stays gets its prior from them, others the
+        shares of their exits.
     """
     exits, at_risk = data.by_day()
     starts = age_bins(exits, at_risk)
-    rate = (exits.sum() + 1.0) / (data.count @ (data.days + 1) + 1.0 / pipeline_rate)
+    rate = (exits.sum() + 1.0) / (data.count @ (data.days + 1) + 1.0 / exit_rates.sum())
     place = np.log1p(starts.astype(np.float64))
     smooth = SMOOTH_SD**2 * np.exp(-0.5 * ((place[:, None] - place) / SMOOTH_LENGTH) ** 2)
-    smooth[0] = smooth[:, 0] = 0.0
-    covariance = LEVEL_SD**2 + smooth + BIN_SD**2 * np.eye(len(starts))
-    covariance[0, 0] += 3.0 * BIN_SD**2
+    free = BIN_SD**2 * np.eye(len(starts))
+    if len(starts) == 1:  # a level is all there is
+        smooth[:] = free[:] = 0.0
+    elif starts[1] == 1:
+        smooth[0] = smooth[:, 0] = 0.0
+        free[0, 0] *= 4.0
+    covariance = LEVEL_SD**2 + smooth + free
     root: Floats = np.kron(np.linalg.cholesky(covariance), np.eye(data.n_exits)).astype(np.float64)
-    mean = np.full(len(starts) * data.n_exits, math.log(rate / data.n_exits))
+    mean = np.tile(np.log(rate * exit_rates / exit_rates.sum()), len(starts))
     return StageProblem(data, piecewise_baseline(data, starts), mean, root, *zero_sum_design(data))
 
 

@@ -130,7 +130,7 @@ def log_evidence(problem: StageProblem) -> float:
     return find_mode(problem, np.zeros(0), np.zeros(problem.size))[2]
 
 
-def choose_family(data: StageData, pipeline_rate: float, rng: np.random.Generator) -> Choice:
+def choose_family(data: StageData, exit_rates: Floats, rng: np.random.Generator) -> Choice:
     """Choose piecewise or a smooth family, the latter with a mass at day 0 and idle deals where the data ask for them.
 
     Families compare on the stays of the whole stage: groups change levels of hazards, hardly their shape over days.
@@ -138,8 +138,8 @@ def choose_family(data: StageData, pipeline_rate: float, rng: np.random.Generato
     Parameters
     ----------
     data : StageData
-    pipeline_rate : float
-        Exits per day at risk over all stages.
+    exit_rates : ndarray, shape (exit,)
+        Exits per day at risk that the whole pipeline suggests.
     rng : Generator
 
     Returns
@@ -150,11 +150,11 @@ def choose_family(data: StageData, pipeline_rate: float, rng: np.random.Generato
     ended = int(plain.count[plain.exit != STILL_OPEN].sum())
     if ended < FEW_STAYS:
         reason = f"piecewise: {ended} ended stays are too few to compare families, its prior is the widest"
-        return Choice(piecewise_problem(data, pipeline_rate), reason)
+        return Choice(piecewise_problem(data, exit_rates), reason)
     # whether many leave on the day they came, or never, is a fact of the stage more than of the family tried
     extras = needed_extras(plain, SMOOTH_CANDIDATES[0])
     variants = dict.fromkeys((replace(extras, idle=False), extras))
-    tried = {(PIECEWISE, Extras()): piecewise_problem(plain, pipeline_rate)}
+    tried = {(PIECEWISE, Extras()): piecewise_problem(plain, exit_rates)}
     tried |= {
         (name, more): smooth_problem(plain, name, **asdict(more)) for name in SMOOTH_CANDIDATES for more in variants
     }
@@ -174,14 +174,14 @@ def choose_family(data: StageData, pipeline_rate: float, rng: np.random.Generato
         f"by {-rows[1]['elpd_diff']:.1f} in log score (se {rows[1]['se_diff']:.1f})"
     )
     if chosen == PIECEWISE:
-        return Choice(piecewise_problem(data, pipeline_rate), reason, tuple(rows))
+        return Choice(piecewise_problem(data, exit_rates), reason, tuple(rows))
     return Choice(smooth_problem(data, chosen, **asdict(added)), reason, tuple(rows))
 
 
-def given_family(data: StageData, family: str, pipeline_rate: float) -> Choice:
+def given_family(data: StageData, family: str, exit_rates: Floats) -> Choice:
     """Take the family asked for, with a mass at day 0 and idle deals where the data ask for them."""
     if family == PIECEWISE:
-        return Choice(piecewise_problem(data, pipeline_rate), "piecewise: as asked")
+        return Choice(piecewise_problem(data, exit_rates), "piecewise: as asked")
     extras = needed_extras(pooled(data), family)
     added = f"{extras.text}, as the data ask" if extras.text else ""
     return Choice(smooth_problem(data, family, **asdict(extras)), f"{family}: as asked{added}")

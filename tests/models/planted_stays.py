@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 
 from models.history import STILL_OPEN, Factor, StageHistory, count_stays
+from models.stage_model.data import StageData
 from models.stages import StageGraph
 
 GRAPH = StageGraph(open=["Lead", "Offer"], won=["Won"], lost=["Lost"])
@@ -45,3 +46,8 @@ def planted_history(n: int, seed: int, effects: np.ndarray | None = None) -> Sta
         return StageHistory(GRAPH, counts, (), np.zeros((1, 0), dtype=np.int32))
     levels = tuple(f"r{level}" for level in range(len(effects)))
     return StageHistory(GRAPH, counts, (Factor("region", levels),), np.arange(len(effects), dtype=np.int32)[:, None])
+
+
+def even_rates(data: StageData, rate: float = 0.1) -> np.ndarray:
+    """Exit rates of a pipeline that favours no exit, shape (exit,)."""
+    return np.full(data.n_exits, rate / data.n_exits)

@@ -6,7 +6,7 @@ import pytest
 
 from models.history import StageHistory
 from models.stage_model.data import exits_of
-from models.stage_model.fit import fit_stages
+from models.stage_model.fit import KIND_SHARES, KIND_WEIGHT, fit_stages, pooled_exit_rates
 from models.stages import StageGraph
 
 GRAPH = StageGraph(open=["Lead", "Offer"], won=["Won"], lost=["Lost", "Cancelled"])
@@ -40,3 +40,25 @@ def test_what_never_happened_gets_rarer_without_a_jump_and_never_impossible(n: i
     rates = (hazards.base * hazards.effect[:, 0, :, :, None])[:, OFFER].sum(axis=2)
     share = rates[:, place] / rates.sum(axis=1)
     assert 0.005 / n < share.mean() < 1.0 / n
+
+
+def test_exits_nothing_is_known_of_follow_those_of_the_whole_pipeline() -> None:
+    """Shares of ahead, back and lost by exits of all stages beside a few usual ones; exits of a kind share theirs."""
+    seen = history([(LEAD, OFFER, 6), (LEAD, LOST, 3), (OFFER, LEAD, 1)])
+    rates = pooled_exit_rates(seen, OFFER, (LEAD, WON, LOST, CANCELLED))
+    back, ahead, lost = (KIND_WEIGHT * KIND_SHARES[kind] + n for kind, n in (("back", 1), ("ahead", 6), ("lost", 3)))
+    np.testing.assert_allclose(rates / rates.sum(), np.array([back, ahead, lost / 2, lost / 2]) / (10 + KIND_WEIGHT))
+    assert rates.sum() == pytest.approx(11 / (10 * 5 + 30))
+
+
+def test_a_stage_nobody_has_reached_moves_as_the_others_do_give_or_take_a_factor_ten() -> None:
+    young = history([(LEAD, OFFER, 6), (LEAD, LOST, 4)])
+    drawn = fit_stages(young, durations="piecewise", inference="fast", draws=4000, seed=1).lattice(
+        np.arange(4000), days=30, cells=young.cells
+    )
+    expected = dict(zip((WON, LOST, CANCELLED), pooled_exit_rates(young, OFFER, (WON, LOST, CANCELLED)), strict=True))
+    for place, code in enumerate(drawn.next_stage[OFFER]):
+        low, middle, high = np.quantile(drawn.base[:, OFFER, place, 7], [0.025, 0.5, 0.975])
+        assert middle == pytest.approx(expected[int(code)], rel=0.1)
+        assert 8 < high / middle < 13
+        assert 8 < middle / low < 13

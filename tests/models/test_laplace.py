@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
-from planted_stays import planted_history
+from planted_stays import even_rates, planted_history
 from scipy.special import ndtri
 
 from models.history import StageHistory
@@ -24,7 +24,7 @@ def one_rate(exits: int, open_: int) -> StageProblem:
     rows = [(0, 0, 1, 0, exits), (0, 0, -1, 0, open_)]
     counts = pd.DataFrame(rows, columns=["cell", "stage", "next", "days", "count"])
     data = stage_data(StageHistory(graph, counts, (), np.zeros((1, 0), dtype=np.int32)), 0)
-    return piecewise_problem(replace(data, exits=(1,)), 0.1)  # no way to a loss, though none has been seen
+    return piecewise_problem(replace(data, exits=(1,)), np.full(1, 0.1))  # no way to a loss, though none has been seen
 
 
 def quadrature(problem: StageProblem) -> tuple[float, float]:
@@ -106,7 +106,11 @@ def test_pymc_model_is_the_same_log_posterior(family: str) -> None:
     from models.stage_model.sampling import build_stage_model
 
     data = stage_data(planted_history(150, 1, LEVELS), 0)
-    problem = piecewise_problem(data, 0.1) if family == "piecewise" else smooth_problem(data, family, zero_mass=True)
+    problem = (
+        piecewise_problem(data, even_rates(data))
+        if family == "piecewise"
+        else smooth_problem(data, family, zero_mass=True)
+    )
     model = build_stage_model(problem)
     n_scales = problem.n_scales
     constant = -0.5 * (problem.size + n_scales) * np.log(2 * np.pi) - n_scales * np.log(LOG_SCALE_SD)
@@ -132,7 +136,7 @@ def moments(draws: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def test_fast_agrees_with_nuts() -> None:
     from models.stage_model.sampling import sample_stage
 
-    problem = piecewise_problem(stage_data(planted_history(800, 2, LEVELS), 1), 0.1)
+    problem = piecewise_problem(stage_data(planted_history(800, 2, LEVELS), 1), np.full(2, 0.05))
     start: LaplaceFit = laplace_fit(problem, draws=4000, rng=np.random.default_rng(1))
     sampled = sample_stage(problem, start, draws=1200, seed=1, options=SamplerOptions(tune=200, cores=1))
     fast_mean, fast_sd = moments(start.innovations)
@@ -149,7 +153,11 @@ def test_fast_agrees_with_nuts() -> None:
 @pytest.mark.parametrize("far", [20.0, 1e3, 1e150])
 def test_where_numbers_overflow_the_likelihood_is_zero_without_a_slope(family: str, far: float) -> None:
     data = stage_data(planted_history(150, 1, LEVELS), 0)
-    problem = piecewise_problem(data, 0.1) if family == "piecewise" else smooth_problem(data, family, zero_mass=True)
+    problem = (
+        piecewise_problem(data, even_rates(data))
+        if family == "piecewise"
+        else smooth_problem(data, family, zero_mass=True)
+    )
     value, *gradients = log_likelihood(problem, np.full(problem.size, far), np.full(problem.n_scales, far))
     assert value == -np.inf
     assert all((gradient == 0.0).all() for gradient in gradients)

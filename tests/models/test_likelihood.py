@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
+from planted_stays import even_rates
 
 from models.history import Factor, StageHistory, count_stays
 from models.stage_model.base_hazards import Baseline
@@ -34,7 +35,7 @@ def history_of(stays: pd.DataFrame) -> StageHistory:
 def problem_of(shape: str, *, zero_mass: bool = True, idle: bool = False) -> StageProblem:
     data = stage_data(history_of(random_stays(120, 3)), 0)
     if shape == "piecewise":
-        return piecewise_problem(data, 0.1)
+        return piecewise_problem(data, even_rates(data))
     return smooth_problem(data, shape, zero_mass=zero_mass, idle=idle)
 
 
@@ -105,7 +106,7 @@ def test_compressed_equals_uncompressed() -> None:
     rows = StageHistory(GRAPH, one_by_one.astype(np.int64), single.factors, single.cells)
     values = []
     for history in (single, rows):
-        problem = piecewise_problem(stage_data(history, 0), 0.1)
+        problem = piecewise_problem(stage_data(history, 0), np.full(2, 0.05))
         values.append(log_posterior(problem, np.full(problem.size, 0.1), np.full(problem.n_scales, -1.0))[0])
     assert len(rows.counts) > len(single.counts)
     assert values[0] == pytest.approx(values[1], rel=1e-12)
@@ -127,7 +128,11 @@ def test_leave_terms(total: float) -> None:
 def test_an_open_deal_of_ten_years_is_finite(shape: str) -> None:
     stays = pd.concat([random_stays(50, 1), pd.DataFrame({"cell": [0], "stage": [0], "next": [-1], "days": [3650]})])
     data = stage_data(history_of(stays), 0)
-    problem = piecewise_problem(data, 0.1) if shape == "piecewise" else smooth_problem(data, shape, zero_mass=True)
+    problem = (
+        piecewise_problem(data, even_rates(data))
+        if shape == "piecewise"
+        else smooth_problem(data, shape, zero_mass=True)
+    )
     baseline: Baseline = problem.baseline
     value, gradient, effect_gradient = baseline.terms(
         *place(problem, np.zeros(problem.size), np.full(problem.n_scales, -1.0))

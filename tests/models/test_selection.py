@@ -4,7 +4,7 @@ import arviz as az
 import numpy as np
 import pandas as pd
 import pytest
-from planted_stays import GRAPH, planted_history
+from planted_stays import GRAPH, even_rates, planted_history
 from scipy import stats
 
 from models.history import StageHistory, count_stays
@@ -62,13 +62,15 @@ def test_mass_at_day_zero_only_where_the_data_ask() -> None:
 
 
 def test_a_timer_needs_the_piecewise_family() -> None:
-    choice = choose_family(weibull_history(600, 2, timer=True), 0.1, np.random.default_rng(1))
+    data = weibull_history(600, 2, timer=True)
+    choice = choose_family(data, even_rates(data), np.random.default_rng(1))
     assert choice.comparison[0]["family"] == "piecewise"
     assert choice.reason.startswith("piecewise: predicts left-out stays better than")
 
 
 def test_smooth_stays_choose_a_smooth_family_and_say_by_how_much() -> None:
-    choice = choose_family(weibull_history(600, 3), 0.1, np.random.default_rng(1))
+    data = weibull_history(600, 3)
+    choice = choose_family(data, even_rates(data), np.random.default_rng(1))
     rows = {row["family"]: row for row in choice.comparison}
     assert choice.comparison[0]["family"] != "piecewise"
     assert rows["weibull"]["elpd_diff"] > -3.0
@@ -78,6 +80,7 @@ def test_smooth_stays_choose_a_smooth_family_and_say_by_how_much() -> None:
 
 
 def test_too_few_stays_are_not_compared() -> None:
-    choice = choose_family(stage_data(planted_history(6, 1), 0), 0.1, np.random.default_rng(1))
+    data = stage_data(planted_history(6, 1), 0)
+    choice = choose_family(data, even_rates(data), np.random.default_rng(1))
     assert "too few to compare" in choice.reason
     assert choice.comparison == ()
