@@ -7,9 +7,11 @@
 
 The quirks: wins come mostly in the last two weeks of the year, in January only, or on the last working day of a month;
 deals are created in spring and paid in early December; whatever stays 60 days in a stage is lost; stays take half a
-year; amounts have so heavy a tail that one deal is most of the money; the win rate halves from one day to the next; and
-none, for comparison. Forecasts are of the revenue from open deals, 30 days ahead (90 where cycles are long), at the last
-days of months or of every second month, with the setting of ``open_deals``.
+year; amounts have so heavy a tail that one deal is most of the money; the win rate halves from one day to the next; the
+company is three, six or ten weeks old (ten companies for one); all deals of a year are entered in its first twenty days;
+and none, for comparison. Forecasts are of the revenue from open deals, or of all revenue where deals are entered once a
+year, 30 days ahead (60 in the first weeks, 90 where cycles are long or deals entered once a year), at the last days of
+months or of every second month, with the setting of ``open_deals``.
 
 Printed for every world are the shares of outcomes within the 50, 80 and 95 % ranges, the width of the 80 % range and the
 CRPS, both over the mean actual revenue: of the published forecast, of the same before calibration, of two simple rules
@@ -23,7 +25,6 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
-from itertools import product
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -50,6 +51,8 @@ ORACLE_RUNS = 300
 PUBLISHED, UNCALIBRATED, ORACLE = "published", "before calibration", "oracle"
 RULES = {"landmark": "rule: landmark", "stage_weighted": "rule: stage weighted"}
 """Simple rules of the backtest's table and what they are called here."""
+RULES_OF_ALL = {"run_rate": "rule: run rate", "last_period": "rule: last period"}
+"""The same where all revenue is forecast."""
 RECIPES = (PUBLISHED, UNCALIBRATED, *RULES.values(), ORACLE)
 SAVED_NAME = "quirks.csv"
 
@@ -77,6 +80,12 @@ class World:
         Days ahead.
     origins, every : int
         At most so many origins, the last ones, so many months apart.
+    weeks : tuple of int
+        Weeks after the first day that origins lie in the place of those.
+    copies : int
+        Companies made up for each one asked for.
+    with_new : bool
+        Whether revenue of deals created later is forecast too.
     deals_per_day : float
     created_in : str
         Key of ``CREATED``.
@@ -98,6 +107,9 @@ class World:
     horizon: int = 30
     origins: int = 12
     every: int = 1
+    weeks: tuple[int, ...] = ()
+    copies: int = 1
+    with_new: bool = False
     deals_per_day: float = 1.5
     created_in: str = "all year"
     tail: float | None = None
@@ -155,6 +167,11 @@ def spring(day: date) -> float:
     return 1.0 if day.month == 4 or (day.month == 5 and day.day <= 15) else 0.0
 
 
+def january_start(day: date) -> float:
+    """Deals are created in the first twenty days of the year."""
+    return 1.0 if day.month == 1 and day.day <= 20 else 0.0
+
+
 WIN_FACTORS: dict[str, Callable[[date], float]] = {
     "always": lambda day: 1.0,
     "year end": year_end,
@@ -163,7 +180,11 @@ WIN_FACTORS: dict[str, Callable[[date], float]] = {
     "last working day": last_working_day,
 }
 """Factor of a day on the hazard of wins."""
-CREATED: dict[str, Callable[[date], float]] = {"all year": lambda day: 1.0, "spring": spring}
+CREATED: dict[str, Callable[[date], float]] = {
+    "all year": lambda day: 1.0,
+    "spring": spring,
+    "january start": january_start,
+}
 """Factor of a day on the number of new deals."""
 FOUR_YEARS = 1461
 SLOW, RARELY_LOST = (Exit(0.02), Exit(0.015), Exit(0.012)), (Exit(0.004),) * 3
@@ -192,11 +213,15 @@ WORLDS = {
     ),
     "one deal is most of the money": World(tail=1.0, deals_per_day=0.7),
     "win rate halves at once": World(drop_day=760, drop=0.5),
+    "first weeks of the company": World(days=7 * 10 + 61, horizon=60, weeks=(3, 6, 10), copies=10),
+    "deals entered in January": World(
+        days=FOUR_YEARS + 121, horizon=90, every=2, deals_per_day=8.0, created_in="january start", with_new=True
+    ),
 }
 TOY_WORLDS = {
     name: replace(WORLDS[name], days=390, first_origin=300, origins=2)
     for name in ("no quirk", "lost after 60 days untouched")
-}
+} | {"deals entered in January": replace(WORLDS["deals entered in January"], days=820, first_origin=660, origins=2)}
 
 
 def day_date(day: int) -> date:
@@ -244,21 +269,31 @@ def play(
 
 def make_company(world: World, rng: np.random.Generator) -> Company:
     """Make up the deals of a company and play them to the end of the history."""
-    share = np.array([CREATED[world.created_in](day_date(day)) for day in range(world.days)])
-    arrivals = rng.poisson(world.deals_per_day * share)
+    arrivals = rng.poisson(created_per_day(world, range(world.days)))
     arrivals[-1] = max(arrivals[-1], 1)  # something is written on the last day, so that the last horizon has closed
     created = np.repeat(np.arange(world.days), arrivals)
     n = len(created)
-    amount = rng.lognormal(9.0, 0.7, n) if world.tail is None else 10_000.0 * rng.pareto(world.tail, n) + 1_000.0
+    amount = amounts_of(world, n, rng)
     stage, entered = np.zeros(n, dtype=np.int64), created.copy()
     days, deal, target = zip(*play(world, stage, entered, range(world.days), rng), strict=True)
     return Company(
         created=created,
-        amount=amount.round(2),
+        amount=amount,
         deal=np.concatenate(deal),
         target=np.concatenate(target),
         day=np.repeat(days, [len(rows) for rows in deal]),
     )
+
+
+def created_per_day(world: World, days: range) -> Floats:
+    """Mean number of deals created on each day."""
+    return np.array([world.deals_per_day * CREATED[world.created_in](day_date(day)) for day in days])
+
+
+def amounts_of(world: World, n: int, rng: np.random.Generator) -> Floats:
+    """Amounts of so many deals."""
+    amount = rng.lognormal(9.0, 0.7, n) if world.tail is None else 10_000.0 * rng.pareto(world.tail, n) + 1_000.0
+    return amount.round(2)
 
 
 def deals_of(world: World, company: Company) -> Deals:
@@ -281,57 +316,67 @@ def deals_of(world: World, company: Company) -> Deals:
 
 def origins_of(world: World) -> list[date]:
     """Dates at which a company is forecast."""
+    if world.weeks:
+        return [day_date(7 * week) for week in world.weeks]
     last = day_date(world.days - 1 - world.horizon)
     return origin_dates(day_date(world.first_origin), last, every="month")[:: world.every][-world.origins :]
 
 
 def oracle(world: World, company: Company, origin: int, rng: np.random.Generator) -> Floats:
-    """Revenue of the open deals in many plays of the future that know all parameters."""
+    """Revenue in many plays of the future that know all parameters; of deals created later only if asked for."""
     stage, entered = np.zeros(len(company.created), dtype=np.int64), company.created.copy()
     past = company.day <= origin
     stage[company.deal[past]] = company.target[past]  # in order: the last move stays
     entered[company.deal[past]] = company.day[past]
     waiting = np.flatnonzero((stage < world.won) & (company.created <= origin))
     state, since = np.tile(stage[waiting], ORACLE_RUNS), np.tile(entered[waiting], ORACLE_RUNS)
-    for _ in play(world, state, since, range(origin + 1, origin + world.horizon + 1), rng):
+    run, amount = np.repeat(np.arange(ORACLE_RUNS), len(waiting)), np.tile(company.amount[waiting], ORACLE_RUNS)
+    days = range(origin + 1, origin + world.horizon + 1)
+    if world.with_new:
+        number = rng.poisson(created_per_day(world, days), (ORACLE_RUNS, len(days)))
+        run_of_new, day_of_new = np.indices(number.shape).reshape(2, -1).repeat(number.ravel(), axis=1)
+        state = np.concatenate([state, np.zeros_like(run_of_new)])
+        since, run = np.concatenate([since, origin + 1 + day_of_new]), np.concatenate([run, run_of_new])
+        amount = np.concatenate([amount, amounts_of(world, len(run_of_new), rng)])
+    for _ in play(world, state, since, days, rng):
         pass
-    won = (state == world.won).reshape(ORACLE_RUNS, -1)
-    return np.asarray(won @ company.amount[waiting], dtype=np.float64)
+    return np.bincount(run, weights=amount * (state == world.won), minlength=ORACLE_RUNS)
 
 
 def measure(name: str, number: int, world: World, options: BacktestOptions) -> pd.DataFrame:
     """Forecast one company at each origin; a row per origin and recipe."""
     rng = np.random.default_rng([SEED, list(WORLDS).index(name), number])
     company = make_company(world, rng)
+    options, own = replace(options, new_business=world.with_new), "" if world.with_new else "open_"
     result = backtest(
         deals_of(world, company), origins=origins_of(world), horizon=f"{world.horizon}d", options=options, seed=SEED
     )
     table, played = result.table, []
-    for as_of, actual in zip(table["as_of"], table["actual_open"], strict=True):
+    actuals = table["actual" if world.with_new else "actual_open"]
+    for as_of, actual in zip(table["as_of"], actuals, strict=True):
         draws = oracle(world, company, (as_of.date() - FIRST).days, rng)
-        played.append({"actual_open": actual, **score_columns(draws, actual, prefix="open_", seed=SEED)})
+        played.append(score_columns(draws, actual, prefix=own, seed=SEED))
     found = [
-        scored(table).assign(recipe=PUBLISHED),
-        scored(result.uncalibrated).assign(recipe=UNCALIBRATED),
+        scored(table, actuals, own).assign(recipe=PUBLISHED),
+        scored(result.uncalibrated, actuals, own).assign(recipe=UNCALIBRATED),
         *(
-            pd.DataFrame({"actual": table["actual_open"], "crps": table[f"open_{rule}_crps"], "recipe": told})
-            for rule, told in RULES.items()
+            pd.DataFrame({"actual": actuals, "crps": table[f"{own}{rule}_crps"], "recipe": told})
+            for rule, told in (RULES_OF_ALL if world.with_new else RULES).items()
         ),
-        scored(pd.DataFrame(played)).assign(recipe=ORACLE),
+        scored(pd.DataFrame(played), actuals, own).assign(recipe=ORACLE),
     ]
     return pd.concat(found, ignore_index=True).assign(world=name)
 
 
-def scored(table: pd.DataFrame) -> pd.DataFrame:
+def scored(table: pd.DataFrame, actual: pd.Series, prefix: str) -> pd.DataFrame:
     """Actual, CRPS, width of the 80 % range and whether each range held, of forecasts in the backtest's columns."""
-    actual = table["actual_open"]
     held = {
-        range_column(level): actual.between(table[f"open_{low}"], table[f"open_{high}"]).astype(float)
+        range_column(level): actual.between(table[f"{prefix}{low}"], table[f"{prefix}{high}"]).astype(float)
         for level, (low, high) in RANGE_ENDS.items()
     }
     low, high = RANGE_ENDS[0.8]
-    width = table[f"open_{high}"] - table[f"open_{low}"]
-    return pd.DataFrame({"actual": actual, "crps": table["open_crps"], "width": width, **held})
+    width = table[f"{prefix}{high}"] - table[f"{prefix}{low}"]
+    return pd.DataFrame({"actual": actual, "crps": table[f"{prefix}crps"], "width": width, **held})
 
 
 def range_column(level: float) -> str:
@@ -365,7 +410,8 @@ def main(argv: list[str] | None = None) -> int:
     options = replace(OPTIONS, draws=200) if asked.toy else OPTIONS
     tasks = [
         (name, number, world, options)
-        for (name, world), number in product(worlds.items(), range(1 if asked.toy else asked.companies))
+        for name, world in worlds.items()
+        for number in range(1 if asked.toy else asked.companies * world.copies)
     ]
     if asked.toy or asked.processes == 1:
         measured = [measure(*task) for task in tasks]
