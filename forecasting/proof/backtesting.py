@@ -155,12 +155,18 @@ def backtest(
     return BacktestResult(
         table=pd.DataFrame(rows[False]),
         uncalibrated=pd.DataFrame(rows[True]),
-        deals=pd.concat([result.deals.assign(as_of=pd.Timestamp(result.as_of)) for result in done], ignore_index=True),
+        deals=_all_deals(done),
         horizon=horizon,
         calibrated=calibrate,
         new_business=chosen.new_business,
         seed=seed,
     )
+
+
+def _all_deals(done: list[OriginForecast]) -> pd.DataFrame:
+    """Deals of all origins, those without an open deal left out: their columns have no types to agree upon."""
+    tables = [result.deals.assign(as_of=pd.Timestamp(result.as_of)) for result in done]
+    return pd.concat([table for table in tables if len(table)] or tables[:1], ignore_index=True)
 
 
 def origin_dates(first: date | str, last: date | str, *, every: str) -> list[date]:
