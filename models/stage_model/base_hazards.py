@@ -4,34 +4,21 @@ Both turn a vector of parameters into hazards on the day lattice and know their 
 curvature; nothing above them asks which one it holds.
 """
 
-import math
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from models.durations.families import FAMILIES
-from models.durations.kernels import cumulative_hazard_grid
 from models.history import STILL_OPEN
 from models.stage_model.data import StageData
-from models.stage_model.likelihood import piecewise_curvature, piecewise_terms, stays_terms
+from models.stage_model.likelihood import piecewise_curvature, piecewise_terms
+from models.stage_model.smooth_kernels import LARGEST_LOG_HAZARD, smooth_curvature, smooth_terms
 
 Floats = NDArray[np.float64]
 PIECEWISE = "piecewise"
 """Name of the family with one hazard per age bin."""
-DIFFERENCE_STEP = 1e-5
-"""Step of central gradient differences, near the cube root of double precision: error about 1e-10 relative."""
-
-
-LARGEST_LOG_HAZARD = 300.0
-"""Log hazards are cut here: every stay has then ended, and nothing overflows."""
-TINY_HAZARD = 1e-300
-"""Hazards below are taken as this in logarithms and quotients."""
-IDLE_PACE = 1e-6
-"""Attention an idle deal gets for ever: never quite nothing, so that one that wakes up after all is a surprise of some
-fourteen nats and no contradiction."""
 
 
 @dataclass(frozen=True)
@@ -167,117 +154,28 @@ class SmoothBaseline:
 
     def terms(self, parameters: Floats, effect: Floats) -> tuple[float, Floats, Floats]:
         """Log-likelihood and gradients, see :class:`Baseline`."""
-        value, d_parameters, d_effect, _ = self._terms(parameters, effect)
-        return value, d_parameters, d_effect
+        gradient, d_effect = np.empty_like(parameters), np.empty_like(effect)
+        value = smooth_terms(*self._unpacked(parameters), effect, self._counts, (gradient, d_effect))
+        return value, gradient, d_effect
 
     def curvature(self, parameters: Floats, effect: Floats) -> Curvature:
-        """Second derivatives: central differences of the gradient in the few parameters, exact in the effects."""
-        size = len(parameters)
-        base = np.empty((size, size))
-        mixed = np.empty((size, *effect.shape))
-        for index in range(size):
-            step = np.zeros(size)
-            step[index] = DIFFERENCE_STEP
-            _, up, up_effect = self.terms(parameters + step, effect)
-            _, down, down_effect = self.terms(parameters - step, effect)
-            base[index] = (up - down) / (2.0 * DIFFERENCE_STEP)
-            mixed[index] = (up_effect - down_effect) / (2.0 * DIFFERENCE_STEP)
-        return Curvature(0.5 * (base + base.T), mixed, self._terms(parameters, effect)[3])
+        """Second derivatives, see :func:`models.stage_model.smooth_kernels.smooth_curvature`."""
+        size, shape = len(parameters), effect.shape
+        base, mixed, in_effect = np.empty((size, size)), np.empty((size, *shape)), np.empty((*shape, self.n_exits))
+        smooth_curvature(*self._unpacked(parameters), effect, self._counts, (base, mixed, in_effect))
+        return Curvature(base, mixed, in_effect)
 
-    def _terms(self, parameters: Floats, effect: Floats) -> tuple[float, Floats, Floats, Floats]:
-        """Log-likelihood, gradients, and curvature in the effects."""
+    @property
+    def _counts(self) -> tuple[Floats, Floats, Floats, Floats]:
+        return self.days, self.times, self.exits, self.survived
+
+    def _unpacked(self, parameters: Floats) -> tuple[int, Floats, Floats, Floats]:
+        """Code of the family, its parameters by exit, the rundown and the hazards of day 0."""
         family = FAMILIES[self.family]
         n_exits, width = self.n_exits, len(family.parameters)
-        theta = parameters[: n_exits * width].reshape(n_exits, width)
         rundown, log_first = np.split(parameters[n_exits * width :], [int(self.idle)])
-        gradient, d_effect = np.empty_like(parameters), np.empty_like(effect)
-        curvature = np.empty((*effect.shape, n_exits))
-        value = smooth_terms(
-            family.code,
-            theta,
-            rundown,
-            np.exp(np.minimum(log_first, LARGEST_LOG_HAZARD)),
-            effect,
-            (self.days, self.times, self.exits, self.survived),
-            (gradient, d_effect, curvature),
-        )
-        return value, gradient, d_effect, curvature
-
-
-@njit(cache=True)
-def attention(times: Floats, rundown: Floats) -> tuple[Floats, Floats]:
-    """Days of attention after given days in the stage, and the derivative of their log by the log of the rundown.
-
-    Without a rundown (an empty array) every day counts.
-    """
-    given, slope = times.copy(), np.zeros(len(times))
-    if len(rundown):
-        days = math.exp(min(max(rundown[0], -LARGEST_LOG_HAZARD), LARGEST_LOG_HAZARD))
-        for t in range(len(times)):
-            if times[t] > 0.0:
-                age = min(times[t] / days, LARGEST_LOG_HAZARD)
-                worked = 0.5 * math.sqrt(math.pi) * days * math.erf(age)
-                given[t] = worked + IDLE_PACE * times[t]
-                slope[t] = (worked - times[t] * math.exp(-age * age)) / given[t]
-    return given, slope
-
-
-@njit(cache=True)
-def smooth_terms(  # noqa: C901 - one pass over the counts
-    code: int,
-    theta: Floats,
-    rundown: Floats,
-    first: Floats,
-    effect: Floats,
-    counts: tuple[Floats, Floats, Floats, Floats],
-    out: tuple[Floats, Floats, Floats],
-) -> float:
-    """Log-likelihood of a smooth family, from parameters to value; overwrites the three outputs.
-
-    ``rundown`` holds the log of the days in which the stage runs down, or nothing when it does not; ``first`` the
-    hazards of day 0, or nothing when the family rules there too; ``counts`` are days, times, exits
-    and survivors as in :class:`SmoothBaseline`; ``out`` the gradients in parameters and effects, and the curvature in
-    the effects.
-    """
-    days, times, exits, survived = counts
-    gradient, d_effect, curvature = out
-    n_exits, width = theta.shape
-    n_days, n_times = len(days), len(times)
-    start = np.searchsorted(times, 1.0) if len(first) else 0
-    given, given_slope = attention(times, rundown)
-    at_day, after_day = np.searchsorted(times, days), np.searchsorted(times, days + 1.0)
-    values, slopes = np.empty(n_times), np.empty((n_exits, n_times, width))
-    cumulative, hazard = np.empty((n_times, n_exits)), np.empty((n_days, n_exits))
-    for j in range(n_exits):
-        cumulative_hazard_grid(code, given, theta[j], values, slopes[j])
-        for t in range(n_times):
-            cumulative[t, j] = values[t]
-            if len(first):
-                cumulative[t, j] = values[t] - values[start] + first[j] if t >= start else 0.0
-        for d in range(n_days):
-            hazard[d, j] = cumulative[after_day[d], j] - cumulative[at_day[d], j]
-    d_hazard, d_cumulative = np.empty_like(hazard), np.empty_like(cumulative)
-    value: float = stays_terms(hazard, cumulative, effect, exits, survived, d_hazard, d_cumulative, d_effect, curvature)
-    gradient[:] = 0.0
-    for j in range(n_exits):
-        for d in range(n_days):
-            slope = d_hazard[d, j] / max(hazard[d, j], TINY_HAZARD)
-            d_cumulative[after_day[d], j] += slope
-            d_cumulative[at_day[d], j] -= slope
-        total = 0.0
-        for t in range(start, n_times):
-            total += d_cumulative[t, j]
-            for k in range(width):
-                gradient[j * width + k] += d_cumulative[t, j] * slopes[j, t, k]
-            if len(rundown):  # dH / d log u = -dH / d location
-                gradient[n_exits * width] -= d_cumulative[t, j] * slopes[j, t, 0] * given_slope[t]
-        if len(first):
-            for k in range(width):
-                gradient[j * width + k] -= total * slopes[j, start, k]
-            if len(rundown):
-                gradient[n_exits * width] += total * slopes[j, start, 0] * given_slope[start]
-            gradient[n_exits * width + len(rundown) + j] = total * first[j]
-    return value
+        first = np.exp(np.minimum(log_first, LARGEST_LOG_HAZARD))
+        return family.code, parameters[: n_exits * width].reshape(n_exits, width), rundown, first
 
 
 def smooth_baseline(data: StageData, family: str, *, zero_mass: bool, idle: bool = False) -> SmoothBaseline:

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from models.durations.families import FAMILIES
 from models.durations.kernels import cumulative_hazard_grid
-from models.stage_model.base_hazards import PIECEWISE, attention
+from models.stage_model.base_hazards import PIECEWISE
+from models.stage_model.smooth_kernels import attention
 
 Floats = NDArray[np.float64]
 IDLE_FLOOR = 1e-4

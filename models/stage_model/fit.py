@@ -109,31 +109,34 @@ def _fit(
     options: SamplerOptions | None,
 ) -> StagePosterior:
     """Fit, with one BLAS thread: on small matrices, threads that wait for each other cost more than they save."""
-    choices = choose_problems(history, wanted, seed=seed)
     if inference == "nuts":
         from models.stage_model.chains import fit_by_nuts
 
-        return fit_by_nuts(
-            history, choices, draws=draws, seed=seed, progress=progress, options=options or SamplerOptions()
-        )
+        choices, options = choose_problems(history, wanted, seed=seed), options or SamplerOptions()
+        return fit_by_nuts(history, choices, draws=draws, seed=seed, progress=progress, options=options)
     fits = []
-    for stage, choice in enumerate(choices):
+    for stage, name in enumerate(history.graph.open):
+        choice = choose_problem(history, stage, wanted[name], seed=seed)
         fit = laplace_fit(choice.problem, draws=draws, rng=np.random.default_rng([seed, stage, 1]))
         fits.append(stage_fit(choice, fit.innovations, fit.log_scales))
         if progress is not None:
-            progress(history.graph.open[stage], stage + 1, len(choices))
+            progress(name, stage + 1, history.graph.n_open)
     return StagePosterior(history.graph, history.factors, tuple(fits), inference, "Laplace", seed, Diagnostics())
 
 
 def choose_problems(history: StageHistory, wanted: Mapping[str, str], *, seed: int) -> list[Choice]:
     """Posterior of every open stage, its family chosen; ``wanted`` maps stage names to families or ``auto``."""
-    choices = []
-    for stage, name in enumerate(history.graph.open):
-        rng = np.random.default_rng([seed, stage, 0])
-        data, family = stage_data(history, stage), wanted[name]
-        rates = pooled_exit_rates(history, stage, data.exits)
-        choices.append(choose_family(data, rates, rng) if family == AUTO else given_family(data, family, rates))
-    return choices
+    names = history.graph.open
+    return [choose_problem(history, stage, wanted[name], seed=seed) for stage, name in enumerate(names)]
+
+
+def choose_problem(history: StageHistory, stage: int, family: str, *, seed: int) -> Choice:
+    """Posterior of one open stage, its family chosen if that is ``auto``."""
+    data = stage_data(history, stage)
+    rates = pooled_exit_rates(history, stage, data.exits)
+    if family == AUTO:
+        return choose_family(data, rates, np.random.default_rng([seed, stage, 0]))
+    return given_family(data, family, rates)
 
 
 def pooled_exit_rates(history: StageHistory, stage: int, exits: Sequence[int]) -> Floats:

@@ -17,13 +17,13 @@ from models.durations.families import FAMILIES
 from models.durations.priors import DurationPrior
 from models.stage_model.age_bins import age_bins
 from models.stage_model.base_hazards import (
-    LARGEST_LOG_HAZARD,
     Baseline,
     SmoothBaseline,
     piecewise_baseline,
     smooth_baseline,
 )
 from models.stage_model.data import StageData, zero_sum_design
+from models.stage_model.smooth_kernels import LARGEST_LOG_HAZARD
 
 Floats = NDArray[np.float64]
 

@@ -27,6 +27,9 @@ LOO_DRAWS = 200
 COMPARED_SMOOTH = 3
 """Smooth candidates with the most evidence that are compared by leave-one-out prediction, beside piecewise: the terms of a
 candidate take longer than its fit."""
+EVIDENCE_GAP = 20.0
+"""Log evidence behind the best smooth candidate from which on one is not compared: they differ by a parameter or two, worth a
+few nats."""
 NEARLY_CONSTANT = 0.005
 """Variance over draws of a stay's log-likelihood below which its leave-one-out term is taken to second order (mean minus
 variance on the log scale, Watanabe 2010): what is left out is under a tenth of this."""
@@ -158,8 +161,10 @@ def choose_family(data: StageData, exit_rates: Floats, rng: np.random.Generator)
     tried |= {
         (name, more): smooth_problem(plain, name, **asdict(more)) for name in SMOOTH_CANDIDATES for more in variants
     }
-    smooth = sorted((key for key in tried if key[0] != PIECEWISE), key=lambda key: -log_evidence(tried[key]))
-    compared = [(PIECEWISE, Extras()), *smooth[:COMPARED_SMOOTH]]
+    evidence = {key: log_evidence(problem) for key, problem in tried.items() if key[0] != PIECEWISE}
+    smooth = sorted(evidence, key=lambda key: -evidence[key])[:COMPARED_SMOOTH]
+    near = [key for key in smooth if evidence[key] > evidence[smooth[0]] - EVIDENCE_GAP]
+    compared = [(PIECEWISE, Extras()), *near]
     fits = {key: laplace_fit(tried[key], draws=LOO_DRAWS, rng=rng) for key in compared}
     terms = {key: elpd_of_stays(_log_likelihood(tried[key], fits[key])) for key in compared}
     ranked = sorted(compared, key=lambda key: -weighted_total(terms[key], plain.count)[0])
