@@ -164,12 +164,12 @@ def smooth_curvature(
     days, times, exits, survived = counts
     at_day, after_day = np.searchsorted(times, days), np.searchsorted(times, days + 1.0)
     (n_exits, width), columns, n_rundown = theta.shape, slopes.shape[2], len(rundown)
-    relative = np.empty((len(days), n_exits, columns))
+    relative = np.zeros((len(days), n_exits, columns))
     for d in range(len(days)):
         for j in range(n_exits):
             for q in range(columns):
-                slope = slopes[j, after_day[d], q] - slopes[j, at_day[d], q]
-                relative[d, j, q] = slope / max(hazard[d, j], TINY_HAZARD)
+                if hazard[d, j] > TINY_HAZARD:  # below, the likelihood takes it for constant
+                    relative[d, j, q] = (slopes[j, after_day[d], q] - slopes[j, at_day[d], q]) / hazard[d, j]
     places = np.empty((n_exits, columns), dtype=np.int64)
     for j in range(n_exits):
         for q in range(columns):
