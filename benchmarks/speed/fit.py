@@ -6,7 +6,8 @@
     python -m benchmarks.speed.fit --toy      # a size for tests
 
 Deals move through a known chain of four stages, with losses, a back move and four segments; their stays lie in a table
-that DuckDB counts, since the likelihood needs nothing but counts. Each size runs in a process of its own, which reports
+that DuckDB counts, since the likelihood needs nothing but counts. The fit is of piecewise hazards, then once more with the
+family of each stage chosen by what it predicts. Each size runs in a process of its own, which reports
 its peak memory; compilation is not counted, the reading of what was compiled is done before the clock starts. The last
 table gives the same posterior the stays one by one: the same PyMC model, every stay a row with count one, joined nowhere.
 """
@@ -32,7 +33,7 @@ from models.errors import DealcastError
 from models.history import COUNT_COLUMNS, STILL_OPEN, Factor, StageHistory, count_stays
 from models.stage_model.base_hazards import PIECEWISE, PiecewiseBaseline, piecewise_baseline
 from models.stage_model.data import StageData
-from models.stage_model.fit import choose_problems, fit_stages
+from models.stage_model.fit import AUTO, choose_problems, fit_stages
 from models.stage_model.laplace import laplace_fit
 from models.stage_model.options import SamplerOptions
 from models.stage_model.problem import StageProblem, log_posterior
@@ -114,14 +115,18 @@ def measure(n_deals: int, *, nuts: bool) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "stays.parquet"
         subprocess.run([sys.executable, "-m", "benchmarks.speed.fit", "--write", str(path), str(n_deals)], check=True)
-        fit_stages(counted(_tiny(Path(folder))), durations=PIECEWISE, inference="fast", draws=10, seed=SEED)
+        for durations in (PIECEWISE, AUTO):
+            fit_stages(counted(_tiny(Path(folder))), durations=durations, inference="fast", draws=10, seed=SEED)
         started = time.perf_counter()
         history = counted(path)
         have_counts = time.perf_counter()
         fit_stages(history, durations=PIECEWISE, inference="fast", draws=DRAWS, seed=SEED)
         fitted = time.perf_counter()
+        fit_stages(history, durations=AUTO, inference="fast", draws=DRAWS, seed=SEED)
+        chosen = time.perf_counter()
     row = {"deals": n_deals, "stays": history.n_stays, "counts": len(history.counts)}
     row |= {"counting s": round(have_counts - started, 3), "fit s": round(fitted - have_counts, 3)}
+    row["family chosen s"] = round(chosen - fitted, 2)
     if nuts:
         started = time.perf_counter()
         fit_stages(history, durations=PIECEWISE, draws=NUTS_DRAWS, seed=SEED)

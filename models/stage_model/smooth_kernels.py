@@ -161,15 +161,9 @@ def smooth_curvature(
     cumulative, slopes = _hazards(code, theta, rundown, first, counts[1])
     _, hazard, weight = _likelihood(cumulative, effect, counts, (np.empty_like(effect), in_effect))
     _bends_of_hazards(code, theta, rundown, first, counts[1], weight, base)
-    days, times, exits, survived = counts
-    at_day, after_day = np.searchsorted(times, days), np.searchsorted(times, days + 1.0)
+    _, times, exits, survived = counts
     (n_exits, width), columns, n_rundown = theta.shape, slopes.shape[2], len(rundown)
-    relative = np.zeros((len(days), n_exits, columns))
-    for d in range(len(days)):
-        for j in range(n_exits):
-            for q in range(columns):
-                if hazard[d, j] > TINY_HAZARD:  # below, the likelihood takes it for constant
-                    relative[d, j, q] = (slopes[j, after_day[d], q] - slopes[j, at_day[d], q]) / hazard[d, j]
+    relative = _relative_slopes(hazard, slopes, counts[0], times)
     places = np.empty((n_exits, columns), dtype=np.int64)
     for j in range(n_exits):
         for q in range(columns):
@@ -182,6 +176,19 @@ def smooth_curvature(
             for q in range(columns):
                 for t in range(len(times)):
                     mixed[places[j, q], g, j] -= factor * survived[g, t] * slopes[j, t, q]
+
+
+@njit(cache=True)
+def _relative_slopes(hazard: Floats, slopes: Floats, days: Floats, times: Floats) -> Floats:
+    """Slopes of the log hazard of the days, shape (day, exit, column)."""
+    n_exits, _, columns = slopes.shape
+    relative = np.zeros((len(days), n_exits, columns))
+    for d in range(len(days)):
+        at_day, after_day = np.searchsorted(times, days[d]), np.searchsorted(times, days[d] + 1.0)
+        for j in range(n_exits):
+            if hazard[d, j] > TINY_HAZARD:  # below, the likelihood takes it for constant
+                relative[d, j] = (slopes[j, after_day] - slopes[j, at_day]) / hazard[d, j]
+    return relative
 
 
 @njit(cache=True)
