@@ -50,7 +50,7 @@ class EngineOptions:
     sampler: Sampler = "auto"
     executor: Executor | None = None
     progress: Callable[[int, int], None] | None = None
-    detail_draws: int = 100
+    detail_draws: int = 64
 
     def __post_init__(self) -> None:
         if self.sampler not in ("auto", "fate", "paths"):
