@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 from scipy.special import softmax
 
 from forecasting.proof.stay_table import NEVER, KnownStays, date_of
-from models.arrivals.level import NO_SEASON, ODD_SHAPE, LevelGrid, weekly_counts
+from models.arrivals.level import NO_SEASON, ODD_SHAPE, LevelGrid
 from models.arrivals.model import GROWTH_KEPT, level_grid
 from models.arrivals.season import MONTHS, month_factors
-from models.arrivals.year import YEAR, YEAR_WEEKS, weekly_total, year_profile
+from models.arrivals.year import YEAR, YEAR_WEEKS, year_profile
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -90,8 +90,7 @@ class _Arriving:
     @classmethod
     def from_days(cls, day: Ints, as_of: date) -> "_Arriving":
         """Filter the arrivals of all segments together; ``day`` counts from the as-of date, 0 or negative."""
-        counts, exposure = weekly_counts(day, np.zeros(len(day), dtype=np.int64), 1)
-        grid = level_grid(counts, exposure, day, as_of)
+        counts, grid = level_grid(day, np.zeros(len(day), dtype=np.int64), 1, as_of)
         weight = np.zeros(len(grid.growth))
         for name, odds in grid.season_odds.items():
             settings = grid.season == name
@@ -101,7 +100,7 @@ class _Arriving:
         if MONTHS in grid.season_odds:
             ahead[MONTHS] = month_factors(counts, as_of)[middle.month.to_numpy() - 1]
         if YEAR in grid.season_odds:
-            ahead[YEAR] = year_profile(weekly_total(day))
+            ahead[YEAR] = year_profile(day, as_of)
         return cls(grid, weight, ahead)
 
     def wins(self, share: Floats) -> tuple[float, float]:
@@ -113,7 +112,8 @@ class _Arriving:
         growth = grid.growth[:, None] * np.cumsum(GROWTH_KEPT ** (week - 1.0))
         mean = (shape / grid.rate[0])[:, None] * np.exp(growth) * part * season
         earlier = np.minimum(week[:, None], week)
-        level = (1.0 + 1.0 / shape)[:, None, None] * np.exp((grid.level_sd**2)[:, None, None] * earlier)
+        known_to = (1.0 + 1.0 / shape) * np.exp(grid.common_sd**2)
+        level = known_to[:, None, None] * np.exp((grid.level_sd**2)[:, None, None] * earlier)
         odd = (1.0 - grid.odd_share) / grid.noise_shape + grid.odd_share / ODD_SHAPE
         level += level * odd[:, None, None] * np.eye(weeks)
         variance = np.einsum("sj,sk,sjk->s", mean, mean, level - 1.0)

@@ -63,6 +63,8 @@ class LevelGrid:
         Gamma belief about the level in arrivals per week.
     level_sd, noise_shape, growth, odd_share : ndarray of float64, shape (setting,)
     season : ndarray of str, shape (setting,)
+    common_sd : ndarray of float64, shape (setting,)
+        Sd of a factor of mean one that all groups share, on the log scale; zero but where years differ alike for all.
     surprise, spread : ndarray of float64, shape (week, group)
         One-step relative error of each week (NaN where not seen) and the sd expected of it beside Poisson noise.
     expected : ndarray of float64, shape (week, group)
@@ -77,6 +79,7 @@ class LevelGrid:
     growth: NDArray[np.float64]
     odd_share: NDArray[np.float64]
     season: NDArray[np.str_]
+    common_sd: NDArray[np.float64]
     surprise: NDArray[np.float64]
     spread: NDArray[np.float64]
     expected: NDArray[np.float64]
@@ -182,6 +185,7 @@ def filter_levels(
         growth=growth,
         odd_share=odd_share,
         season=season,
+        common_sd=np.zeros(len(season)),
         surprise=surprise,
         spread=spread,
         expected=expected,
@@ -224,6 +228,9 @@ def draw_levels(grid: LevelGrid, draws: int, rng: np.random.Generator) -> LevelD
                 chosen[rows, group] = rng.choice(settings, size=len(rows), p=chance)
         picked = chosen[:, group]
         level[:, group] = rng.gamma(grid.shape[group, picked]) / grid.rate[group, picked]
+    if grid.common_sd.any():
+        sd = grid.common_sd[chosen]
+        level *= np.exp(sd * rng.standard_normal((draws, 1)) - sd**2 / 2.0)
     return LevelDraws(
         log_level=np.log(np.maximum(level, 1e-12)),
         growth=grid.growth[chosen],

@@ -28,15 +28,7 @@ from models.amounts import AmountPosterior
 from models.arrivals.level import ODD_SHAPE, LevelGrid, draw_levels, filter_levels, shared_surprise, weekly_counts
 from models.arrivals.plan import NO_PLAN, ArrivalPlan, PlannedDeals, apply_plan
 from models.arrivals.season import MONTHS, draw_season, past_season
-from models.arrivals.year import (
-    YEAR,
-    by_day_of_year,
-    day_of_year,
-    past_year,
-    weekly_total,
-    with_yearly_level,
-    year_profile,
-)
+from models.arrivals.year import YEAR, by_day_of_year, day_of_year, past_year, with_yearly_level, year_profile
 from models.errors import SettingsError
 
 GROWTH_KEPT = 0.97
@@ -242,8 +234,7 @@ def fit_arrivals(
     group = np.searchsorted(np.array(groups), rows["segment"].to_numpy(dtype=str)).astype(np.int64)
     day = (pd.to_datetime(rows["arrived_on"]) - pd.Timestamp(as_of)).dt.days.to_numpy().astype(np.int64)
 
-    counts, exposure = weekly_counts(day, group, len(groups))
-    grid = level_grid(counts, exposure, day, as_of)
+    counts, grid = level_grid(day, group, len(groups), as_of)
     level = draw_levels(grid, draws, rng)
     combos, seen = _combos(rows, group, day, amounts)
     return ArrivalPosterior(
@@ -262,27 +253,28 @@ def fit_arrivals(
         odd_share=level.odd_share,
         common=shared_surprise(grid),
         season=draw_season(counts, as_of, level.season == MONTHS, rng),
-        year=by_day_of_year(year_profile(weekly_total(day)), as_of),
+        year=by_day_of_year(year_profile(day, as_of), as_of),
         by_year=level.season == YEAR,
         weekday=_weekday_draws(rows, group, len(groups), draws, rng),
     )
 
 
 def level_grid(
-    counts: NDArray[np.float64], exposure: NDArray[np.float64], day: NDArray[np.int64], as_of: date
-) -> LevelGrid:
-    """Filter the level beside every season that the history allows to judge.
+    day: NDArray[np.int64], group: NDArray[np.int64], n_groups: int, as_of: date
+) -> tuple[NDArray[np.float64], LevelGrid]:
+    """Weekly counts (week, group), and the level filtered from them beside every season that the history can judge.
 
     Parameters
     ----------
-    counts, exposure : ndarray of float64, shape (week, group)
-    day : ndarray of int, shape (deal,)
-        Days from the as-of date on which deals arrived, those of the first day among them.
+    day, group : ndarray of int, shape (deal,)
+        Days from the as-of date on which deals arrived, 0 or negative, and of which group they are.
+    n_groups : int
     as_of : date
     """
-    found = (past_season(counts, exposure, as_of), past_year(day, weeks=len(counts)))
+    counts, exposure = weekly_counts(day, group, n_groups)
+    found = (past_season(counts, exposure, as_of), past_year(day, as_of=as_of, weeks=len(counts)))
     grid = filter_levels(counts, exposure, [season for season in found if season is not None])
-    return with_yearly_level(grid, counts)
+    return counts, with_yearly_level(grid, day, group, as_of)
 
 
 def _combos(

@@ -1,8 +1,11 @@
 """Arrivals that come in batches at the same dates of every year: applications each spring, renewals entered in January.
 
-The factor of a week is its share of the year at the same place of the years before, 52 weeks apart, smoothed over weeks
-nearby since no batch keeps its dates to the week. Only arrivals that crowd into half of the year or less are asked
-whether they do so every year: elsewhere the months of :mod:`models.arrivals.season` tell what there is to tell.
+The factor of a week is its share of the year at the same dates of the years before, smoothed over weeks nearby since no
+batch keeps its dates to the week. Only arrivals that crowd into half of the year or less are asked whether they do so every
+year: elsewhere the months of :mod:`models.arrivals.season` tell what there is to tell.
+
+Years are counted back from the as-of date, dates forward from it: *place* 0 are the dates that come within a week, and the
+year that just ended is the latest one, whether its batch came at its beginning or at its end.
 """
 
 from dataclasses import replace
@@ -12,11 +15,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from models.arrivals.level import MAX_WEEKS, LevelGrid, PastSeason
+from models.arrivals.level import LevelGrid, PastSeason
+from models.arrivals.season import REFIT_WEEKS
 
 YEAR = "year"
 """Name of this season."""
 YEAR_WEEKS = 52
+"""Places of a year; the last one has a day or two more."""
 MIN_YEAR_WEEKS = 65
 """Weeks of history, a quarter more than the first year, from which on its return can be judged."""
 CROWDED_WEEKS = 26.0
@@ -31,12 +36,12 @@ YEAR_SD = 0.3
 """Change of the yearly number on the log scale, before years tell."""
 BATCH_NOISE = 10.0
 """Shape of the weekly noise around the profile, see :mod:`models.arrivals.level`."""
-REFIT_WEEKS = 13
-"""The past profile is learned anew every quarter."""
+SHORT_DAYS = 28
+"""Days that a year may lack at its beginning: a company begins with a batch, not on the day after some as-of date."""
 DAYS = 366
 
 
-def past_year(day: NDArray[np.int64], *, weeks: int) -> PastSeason | None:
+def past_year(day: NDArray[np.int64], *, as_of: date, weeks: int) -> PastSeason | None:
     """Factor of every past week by the years before it; the first year by itself.
 
     Returns None where the history is too short, or arrivals are not crowded.
@@ -45,83 +50,89 @@ def past_year(day: NDArray[np.int64], *, weeks: int) -> PastSeason | None:
     ----------
     day : ndarray of int, shape (deal,)
         Days from the as-of date on which deals arrived, 0 or negative.
+    as_of : date
     weeks : int
         Weeks whose factor is asked for, the latest ones.
     """
-    total = weekly_total(day)
-    if len(total) < MIN_YEAR_WEEKS or total.sum() < MIN_ARRIVALS or crowded_weeks(total) > CROWDED_WEEKS:
+    if weeks < MIN_YEAR_WEEKS or len(day) < MIN_ARRIVALS:
         return None
-    factor = np.ones(len(total))
-    for start in range(YEAR_WEEKS, len(total), REFIT_WEEKS):
-        profile = year_profile(total[:start])
+    if crowded_weeks(_by_place(day, as_of)) > CROWDED_WEEKS:
+        return None
+    factor = np.ones(weeks)
+    for start in range(YEAR_WEEKS, weeks, REFIT_WEEKS):
+        ahead = 7 * (weeks - start)
+        profile = year_profile(day[day <= -ahead] + ahead, as_of - timedelta(days=ahead))
         first = 0 if start == YEAR_WEEKS else start
-        places = np.arange(first, min(start + REFIT_WEEKS, len(total))) - start
+        places = np.arange(first, min(start + REFIT_WEEKS, weeks)) - start
         factor[places + start] = profile[places % YEAR_WEEKS]
-    return PastSeason(YEAR, factor[-weeks:], max(YEAR_WEEKS - (len(total) - weeks), 0))
+    return PastSeason(YEAR, factor, YEAR_WEEKS)
 
 
-def weekly_total(day: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Arrivals of all segments by week, oldest first, those of the first day included.
-
-    Examples
-    --------
-    >>> weekly_total(np.array([-14, -14, -6, 0])).tolist()
-    [2.0, 0.0, 2.0]
-    """
-    back = -day // 7
-    return np.bincount(back[back < MAX_WEEKS], minlength=1)[::-1].astype(np.float64)
-
-
-def crowded_weeks(total: NDArray[np.float64]) -> float:
+def crowded_weeks(by_place: NDArray[np.float64]) -> float:
     """Weeks of the year that arrivals effectively take up: one over the chance that two of them share a week.
 
     Examples
     --------
-    >>> once, always = np.zeros(104), np.random.default_rng(1).poisson(9.0, 104)
-    >>> once[[10, 62]] = 30
+    >>> once, always = np.zeros(52), np.random.default_rng(1).poisson(90.0, 52)
+    >>> once[10] = 60
     >>> round(crowded_weeks(once)), round(crowded_weeks(always))
     (1, 52)
     """
-    by_place = _by_place(total)
     pairs = float((by_place * (by_place - 1.0)).sum())
     n = float(by_place.sum())
     return n * (n - 1.0) / pairs if pairs > 0.0 else float(YEAR_WEEKS)
 
 
-def year_profile(total: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Factor of each of the 52 weeks that follow the last one given, mean one, shape (52,)."""
-    by_place = _by_place(total)
+def year_profile(day: NDArray[np.int64], as_of: date) -> NDArray[np.float64]:
+    """Factor of each of the 52 weeks after the as-of date, mean one, shape (52,); ``day`` as for :func:`past_year`.
+
+    Examples
+    --------
+    Twenty deals each 1 March, asked on the last of February.
+
+    >>> as_of = date(2026, 2, 28)
+    >>> day = np.repeat([(date(year, 3, 1) - as_of).days for year in (2024, 2025)], 20)
+    >>> year_profile(day, as_of)[:4].round(1).tolist()
+    [42.8, 7.2, 1.0, 0.0]
+    """
+    by_place = _by_place(day, as_of)
     if not by_place.any():
         return np.ones(YEAR_WEEKS)
-    middle = len(NEARBY) // 2
-    smooth = np.sum([share * np.roll(by_place, lag - middle) for lag, share in enumerate(NEARBY)], axis=0)
+    middle, smooth = len(NEARBY) // 2, np.zeros(YEAR_WEEKS)
+    for lag, share in enumerate(NEARBY):  # what would come before the as-of date has not come: it is still expected
+        to = np.clip(np.arange(YEAR_WEEKS) + lag - middle, 0, YEAR_WEEKS - 1)
+        np.add.at(smooth, to, share * by_place)
     return np.asarray(ANY_WEEK + (1.0 - ANY_WEEK) * smooth / smooth.mean())
 
 
-def with_yearly_level(grid: LevelGrid, counts: NDArray[np.float64]) -> LevelGrid:
+def with_yearly_level(grid: LevelGrid, day: NDArray[np.int64], group: NDArray[np.int64], as_of: date) -> LevelGrid:
     """Give the settings of this season the level of whole years.
 
-    A filter that goes by weeks reads a batch that is a week late as a collapse. The level is that of the last two whole
-    years, the last one counting twice, and as uncertain as years were different, ``YEAR_SD`` counting for two changes.
+    A filter that goes by weeks reads a batch that is a week late as a collapse. The level of a group is that of its last two
+    whole years, the last one counting twice. It is as uncertain as its number of deals is by chance and, all groups alike,
+    as years were different, ``YEAR_SD`` counting for two changes.
 
     Parameters
     ----------
     grid : LevelGrid
-    counts : ndarray of float64, shape (week, group)
-        What the grid was filtered from.
+    day, group : ndarray of int, shape (deal,)
+        Days from the as-of date on which deals arrived, and of which group they are.
+    as_of : date
     """
-    mine, whole = grid.season == YEAR, len(counts) // YEAR_WEEKS
-    if not mine.any() or not whole:
+    mine = grid.season == YEAR
+    if not mine.any():
         return grid
-    years = counts[len(counts) - whole * YEAR_WEEKS :].reshape(whole, YEAR_WEEKS, -1).sum(axis=1)
-    changes = np.diff(np.log(years.sum(axis=1) + 0.5))
+    years_back, _ = _returns(day, as_of)
+    whole, total = _whole_years(day, as_of), np.bincount(years_back, minlength=2)[1:]
+    changes = np.diff(np.log(total[:whole] + 0.5))
     variance = (2.0 * YEAR_SD**2 + (changes**2).sum()) / (2.0 + len(changes))
-    weight = np.array([1.0, 2.0])[-min(whole, 2) :]
-    level = (weight @ years[-2:] / weight.sum() + 0.5) / YEAR_WEEKS
-    shape = grid.shape.copy()
-    rate = grid.rate.copy()
-    shape[:, mine] = 1.0 / np.expm1(variance)
-    rate[:, mine] = shape[:, mine] / level[:, None]
+    shape, rate = grid.shape.copy(), grid.rate.copy()
+    for place in range(len(shape)):
+        own = day[group == place]
+        latest = np.bincount(years_back[group == place], minlength=3)[1 : 1 + min(max(_whole_years(own, as_of), 1), 2)]
+        weight = np.array([2.0, 1.0])[: len(latest)]
+        shape[place, mine] = latest.sum() + 0.5
+        rate[place, mine] = shape[place, mine] / ((weight @ latest / weight.sum() + 0.5) / YEAR_WEEKS)
     still = np.where(mine, 0.0, 1.0)
     return replace(
         grid,
@@ -131,6 +142,7 @@ def with_yearly_level(grid: LevelGrid, counts: NDArray[np.float64]) -> LevelGrid
         growth=grid.growth * still,
         odd_share=grid.odd_share * still,
         noise_shape=np.where(mine, BATCH_NOISE, grid.noise_shape),
+        common_sd=np.where(mine, np.sqrt(variance), 0.0),
     )
 
 
@@ -151,7 +163,25 @@ def day_of_year(days: pd.DatetimeIndex) -> NDArray[np.int64]:
     return days.dayofyear.to_numpy(np.int64) - 1 + after_february.astype(np.int64)
 
 
-def _by_place(total: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Arrivals of all whole years by place in the 52 weeks, years counted back from the end."""
-    years = len(total) // YEAR_WEEKS
-    return np.asarray(total[len(total) - years * YEAR_WEEKS :].reshape(years, YEAR_WEEKS).sum(axis=0))
+def _by_place(day: NDArray[np.int64], as_of: date) -> NDArray[np.float64]:
+    """Arrivals of all whole years by place, shape (52,)."""
+    years_back, place = _returns(day, as_of)
+    return np.bincount(place[years_back <= _whole_years(day, as_of)], minlength=YEAR_WEEKS).astype(np.float64)
+
+
+def _returns(day: NDArray[np.int64], as_of: date) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """In how many years from its own the date of each arrival returns after the as-of date, and at which place."""
+    dates = pd.DatetimeIndex(np.datetime64(as_of, "D") + day)
+    month, of_month = dates.month.to_numpy(), dates.day.to_numpy()
+    of_month = np.where(month == 2, np.minimum(of_month, 28), of_month)  # a leap day returns the day before
+    later = month * 100 + of_month > as_of.month * 100 + as_of.day
+    year = np.where(later, as_of.year, as_of.year + 1)
+    returns = pd.to_datetime(pd.DataFrame({"year": year, "month": month, "day": of_month}))
+    ahead = (returns - pd.Timestamp(as_of)).dt.days.to_numpy(np.int64) - 1
+    return (year - dates.year.to_numpy()).astype(np.int64), np.minimum(ahead // 7, YEAR_WEEKS - 1)
+
+
+def _whole_years(day: NDArray[np.int64], as_of: date) -> int:
+    """Years back from the as-of date that the history covers, give or take ``SHORT_DAYS``."""
+    before = as_of + timedelta(days=int(day.min(initial=0)) - 1 - SHORT_DAYS)
+    return as_of.year - before.year - int((before.month, before.day) > (as_of.month, as_of.day))

@@ -235,6 +235,69 @@ def test_a_yearly_batch_comes_back(years: int, late_days: int) -> None:
     assert by_day[:, :30].sum(1).mean() < 24 > by_day[:, 106:].sum(1).mean()
 
 
+def batches(days: int, years: range, *, month: int = 1, number: int = 100, segment: str = "") -> pd.DataFrame:
+    """So many deals in the first days of the month of every year."""
+    rng, arrived = np.random.default_rng(16), []
+    for year in years:
+        first = pd.Timestamp(year=year, month=month, day=1)
+        arrived.append(first + pd.to_timedelta(rng.integers(0, days, number), unit="D"))
+    return pd.DataFrame({"arrived_on": np.concatenate(arrived), "stage": 0, "cell": 0, "segment": segment})
+
+
+def in_days(rows: pd.DataFrame, as_of: date, *, days: int, draws: int = DRAWS) -> np.ndarray:
+    """Draws of the number of deals expected in the days after the as-of date, shape (draw, group)."""
+    fitted = fit(rows[rows["arrived_on"] <= pd.Timestamp(as_of)], as_of=as_of, draws=draws)
+    return daily_intensity(fitted, days=days, draws=np.arange(draws), seed=1).sum(2)
+
+
+@pytest.mark.parametrize("days", [1, 5, 20])
+@pytest.mark.parametrize(
+    ("as_of", "soon"),
+    [
+        (date(2025, 11, 30), 1.0),
+        (date(2025, 12, 31), 1.0),  # the day before the batch begins
+        (date(2026, 1, 10), None),  # when one of twenty days is half over
+        (date(2026, 1, 25), 0.0),
+    ],
+)
+def test_a_batch_is_foretold_from_any_date(days: int, as_of: date, soon: float | None) -> None:
+    """Some 100 deals from 1 January on for five years: how many come within ninety days, and within a year."""
+    rows = batches(days, range(2021, 2027))
+    share = (0.5 if days == 20 else 0.0) if soon is None else soon
+    near, year = (in_days(rows, as_of, days=span)[:, 0] for span in (90, 365))
+    assert near.mean() == pytest.approx(100 * share, rel=0.2, abs=2)
+    assert year.mean() == pytest.approx(100, rel=0.2)
+    assert np.quantile(year, 0.1) < 100 < np.quantile(year, 0.9)
+
+
+def test_batches_of_many_years_and_of_segments_of_different_age_are_foretold() -> None:
+    as_of = date(2026, 1, 15)
+    assert in_days(batches(20, range(2018, 2026), month=3), as_of, days=120).mean() == pytest.approx(100, rel=0.15)
+    old, young = (
+        batches(1, range(2022, 2026), month=3, segment="a"),
+        batches(1, range(2025, 2026), month=3, segment="b"),
+    )
+    assert in_days(pd.concat([old, young]), as_of, days=120).mean(0) == pytest.approx(100, rel=0.2)
+
+
+def test_labels_do_not_make_the_yearly_number_surer() -> None:
+    """Years that differ by half, told apart into ten segments at random: all segments share what a year brings."""
+    years = [
+        batches(20, range(year, year + 1), month=3, number=n)
+        for year, n in zip(range(2022, 2026), (200, 400, 150, 300), strict=True)
+    ]
+    rows, rng = pd.concat(years), np.random.default_rng(17)
+    spreads = [
+        np.log(
+            in_days(
+                rows.assign(segment=rng.integers(0, n, len(rows)).astype(str)), date(2026, 1, 15), days=120, draws=2000
+            ).sum(1)
+        ).std()
+        for n in (1, 10)
+    ]
+    assert spreads[1] == pytest.approx(spreads[0], rel=0.1)
+
+
 def test_a_batch_seen_once_is_no_habit() -> None:
     """Nor is an import in the middle of a history of new deals every day."""
     as_of = date(2026, 1, 15)
