@@ -3,8 +3,8 @@
 Two questions, two parts of :class:`AmountPosterior`:
 
 - The amount is known while the deal is in stage s. Then final = known with probability ``same_probability[s]``,
-  else final = known x exp(z), z normal: a spike at exactly one beside a log-normal change. Both are conjugate (Beta
-  and normal-inverse-gamma); a stage with few changes leans on the other stages.
+  else final = known x exp(z), z normal and cut off at ``MAX_LOG_RATIO``: a spike at exactly one beside a log-normal
+  change. Both are conjugate (Beta and normal-inverse-gamma); a stage with few changes leans on the other stages.
 - The amount is missing, or the deal does not exist yet. Then it is one of the final amounts of past won deals like it,
   drawn from ``pool``, times a factor that carries what few past deals leave unknown about their mean. Before the first
   win the pool is borrowed from deals of any fate, and the factor is wider.
@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from scipy.special import ndtr
 
 from models.errors import EmptyInputError, InputError, SettingsError
 
@@ -56,7 +57,7 @@ class AmountPosterior:
     same_probability : ndarray of float64, shape (draw, stage)
         Probability that the final amount equals the amount known in the (open) stage.
     log_ratio_mean, log_ratio_sd : ndarray of float64, shape (draw, stage)
-        Mean and sd of log(final / known) when it changes.
+        Mean and sd of log(final / known) when it changes, before it is cut off.
     pool : ndarray of float64, shape (amount,)
         Final amounts in currency units, group after group.
     pool_start : ndarray of int64, shape (group + 1,)
@@ -234,6 +235,23 @@ def _normal_draws(
     gap = np.maximum(squares - n * mean**2, 0.0) + weight * n / (weight + n) * (mean - prior_mean) ** 2
     var = (weight * prior_var + gap) / rng.chisquare(weight + n, prior_mean.shape)
     return rng.normal((weight * prior_mean + total) / (weight + n), np.sqrt(var / (weight + n))), var
+
+
+def mean_change(mean: NDArray[np.float64], sd: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Mean of exp(z), z normal with the given mean and sd and cut off at L = ``MAX_LOG_RATIO`` either way.
+
+    exp(m + s^2 / 2) [P((L - m) / s - s) - P((-L - m) / s - s)] + exp(L) P((m - L) / s) + exp(-L) P((-L - m) / s), with P
+    the standard normal distribution.
+
+    Examples
+    --------
+    >>> mean_change(np.array([0.0, 0.0]), np.array([0.1, 1.5])).round(3).tolist()
+    [1.005, 2.587]
+    """
+    top, width = MAX_LOG_RATIO, np.maximum(sd, 1e-12)
+    inside = ndtr((top - mean) / width - width) - ndtr((-top - mean) / width - width)
+    beyond = np.exp(top) * ndtr((mean - top) / width) + np.exp(-top) * ndtr((-top - mean) / width)
+    return np.asarray(np.exp(mean + width**2 / 2.0) * inside + beyond)
 
 
 def _all_amounts(final: pd.DataFrame, known: pd.DataFrame, arrivals: pd.DataFrame) -> tuple[NDArray[np.float64], bool]:

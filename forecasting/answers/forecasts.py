@@ -24,6 +24,7 @@ from forecasting.data.snapshot import Snapshot, cut
 from forecasting.engine.blocks import EngineOptions
 from forecasting.periods import as_date
 from forecasting.simulate import NewSimulation, OpenSimulation, simulate_new, simulate_open
+from models.amounts import mean_change
 from models.arrivals.plan import planned_days
 from models.errors import SettingsError
 from models.history import STILL_OPEN
@@ -394,7 +395,7 @@ def worth_of_open(forecast: Forecast) -> NDArray[np.float64]:
     typical = float(amounts.pool[: amounts.pool_start[1]].mean())
     amount = deals["amount"].fillna(typical).to_numpy(dtype=float)
     stages = deals["stage"].to_numpy(dtype=np.int64)
-    changed = np.exp(amounts.log_ratio_mean + amounts.log_ratio_sd**2 / 2.0)
+    changed = mean_change(amounts.log_ratio_mean, amounts.log_ratio_sd)
     change = amounts.same_probability + (1.0 - amounts.same_probability) * changed
     return np.asarray(change @ np.bincount(stages, weights=amount, minlength=change.shape[1]))
 

@@ -75,9 +75,9 @@ class ErrorDraws:
     Parameters
     ----------
     scale : ndarray
-        Factor on the distance of log revenue from its mean, ``alpha`` times that of the levels of the moment.
+        Factor ``alpha`` on the distance of log revenue from its mean.
     stretch : ndarray
-        That of the levels of the moment alone.
+        Factor on it of the levels of the moment, which comes first.
     shift : ndarray
         Added to log revenue: levels of the moment, bias, what comes again of last year's error, and unseen error.
     empty : ndarray of bool
@@ -110,6 +110,8 @@ class Calibration:
         1 at points where the forecast is the one at the levels of the moment (:mod:`models.levels.filtering`), else 0.
     level_shift, level_stretch : float
         What these levels add to mean log revenue, and the factor on its spread.
+    level_gain : float
+        Log of what they make of the expected revenue.
     again : ndarray of float64, shape (point,)
         Part of last year's error that comes again.
     year_ago : float
@@ -128,6 +130,7 @@ class Calibration:
     tracked: Floats
     level_shift: float
     level_stretch: float
+    level_gain: float
     again: Floats
     year_ago: float
 
@@ -138,10 +141,15 @@ class Calibration:
 
     @property
     def shift_moments(self) -> tuple[float, float]:
-        """Mean and sd of what is added to log revenue, as if no error were cut off."""
+        """Mean and sd of what is added to log revenue, as if no error were cut off and no spread scaled."""
         middle = self.tracked * self.level_shift + self.error_mean
         mean = float(self.probability @ middle)
         return mean, float(np.sqrt(self.probability @ (self.tau**2 + self.bias_sd**2 + (middle - mean) ** 2)))
+
+    @property
+    def mean_gain(self) -> float:
+        """Log of what levels, bias and last year's error make of the expected revenue; no other error moves it."""
+        return float(self.probability @ (self.tracked * self.level_gain + self.bias_mean + self.again * self.year_ago))
 
     @property
     def tracked_share(self) -> float:
@@ -157,14 +165,15 @@ class Calibration:
         error = self.error_mean[point] + self.bias_sd[point] * first + self.tau[point] * second
         stretch = 1.0 + self.tracked[point] * (self.level_stretch - 1.0)
         shift = self.tracked[point] * self.level_shift + np.clip(error, -LARGEST_ERROR, LARGEST_ERROR)
-        return ErrorDraws(stretch * self.alpha[point], stretch, shift, error <= -LARGEST_ERROR)
+        return ErrorDraws(self.alpha[point], stretch, shift, error <= -LARGEST_ERROR)
 
     def factors(self, revenue: Floats, *, seed: int, most: Floats | None = None) -> Floats:
         """Factor on all revenue of each draw, from the uncalibrated total of each draw, shape (draw,).
 
-        log(y / x) = (scale - 1) d + kept + shift, with d = log(x + c) - m, at most ``FARTHEST`` either way, c one per cent
-        of the mean of x, m the mean of log(x + c), ``kept`` what leaves the mean revenue as it was without alpha, and y = 0
-        in empty draws: an error moves what a draw brings in proportion, however little that is.
+        log(y / x) = (stretch - 1) d + (scale - 1) e + kept + shift, with d the distance of log(x + c) from its mean, c one
+        per cent of the mean of x, e = stretch d, at most ``FARTHEST`` either way, ``kept`` what leaves the mean revenue as
+        it was without scale, and y = 0 in empty draws: an error moves what a draw brings in proportion, however little
+        that is.
 
         Parameters
         ----------
@@ -186,9 +195,9 @@ class Calibration:
         offset = FLOOR * max(float(total.mean()), 0.0)
         if offset <= 0.0:
             return np.ones_like(total)
-        distance = log_distance(total + offset)
-        kept = mean_kept(total, distance, errors.scale, errors.stretch)
-        factors = kept * np.exp((errors.scale - 1.0) * distance + errors.shift)
+        logs = np.log(total + offset)
+        scaled = scaled_distance(total, logs - logs.mean(), scale=errors.scale, stretch=errors.stretch)
+        factors = np.exp(scaled + errors.shift)
         factors[errors.empty] = 0.0
         if most is not None:
             highest = np.divide(np.maximum(most, total), total, out=np.ones_like(total), where=total > 0.0)
@@ -213,7 +222,7 @@ class Calibration:
             return "no closed forecast to learn from yet: the range is widened by what such forecasts usually miss"
         return (
             f"learned from our own forecasts of {self.origins} past dates: they add {self.sd:.0%} to the range "
-            f"and move the middle by {np.expm1(self.shift_moments[0]):+.1%}"
+            f"and move the expected revenue by {np.expm1(self.mean_gain):+.1%}"
         )
 
 
@@ -250,12 +259,15 @@ def learn(
     age = usable["age_days"].to_numpy(dtype=float) / max(age_days, 1.0)
     weight = _weights(usable, horizon_days, age)
     error, spread = log_error(usable)
-    tracked, tracked_prior, level_shift, level_stretch = np.zeros(1), np.ones(1), 0.0, 1.0
+    tracked, tracked_prior, level_shift, level_stretch, level_gain = np.zeros(1), np.ones(1), 0.0, 1.0, 0.0
     past_shift, past_stretch = np.zeros_like(error), np.ones_like(error)
     if levels_now is not None and levels_now.mean > 0.0:
         tracked, tracked_prior = np.array([0.0, 1.0]), np.array([1.0 - TRACKED_PRIOR, TRACKED_PRIOR])
         past_shift, past_stretch = level_change(usable)
         level_shift, level_stretch = (float(now[0]) for now in level_change(pd.DataFrame([asdict(levels_now)])))
+        level_gain = (
+            level_shift + (level_stretch**2 - 1.0) * float(np.log1p((levels_now.sd / levels_now.mean) ** 2)) / 2.0
+        )
     again, again_prior, past_again = np.zeros(1), np.ones(1), np.zeros_like(error)
     if np.isfinite(year_ago):
         again, again_prior = AGAIN, AGAIN_PRIOR
@@ -292,6 +304,7 @@ def learn(
         tracked=tracked,
         level_shift=level_shift,
         level_stretch=level_stretch,
+        level_gain=level_gain,
         again=again,
         year_ago=float(np.nan_to_num(year_ago)),
     )
@@ -340,38 +353,38 @@ def calibrations(
     return without, with_levels
 
 
-def log_distance(revenue: Floats) -> Floats:
-    """Distance of each draw's log revenue from the mean of all, at most ``FARTHEST`` either way, shape (draw,)."""
-    logs = np.log(revenue)
-    return np.clip(logs - logs.mean(), -FARTHEST, FARTHEST)
+def scaled_distance(revenue: Floats, distance: Floats, *, scale: Floats, stretch: Floats) -> Floats:
+    """Change of each draw's log revenue where its distance from the middle is stretched, then scaled, shape (draw,).
 
-
-def mean_kept(revenue: Floats, distance: Floats, scale: Floats, stretch: Floats) -> Floats:
-    """Factor by which each draw's error leaves the mean revenue as it was at ``stretch``, shape (draw,).
+    What is scaled is at most ``FARTHEST`` either way, and the mean revenue stays what it is when only stretched.
 
     Parameters
     ----------
     revenue : ndarray of float64, shape (draw,)
+        Not negative, some of it positive.
     distance : ndarray of float64, shape (draw,)
-        See :func:`log_distance`.
+        Of log revenue from its mean.
     scale, stretch : ndarray of float64, shape (draw,)
-        Factor on the distance with and without alpha; few different ones.
+        Factors on the distance; few different ones.
 
     Examples
     --------
     Half the spread, the same mean.
 
     >>> revenue = np.random.default_rng(1).lognormal(0.0, 0.3, 100_000)
-    >>> distance, half, one = log_distance(revenue), np.full(100_000, 0.5), np.ones(100_000)
-    >>> moved = revenue * mean_kept(revenue, distance, half, one) * np.exp(-0.5 * distance)
-    >>> bool(abs(moved.mean() / revenue.mean() - 1.0) < 1e-12)
-    True
+    >>> half, one = np.full(100_000, 0.5), np.ones(100_000)
+    >>> moved = revenue * np.exp(scaled_distance(revenue, np.log(revenue), scale=half, stretch=one))
+    >>> bool(abs(moved.mean() / revenue.mean() - 1.0) < 1e-12), float(np.log(moved).std().round(2))
+    (True, 0.15)
     """
-    kept = np.ones_like(revenue)
+    change = np.empty_like(revenue)
     for narrow, wide in np.unique(np.column_stack([scale, stretch]), axis=0):
-        means = [float((revenue * np.exp((factor - 1.0) * distance)).mean()) for factor in (narrow, wide)]
-        kept[(scale == narrow) & (stretch == wide)] = means[1] / means[0]
-    return kept
+        mine = (scale == narrow) & (stretch == wide)
+        stretched = (wide - 1.0) * distance
+        scaled = stretched + (narrow - 1.0) * np.clip(wide * distance, -FARTHEST, FARTHEST)
+        before, after = (float((revenue * np.exp(each)).mean()) for each in (stretched, scaled))
+        change[mine] = scaled[mine] + np.log(before / after)
+    return change
 
 
 def level_change(past: pd.DataFrame) -> tuple[Floats, Floats]:

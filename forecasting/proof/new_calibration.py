@@ -17,7 +17,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.special import ndtri
 
-from forecasting.proof.calibration import Calibration, learn, log_distance, mean_kept
+from forecasting.proof.calibration import Calibration, learn, scaled_distance
 from forecasting.proof.past_forecasts import FLOOR, MOST_ORIGINS, closed_origins
 from forecasting.proof.quick_new import new_revenue
 from forecasting.proof.stay_table import StayTable, day_of, known_at, stay_table
@@ -55,10 +55,10 @@ class NewCalibration:
     def factors(self, revenue: Floats, *, open_errors: Floats, seed: int) -> Floats:
         """Factor on the new business of each draw, from the uncalibrated total of each draw.
 
-        log(y + c) = log(x + c) + (scale - 1) d + kept + bias + s (r e + sqrt(1 - r^2) z) - s^2 / 2, with c a part of the
-        mean of x, d the distance of log(x + c) from its mean and ``kept`` what keeps the mean where the spread is scaled
-        (see :mod:`forecasting.proof.calibration`), s the size of the draw's error, e the error of its open deals in sd, z a
-        normal number of its own and r the shared part; the factor is y / x, one where x is zero.
+        log(y + c) = log(x + c) + scaled + bias + s (r e + sqrt(1 - r^2) z) - s^2 / 2, with c a part of the mean of x,
+        ``scaled`` what a smaller spread makes of its distance from the middle (see
+        :func:`forecasting.proof.calibration.scaled_distance`), s the size of the draw's error, e the error of its open
+        deals in sd, z a normal number of its own and r the shared part; the factor is y / x, one where x is zero.
 
         Parameters
         ----------
@@ -84,9 +84,9 @@ class NewCalibration:
         size = np.hypot(learned.bias_sd, learned.tau)[point]
         mixed = self.shared * open_errors + np.sqrt(1.0 - self.shared**2) * ndtri(np.maximum(numbers[:, 1], 1e-16))
         shift = learned.bias_mean[point] + size * mixed - size**2 / 2.0
-        distance, scale = log_distance(total + offset), learned.alpha[point]
-        kept = mean_kept(total + offset, distance, scale, np.ones_like(scale))
-        moved = (total + offset) * kept * np.exp((scale - 1.0) * distance + shift) - offset
+        logs, scale = np.log(total + offset), learned.alpha[point]
+        scaled = scaled_distance(total + offset, logs - logs.mean(), scale=scale, stretch=np.ones_like(scale))
+        moved = (total + offset) * np.exp(scaled + shift) - offset
         factors = np.ones_like(total)
         np.divide(np.maximum(moved, 0.0), total, out=factors, where=total > 0.0)
         return factors

@@ -166,7 +166,8 @@ def pooled_exit_rates(history: StageHistory, stage: int, exits: Sequence[int]) -
 
     ended = counts[counts["next"] != STILL_OPEN]
     seen = {kind: KIND_WEIGHT * share for kind, share in KIND_SHARES.items()}
-    for start, end, count in ended[["stage", "next", "count"]].itertuples(index=False):
+    moves = ended.groupby(["stage", "next"], as_index=False)["count"].sum()
+    for start, end, count in moves.itertuples(index=False):
         seen[kind_of(start, end)] += count
     rate = (ended["count"].sum() + 1.0) / ((counts["count"] * (counts["days"] + 1)).sum() + 30.0)
     kinds = [kind_of(stage, code) for code in exits]

@@ -163,8 +163,8 @@ def choose_family(data: StageData, exit_rates: Floats, rng: np.random.Generator)
     }
     evidence = {key: log_evidence(problem) for key, problem in tried.items() if key[0] != PIECEWISE}
     smooth = sorted(evidence, key=lambda key: -evidence[key])[:COMPARED_SMOOTH]
-    near = [key for key in smooth if evidence[key] > evidence[smooth[0]] - EVIDENCE_GAP]
-    compared = [(PIECEWISE, Extras()), *near]
+    near = [key for key in smooth[1:] if evidence[key] > evidence[smooth[0]] - EVIDENCE_GAP]
+    compared = [(PIECEWISE, Extras()), smooth[0], *near]
     fits = {key: laplace_fit(tried[key], draws=LOO_DRAWS, rng=rng) for key in compared}
     terms = {key: elpd_of_stays(_log_likelihood(tried[key], fits[key])) for key in compared}
     ranked = sorted(compared, key=lambda key: -weighted_total(terms[key], plain.count)[0])

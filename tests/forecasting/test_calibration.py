@@ -1,5 +1,6 @@
 """Looking back: the cut of the forecast, the right probabilities, nothing of the future, errors learned as they are."""
 
+from dataclasses import replace
 from datetime import date, timedelta
 
 import numpy as np
@@ -28,7 +29,7 @@ from forecasting.proof.past_forecasts import (
     past_forecasts,
     spacing_days,
 )
-from forecasting.proof.quick_chain import amount_edges, open_revenue
+from forecasting.proof.quick_chain import OpenValue, amount_edges, open_revenue
 from forecasting.proof.quick_kernels import count_exits, count_expected, win_probabilities
 from forecasting.proof.stay_table import NEVER, day_of, known_at, stay_table
 from models.stages import StageGraph
@@ -333,6 +334,21 @@ def test_no_past_leaves_the_mean_of_a_young_company_where_it_is() -> None:
     moved = revenue * learn(NO_PAST, horizon_days=60, age_days=21).factors(revenue, seed=5)
     assert moved.mean() == pytest.approx(revenue.mean(), rel=0.02)
     assert np.quantile(moved, 0.9) > 0.9 * np.quantile(revenue, 0.9)
+
+
+@pytest.mark.parametrize(("sd", "tracked_sd"), [(0.2, 0.3), (1.2, 2.0)])
+def test_levels_of_the_moment_bring_the_mean_they_say(sd: float, tracked_sd: float) -> None:
+    """However wide the revenue: levels that double the expected revenue and its spread do just that."""
+    now = OpenValue(mean=1.0, sd=sd, tracked_mean=2.0, tracked_sd=2.0 * tracked_sd)
+    learned = learn(NO_PAST, horizon_days=60, age_days=400, levels_now=now)
+    width = np.sqrt(np.log1p(sd**2))
+    revenue = np.random.default_rng(14).lognormal(-(width**2) / 2, width, 400_000)
+    factors, errors = learned.factors(revenue, seed=5), learned.draw(400_000, seed=5)
+    tracked = errors.stretch != 1.0
+    assert (revenue * factors)[tracked].mean() == pytest.approx(2.0, rel=0.06)
+    assert (revenue * factors)[~tracked].mean() == pytest.approx(1.0, rel=0.06)
+    assert np.exp(learned.level_gain) == pytest.approx(2.0, rel=0.03)
+    assert "expected revenue by" in replace(learned, origins=1).in_words()
 
 
 def test_empty_periods_come_again() -> None:
