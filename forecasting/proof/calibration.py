@@ -263,11 +263,9 @@ def learn(
     past_shift, past_stretch = np.zeros_like(error), np.ones_like(error)
     if levels_now is not None and levels_now.mean > 0.0:
         tracked, tracked_prior = np.array([0.0, 1.0]), np.array([1.0 - TRACKED_PRIOR, TRACKED_PRIOR])
-        past_shift, past_stretch = level_change(usable)
-        level_shift, level_stretch = (float(now[0]) for now in level_change(pd.DataFrame([asdict(levels_now)])))
-        level_gain = (
-            level_shift + (level_stretch**2 - 1.0) * float(np.log1p((levels_now.sd / levels_now.mean) ** 2)) / 2.0
-        )
+        past_shift, past_stretch, _ = level_change(usable)
+        now = level_change(pd.DataFrame([asdict(levels_now)]))
+        level_shift, level_stretch, level_gain = (float(values[0]) for values in now)
     again, again_prior, past_again = np.zeros(1), np.ones(1), np.zeros_like(error)
     if np.isfinite(year_ago):
         again, again_prior = AGAIN, AGAIN_PRIOR
@@ -387,16 +385,20 @@ def scaled_distance(revenue: Floats, distance: Floats, *, scale: Floats, stretch
     return change
 
 
-def level_change(past: pd.DataFrame) -> tuple[Floats, Floats]:
-    """Shift of mean log revenue and factor on its sd from the static forecasts to those at the levels of the moment."""
+def level_change(past: pd.DataFrame) -> tuple[Floats, Floats, Floats]:
+    """Compare static forecasts with those at the levels of the moment.
+
+    Gives the shift of mean log revenue, the factor on its sd, and the shift of the log of mean revenue.
+    """
     offset = FLOOR * past["mean"].to_numpy(dtype=float)
     moments = []
     for mean, sd in (("mean", "sd"), ("tracked_mean", "tracked_sd")):
         level = past[mean].to_numpy(dtype=float) + offset
         variance = np.log1p((past[sd].to_numpy(dtype=float) / level) ** 2)
-        moments.append((np.log(level) - variance / 2.0, np.sqrt(np.maximum(variance, 1e-12))))
-    (static, static_sd), (tracked, tracked_sd) = moments
-    return tracked - static, tracked_sd / static_sd
+        moments.append((np.log(level), variance, np.sqrt(np.maximum(variance, 1e-12))))
+    (static, static_variance, static_sd), (tracked, tracked_variance, tracked_sd) = moments
+    gain = tracked - static
+    return gain - (tracked_variance - static_variance) / 2.0, tracked_sd / static_sd, gain
 
 
 def _weights(past: pd.DataFrame, horizon_days: int, age: Floats) -> Floats:
