@@ -32,8 +32,6 @@ ODD_SHAPE = 1.0
 """Noise shape of an odd week: anything from nothing to three times the level."""
 MAX_WEEKS = 260
 """Older weeks say nothing more about the level of today."""
-SEASON_WEEKS = 104
-"""Weeks of history from which on a season is believed possible."""
 NO_SEASON = "none"
 MIN_SHARED_WEEKS = 13
 """Weeks two segments must have in common before their surprises are compared."""

@@ -4,16 +4,19 @@ Log counts per week are a broken line (a bend every half year) plus a month effe
 linear model with an exact normal posterior. Month effects add up to zero.
 """
 
+from collections.abc import Callable
 from datetime import date, timedelta
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from models.arrivals.level import SEASON_WEEKS, PastSeason
+from models.arrivals.level import PastSeason
 
 MONTHS = "months"
 """Name of this season."""
+SEASON_WEEKS = 104
+"""Weeks of history from which on a season is believed possible."""
 MIN_WEEKLY = 4.0
 """Arrivals a week below which a season cannot be told from chance."""
 MONTH_SD = 0.2
@@ -42,12 +45,31 @@ def past_season(counts: NDArray[np.float64], exposure: NDArray[np.float64], as_o
     if full.sum() < SEASON_WEEKS or total[full].mean() < MIN_WEEKLY:
         return None
     month = _months(weeks, as_of)
+
+    def known_before(start: int, told: NDArray[np.int64]) -> NDArray[np.float64]:
+        return np.exp(_month_effects(total[:start], month[:start])[0][month[told]])
+
+    return PastSeason(MONTHS, refitted(known_before, weeks=weeks, begin=SEASON_WEEKS), SEASON_WEEKS)
+
+
+def refitted(
+    known_before: Callable[[int, NDArray[np.int64]], NDArray[np.float64]], *, weeks: int, begin: int
+) -> NDArray[np.float64]:
+    """Season factor of every week, shape (week,), learned anew every quarter; those before ``begin`` from themselves.
+
+    Parameters
+    ----------
+    known_before : callable
+        Factors of the given weeks from what came before week ``start``, from (start, weeks).
+    weeks : int
+    begin : int
+        First week whose factor is made of earlier ones only.
+    """
     factor = np.ones(weeks)
-    for start in range(SEASON_WEEKS, max(weeks, SEASON_WEEKS + 1), REFIT_WEEKS):
-        mean, _ = _month_effects(total[:start], month[:start])
-        first = 0 if start == SEASON_WEEKS else start
-        factor[first : start + REFIT_WEEKS] = np.exp(mean[month[first : start + REFIT_WEEKS]])
-    return PastSeason(MONTHS, factor, SEASON_WEEKS)
+    for start in range(begin, max(weeks, begin + 1), REFIT_WEEKS):
+        told = np.arange(0 if start == begin else start, min(start + REFIT_WEEKS, weeks))
+        factor[told] = known_before(start, told)
+    return factor
 
 
 def draw_season(

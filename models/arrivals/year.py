@@ -16,7 +16,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from models.arrivals.level import LevelGrid, PastSeason
-from models.arrivals.season import REFIT_WEEKS
+from models.arrivals.season import refitted
 
 YEAR = "year"
 """Name of this season."""
@@ -58,14 +58,13 @@ def past_year(day: NDArray[np.int64], *, as_of: date, weeks: int) -> PastSeason 
         return None
     if crowded_weeks(_by_place(day, as_of)) > CROWDED_WEEKS:
         return None
-    factor = np.ones(weeks)
-    for start in range(YEAR_WEEKS, weeks, REFIT_WEEKS):
+
+    def known_before(start: int, told: NDArray[np.int64]) -> NDArray[np.float64]:
         ahead = 7 * (weeks - start)
         profile = year_profile(day[day <= -ahead] + ahead, as_of - timedelta(days=ahead))
-        first = 0 if start == YEAR_WEEKS else start
-        places = np.arange(first, min(start + REFIT_WEEKS, weeks)) - start
-        factor[places + start] = profile[places % YEAR_WEEKS]
-    return PastSeason(YEAR, factor, YEAR_WEEKS)
+        return profile[(told - start) % YEAR_WEEKS]
+
+    return PastSeason(YEAR, refitted(known_before, weeks=weeks, begin=YEAR_WEEKS), YEAR_WEEKS)
 
 
 def crowded_weeks(by_place: NDArray[np.float64]) -> float:
@@ -128,8 +127,9 @@ def with_yearly_level(grid: LevelGrid, day: NDArray[np.int64], group: NDArray[np
     variance = (2.0 * YEAR_SD**2 + (changes**2).sum()) / (2.0 + len(changes))
     shape, rate = grid.shape.copy(), grid.rate.copy()
     for place in range(len(shape)):
-        own = day[group == place]
-        latest = np.bincount(years_back[group == place], minlength=3)[1 : 1 + min(max(_whole_years(own, as_of), 1), 2)]
+        own = group == place
+        known = min(max(_whole_years(day[own], as_of), 1), 2)
+        latest = np.bincount(years_back[own], minlength=3)[1 : 1 + known]
         weight = np.array([2.0, 1.0])[: len(latest)]
         shape[place, mine] = latest.sum() + 0.5
         rate[place, mine] = shape[place, mine] / ((weight @ latest / weight.sum() + 0.5) / YEAR_WEEKS)
@@ -171,14 +171,16 @@ def _by_place(day: NDArray[np.int64], as_of: date) -> NDArray[np.float64]:
 
 def _returns(day: NDArray[np.int64], as_of: date) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """In how many years from its own the date of each arrival returns after the as-of date, and at which place."""
-    dates = pd.DatetimeIndex(np.datetime64(as_of, "D") + day)
+    oldest = int(day.min(initial=0))  # of every day once: there are many more arrivals than days
+    dates = pd.DatetimeIndex(np.datetime64(as_of, "D") + np.arange(oldest, 1))
     month, of_month = dates.month.to_numpy(), dates.day.to_numpy()
     of_month = np.where(month == 2, np.minimum(of_month, 28), of_month)  # a leap day returns the day before
     later = month * 100 + of_month > as_of.month * 100 + as_of.day
     year = np.where(later, as_of.year, as_of.year + 1)
     returns = pd.to_datetime(pd.DataFrame({"year": year, "month": month, "day": of_month}))
     ahead = (returns - pd.Timestamp(as_of)).dt.days.to_numpy(np.int64) - 1
-    return (year - dates.year.to_numpy()).astype(np.int64), np.minimum(ahead // 7, YEAR_WEEKS - 1)
+    years_back, place = (year - dates.year.to_numpy()).astype(np.int64), np.minimum(ahead // 7, YEAR_WEEKS - 1)
+    return years_back[day - oldest], place[day - oldest]
 
 
 def _whole_years(day: NDArray[np.int64], as_of: date) -> int:

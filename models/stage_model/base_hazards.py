@@ -14,7 +14,13 @@ from models.durations.families import FAMILIES
 from models.history import STILL_OPEN
 from models.stage_model.data import StageData
 from models.stage_model.likelihood import piecewise_curvature, piecewise_terms
-from models.stage_model.smooth_kernels import LARGEST_LOG_HAZARD, smooth_curvature, smooth_terms
+from models.stage_model.smooth_kernels import (
+    LARGEST_LOG_HAZARD,
+    SmoothCounts,
+    SmoothShape,
+    smooth_curvature,
+    smooth_terms,
+)
 
 Floats = NDArray[np.float64]
 PIECEWISE = "piecewise"
@@ -155,27 +161,26 @@ class SmoothBaseline:
     def terms(self, parameters: Floats, effect: Floats) -> tuple[float, Floats, Floats]:
         """Log-likelihood and gradients, see :class:`Baseline`."""
         gradient, d_effect = np.empty_like(parameters), np.empty_like(effect)
-        value = smooth_terms(*self._unpacked(parameters), effect, self._counts, (gradient, d_effect))
+        value = smooth_terms(self._shape(parameters), effect, self._counts, (gradient, d_effect))
         return value, gradient, d_effect
 
     def curvature(self, parameters: Floats, effect: Floats) -> Curvature:
         """Second derivatives, see :func:`models.stage_model.smooth_kernels.smooth_curvature`."""
         size, shape = len(parameters), effect.shape
         base, mixed, in_effect = np.empty((size, size)), np.empty((size, *shape)), np.empty((*shape, self.n_exits))
-        smooth_curvature(*self._unpacked(parameters), effect, self._counts, (base, mixed, in_effect))
+        smooth_curvature(self._shape(parameters), effect, self._counts, (base, mixed, in_effect))
         return Curvature(base, mixed, in_effect)
 
     @property
-    def _counts(self) -> tuple[Floats, Floats, Floats, Floats]:
-        return self.days, self.times, self.exits, self.survived
+    def _counts(self) -> SmoothCounts:
+        return SmoothCounts(self.days, self.times, self.exits, self.survived)
 
-    def _unpacked(self, parameters: Floats) -> tuple[int, Floats, Floats, Floats]:
-        """Code of the family, its parameters by exit, the rundown and the hazards of day 0."""
+    def _shape(self, parameters: Floats) -> SmoothShape:
         family = FAMILIES[self.family]
         n_exits, width = self.n_exits, len(family.parameters)
         rundown, log_first = np.split(parameters[n_exits * width :], [int(self.idle)])
         first = np.exp(np.minimum(log_first, LARGEST_LOG_HAZARD))
-        return family.code, parameters[: n_exits * width].reshape(n_exits, width), rundown, first
+        return SmoothShape(family.code, parameters[: n_exits * width].reshape(n_exits, width), rundown, first)
 
 
 def smooth_baseline(data: StageData, family: str, *, zero_mass: bool, idle: bool = False) -> SmoothBaseline:

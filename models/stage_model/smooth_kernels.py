@@ -11,6 +11,7 @@ a parameter of all exits at once, where differences of the whole gradient would 
 """
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 from numba import njit
@@ -29,6 +30,29 @@ IDLE_PACE = 1e-6
 fourteen nats and no contradiction."""
 DIFFERENCE_STEP = 1e-5
 """Step of central differences, near the cube root of double precision: error about 1e-10 relative."""
+
+
+class SmoothShape(NamedTuple):
+    """Parameters of a stage's smooth hazards.
+
+    ``code`` is that of the family, ``theta[exit]`` are its parameters, ``rundown`` holds the log of the days in which the
+    stage runs down, or nothing when it does not, and ``first`` the hazards of day 0, or nothing when the family rules
+    there too.
+    """
+
+    code: int
+    theta: Floats
+    rundown: Floats
+    first: Floats
+
+
+class SmoothCounts(NamedTuple):
+    """Days, times, exits and survivors as in :class:`models.stage_model.base_hazards.SmoothBaseline`."""
+
+    days: Floats
+    times: Floats
+    exits: Floats
+    survived: Floats
 
 
 @njit(cache=True)
@@ -50,8 +74,9 @@ def attention(times: Floats, rundown: Floats) -> tuple[Floats, Floats]:
 
 
 @njit(cache=True)
-def _hazards(code: int, theta: Floats, rundown: Floats, first: Floats, times: Floats) -> tuple[Floats, Floats]:
+def _hazards(shape: SmoothShape, times: Floats) -> tuple[Floats, Floats]:
     """Cumulative hazards (time, exit) and their slopes (exit, time, column) in the parameters of :func:`_place`."""
+    code, theta, rundown, first = shape
     n_exits, width = theta.shape
     given_first = len(first) > 0
     start = int(np.searchsorted(times, 1.0)) if given_first else 0
@@ -99,7 +124,7 @@ def _by_parameter(weight: Floats, slopes: Floats, width: int, n_rundown: int, ou
 
 @njit(cache=True)
 def _likelihood(
-    cumulative: Floats, effect: Floats, counts: tuple[Floats, Floats, Floats, Floats], out: tuple[Floats, Floats]
+    cumulative: Floats, effect: Floats, counts: SmoothCounts, out: tuple[Floats, Floats]
 ) -> tuple[float, Floats, Floats]:
     """Log-likelihood, hazard of the days and derivative in the cumulative hazards; ``out`` are those in the effects."""
     days, times, exits, survived = counts
@@ -118,39 +143,20 @@ def _likelihood(
 
 
 @njit(cache=True)
-def smooth_terms(
-    code: int,
-    theta: Floats,
-    rundown: Floats,
-    first: Floats,
-    effect: Floats,
-    counts: tuple[Floats, Floats, Floats, Floats],
-    out: tuple[Floats, Floats],
-) -> float:
-    """Log-likelihood of a smooth family, from parameters to value; overwrites the gradients in parameters and effects.
-
-    ``rundown`` holds the log of the days in which the stage runs down, or nothing when it does not; ``first`` the
-    hazards of day 0, or nothing when the family rules there too; ``counts`` are days, times, exits and survivors as in
-    :class:`models.stage_model.base_hazards.SmoothBaseline`.
-    """
+def smooth_terms(shape: SmoothShape, effect: Floats, counts: SmoothCounts, out: tuple[Floats, Floats]) -> float:
+    """Log-likelihood of a smooth family, from parameters to value; overwrites the gradients in parameters and effects."""
     gradient, d_effect = out
-    cumulative, slopes = _hazards(code, theta, rundown, first, counts[1])
+    cumulative, slopes = _hazards(shape, counts.times)
     in_effect = np.empty((*effect.shape, effect.shape[1]))
     value: float
     value, _, weight = _likelihood(cumulative, effect, counts, (d_effect, in_effect))
-    _by_parameter(weight, slopes, theta.shape[1], len(rundown), gradient)
+    _by_parameter(weight, slopes, shape.theta.shape[1], len(shape.rundown), gradient)
     return value
 
 
 @njit(cache=True)
 def smooth_curvature(
-    code: int,
-    theta: Floats,
-    rundown: Floats,
-    first: Floats,
-    effect: Floats,
-    counts: tuple[Floats, Floats, Floats, Floats],
-    out: tuple[Floats, Floats, Floats],
+    shape: SmoothShape, effect: Floats, counts: SmoothCounts, out: tuple[Floats, Floats, Floats]
 ) -> None:
     """Second derivatives, arguments as for :func:`smooth_terms`.
 
@@ -158,12 +164,12 @@ def smooth_curvature(
     exit), and in two effects of a group, shape (group, exit, exit).
     """
     base, mixed, in_effect = out
-    cumulative, slopes = _hazards(code, theta, rundown, first, counts[1])
+    cumulative, slopes = _hazards(shape, counts.times)
     _, hazard, weight = _likelihood(cumulative, effect, counts, (np.empty_like(effect), in_effect))
-    _bends_of_hazards(code, theta, rundown, first, counts[1], weight, base)
-    _, times, exits, survived = counts
-    (n_exits, width), columns, n_rundown = theta.shape, slopes.shape[2], len(rundown)
-    relative = _relative_slopes(hazard, slopes, counts[0], times)
+    _bends_of_hazards(shape, counts.times, weight, base)
+    days, times, exits, survived = counts
+    (n_exits, width), columns, n_rundown = shape.theta.shape, slopes.shape[2], len(shape.rundown)
+    relative = _relative_slopes(hazard, slopes, days, times)
     places = np.empty((n_exits, columns), dtype=np.int64)
     for j in range(n_exits):
         for q in range(columns):
@@ -192,26 +198,33 @@ def _relative_slopes(hazard: Floats, slopes: Floats, days: Floats, times: Floats
 
 
 @njit(cache=True)
-def _bends_of_hazards(
-    code: int, theta: Floats, rundown: Floats, first: Floats, times: Floats, weight: Floats, base: Floats
-) -> None:
+def _bends_of_hazards(shape: SmoothShape, times: Floats, weight: Floats, base: Floats) -> None:
     """Overwrite ``base`` with the sum of ``weight`` times the second derivatives of the cumulative hazards."""
+    code, theta, rundown, first = shape
     (n_exits, width), n_rundown = theta.shape, len(rundown)
     ahead, behind = np.empty(len(base)), np.empty(len(base))
     base[:] = 0.0
     for k in range(width):
         step = np.zeros_like(theta)
         step[:, k] = DIFFERENCE_STEP
-        _by_parameter(weight, _hazards(code, theta + step, rundown, first, times)[1], width, n_rundown, ahead)
-        _by_parameter(weight, _hazards(code, theta - step, rundown, first, times)[1], width, n_rundown, behind)
+        _by_parameter(
+            weight, _hazards(SmoothShape(code, theta + step, rundown, first), times)[1], width, n_rundown, ahead
+        )
+        _by_parameter(
+            weight, _hazards(SmoothShape(code, theta - step, rundown, first), times)[1], width, n_rundown, behind
+        )
         for j in range(n_exits):
             for other in range(width):
                 to = j * width + other
                 base[to, j * width + k] = (ahead[to] - behind[to]) / (2.0 * DIFFERENCE_STEP)
     if n_rundown:
         own = n_exits * width
-        _by_parameter(weight, _hazards(code, theta, rundown + DIFFERENCE_STEP, first, times)[1], width, 1, ahead)
-        _by_parameter(weight, _hazards(code, theta, rundown - DIFFERENCE_STEP, first, times)[1], width, 1, behind)
+        _by_parameter(
+            weight, _hazards(SmoothShape(code, theta, rundown + DIFFERENCE_STEP, first), times)[1], width, 1, ahead
+        )
+        _by_parameter(
+            weight, _hazards(SmoothShape(code, theta, rundown - DIFFERENCE_STEP, first), times)[1], width, 1, behind
+        )
         base[own] = base[:, own] = (ahead - behind) / (2.0 * DIFFERENCE_STEP)
     for j in range(len(first)):
         own = n_exits * width + n_rundown + j
