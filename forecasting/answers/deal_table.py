@@ -249,7 +249,7 @@ def _count_decided(  # noqa: PLR0913, PLR0917 (kernels take plain arrays, record
     only a large one.
     """
     n_edges = clock.day.shape[1]
-    table = np.empty((len(deals.group_cell), n_edges))
+    table = np.empty((len(deals.group_cell), n_edges), dtype=np.float32)
     for row in range(len(draws)):
         win_probabilities(base[row], effect[row], next_stage, value, deals, clock.day[row], clock.fraction[row], table)
         key = pair_key(seed, draws[row], STEP_FATE)

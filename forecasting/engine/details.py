@@ -60,7 +60,7 @@ def detail_means(
     shape = n_groups, clocks.days.day.shape[1]
     ended, closed = np.zeros((n_groups, n_codes - n_stages)), np.zeros(shape)
     ever = np.zeros(n_groups)
-    one, grid = np.empty((n_groups, 1)), np.empty(shape)
+    one, grid = np.empty((n_groups, 1), dtype=np.float32), np.empty(shape, dtype=np.float32)
     any_win = np.isin(np.arange(n_codes), won_codes).astype(np.float64)
     any_end = (np.arange(n_codes) >= n_stages).astype(np.float64)
     asked = [(any_end, clocks.days)]

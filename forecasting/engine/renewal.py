@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 from forecasting.engine.compiled import jit_fused, jit_kernel
 from forecasting.engine.eventual import eventual_outcomes as eventual_outcomes
 from forecasting.engine.exits import exit_probabilities as exit_probabilities
-from forecasting.engine.stage_sums import PUSHED_DAYS, add_eight, stage_of, stage_values
+from forecasting.engine.stage_sums import PUSHED_DAYS, Values, add_eight, stage_of, stage_values
 from models.errors import SettingsError
 from models.hazards import LatticeHazards
 
@@ -71,14 +71,14 @@ def entry_values(
     stay: NDArray[np.float64],
     next_stage: NDArray[np.int16],
     value: NDArray[np.float64],
-    mass: NDArray[np.float64],
-    out: NDArray[np.float64],
+    mass: Values,
+    out: Values,
 ) -> None:
     """Fill ``out[stage, T]`` = G for T = 0, 1, ...; ``mass[stage, slot, day]`` is work space."""
     n_stages, horizon = out.shape
     _enter(leave_to, stay, next_stage, value, mass, out)
     solver, moves = same_day_solver(leave_to, next_stage), _open_moves(next_stage)
-    solved = np.zeros((n_stages, PUSHED_DAYS))
+    solved = np.zeros((n_stages, PUSHED_DAYS), dtype=out.dtype)
     for start in range(0, horizon, PUSHED_DAYS):
         stop = min(start + PUSHED_DAYS, horizon)
         _solve_days(start, stop, solver, moves, mass, solved, out)
@@ -93,9 +93,9 @@ def _solve_days(
     stop: int,
     solver: NDArray[np.float64],
     moves: NDArray[np.uintp],
-    mass: NDArray[np.float64],
-    solved: NDArray[np.float64],
-    out: NDArray[np.float64],
+    mass: Values,
+    solved: Values,
+    out: Values,
 ) -> None:
     """Settle the moves within each of some days, and what these days send to one another.
 
@@ -136,8 +136,8 @@ def _enter(
     stay: NDArray[np.float64],
     next_stage: NDArray[np.int16],
     value: NDArray[np.float64],
-    mass: NDArray[np.float64],
-    out: NDArray[np.float64],
+    mass: Values,
+    out: Values,
 ) -> None:
     """Fill ``mass`` with the probabilities of the first move and ``out`` with what it brings at once."""
     n_stages, horizon = out.shape

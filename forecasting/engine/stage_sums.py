@@ -3,7 +3,7 @@
 The formulas for W stand in :mod:`forecasting.engine.renewal`, whose equations give what entering a stage is worth.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,10 +13,15 @@ from forecasting.engine.exits import survival_by_day
 
 PUSHED_DAYS = 8
 """Days solved before what they send to later days is added up in one pass."""
+SEVERAL = 4
+"""Days gone back in one pass where chances stay the same."""
 FEW_DAYS = 2
 """So few are added one by one: eight, filled up with zeros, would cost more."""
-SMALLEST = 2.0**-800
-"""Deals past a smaller survival are worth sums over moves too rare for the range of float64."""
+SMALLEST = 2.0**-80
+"""Deals past a smaller survival are worth sums over moves too rare for the range of float32."""
+
+type Values = NDArray[np.floating[Any]]
+"""What deals are worth, in float64, or in float32 where it need only be sampled from; those of one call are alike."""
 
 
 class Stage(NamedTuple):
@@ -29,7 +34,7 @@ class Stage(NamedTuple):
 
     leave: NDArray[np.float64]
     moves: NDArray[np.intp]
-    gains: NDArray[np.float64]
+    gains: Values
     ends: NDArray[np.float64]
     stay: NDArray[np.float64]
     worth: float
@@ -43,9 +48,9 @@ class Terms(NamedTuple):
     """
 
     level: NDArray[np.float64]
-    weight: NDArray[np.float64]
-    ended: NDArray[np.float64]
-    still: NDArray[np.float64]
+    weight: Values
+    ended: Values
+    still: Values
 
 
 @jit_kernel
@@ -55,7 +60,7 @@ def stage_of(
     next_stage: NDArray[np.int16],
     value: NDArray[np.float64],
     stage: int,
-    entry: NDArray[np.float64],
+    entry: Values,
 ) -> Stage:
     """One stage, from the values of entering the stages it leads to."""
     to, leave, n_open = next_stage[stage], leave_to[stage], len(next_stage)
@@ -65,7 +70,7 @@ def stage_of(
             moves[n_moves] = s
             n_moves += 1
         ends_worth = ends_worth or (to[s] >= n_open and value[to[s]] != 0.0)
-    gains, ends = np.empty((n_moves, entry.shape[1])), np.zeros(stay.shape[1] if ends_worth else 0)
+    gains, ends = np.empty((n_moves, entry.shape[1]), dtype=entry.dtype), np.zeros(stay.shape[1] if ends_worth else 0)
     for m in range(n_moves):
         gains[m] = entry[to[moves[m]]]
     for s in range(len(to)):
@@ -80,18 +85,20 @@ def stage_values(
     stage: Stage,
     ages: NDArray[np.int64],
     edges: NDArray[np.int64],
-    entry: NDArray[np.float64],
-    out: NDArray[np.float64],
+    entry: Values,
+    out: Values,
 ) -> None:
     """Fill ``out[age, edge]`` = W of one stage for ages and days of progress ``edges``, both ascending.
 
     Fills ``entry[T]`` = G too unless it is empty; the stage must then not lead back to itself.
 
     Edges that follow one another closely are reached by going back day by day. Others are by sums, whose terms serve all
-    ages, save for deals so old that survivals are too small. Ages far apart are solved in separate runs: a run costs
-    horizon x (ages spanned + horizon / 2). How an age is solved depends on nothing but itself and the edges.
+    ages, save for deals so old that survivals are too small. Ages far apart are solved in separate runs: one of sums costs
+    horizon x (ages spanned + horizon / 2), one of days at least as much as two horizons of equal days. How an age is
+    solved depends on nothing but itself and the edges.
     """
-    closely, near = _follow_closely(edges), edges[-1] // 2
+    closely = _follow_closely(edges)
+    near = 2 * edges[-1] if closely else edges[-1] // 2
     terms, n_summed = _terms(stage, not closely), 0
     while n_summed < len(ages) and not closely and terms.level[ages[n_summed] + 1] >= SMALLEST:
         n_summed += 1
@@ -123,10 +130,10 @@ def _follow_closely(edges: NDArray[np.int64]) -> bool:
 @jit_kernel
 def _terms(stage: Stage, wanted: bool) -> Terms:
     """Terms of the sums of one stage, empty if not wanted."""
-    n_days = len(stage.stay) if wanted else 0
-    level, weight = np.ones(n_days + 1), np.zeros((len(stage.moves), PUSHED_DAYS + n_days))
-    ended = np.zeros(PUSHED_DAYS + n_days if len(stage.ends) else 0)
-    still = np.empty(n_days if stage.worth != 0.0 else 0)
+    n_days, kind = len(stage.stay) if wanted else 0, stage.gains.dtype
+    level, weight = np.ones(n_days + 1), np.zeros((len(stage.moves), PUSHED_DAYS + n_days), dtype=kind)
+    ended = np.zeros(PUSHED_DAYS + n_days if len(stage.ends) else 0, dtype=kind)
+    still = np.empty(n_days if stage.worth != 0.0 else 0, dtype=kind)
     survival_by_day(stage.stay[:n_days], level)
     for m in range(len(weight)):
         exit_taken = stage.moves[m]
@@ -144,35 +151,70 @@ def _go_back(
     stage: Stage,
     ages: NDArray[np.int64],
     edges: NDArray[np.int64],
-    entry: NDArray[np.float64],
-    out: NDArray[np.float64],
+    entry: Values,
+    out: Values,
 ) -> None:
     """Go back from the oldest age, a day of the stay at a time, and read ages and entries on the way.
 
-    ``values[e - low - 1]`` is W at the end of the stay's day e, which every day back changes in place.
+    ``values[start + T - 1]`` is W at the end of T days, which every day back changes in place. Days of equal chances, of
+    which hazards by bins are made, share what leaving brings, and are gone back several at a time; where they outlast the
+    horizon, a day back changes nothing. Which way a day is gone back, to the last bit, depends on the chances alone.
     """
     low, high, horizon = -1 if len(entry) else ages[0], ages[-1] if len(ages) else -1, edges[-1]
-    values, row = np.full(max(high - low + horizon, 1), stage.worth), len(ages) - 1
-    for age in range(high + horizon - 1, low - 1, -1):
-        _one_day_back(stage, age + 1, values[age - low : min(age, high) + horizon - low])
+    values, row = np.full(max(high - low + horizon, 1), stage.worth, dtype=out.dtype), len(ages) - 1
+    brings, alike = np.empty(horizon, dtype=out.dtype), _as_next_day(stage)
+    age, start, equal_days = high + horizon, high - low + horizon, 0
+    while age > low:
+        equal_days = equal_days if alike[age] else 0
+        in_stretch = alike[age] or (age > 0 and alike[age - 1])
+        if in_stretch and equal_days == 0:
+            _leaving_brings(stage, age, brings)
+        to_read = ages[row] if row >= 0 else low
+        several = horizon >= SEVERAL and to_read <= age - SEVERAL and age <= high
+        several = several and alike[age - 1] and alike[age - 2] and alike[age - 3]
+        steps = SEVERAL if several else 1
+        if equal_days < horizon:
+            start -= steps
+            reached = values[start : start + min(horizon, high + horizon - age + steps)]
+            if several:
+                _several_days_back(reached, stage.worth, stage.stay[age], brings)
+            elif in_stretch:
+                _equal_day_back(reached, stage.stay[age], brings)
+            else:
+                _one_day_back(stage, age, reached)
+        age, equal_days = age - steps, equal_days + steps
         if row >= 0 and ages[row] == age:
-            for m in range(len(edges)):
-                out[np.uintp(row), np.uintp(m)] = values[np.uintp(age + max(edges[m], 1) - low - 1)]
+            _read_row(values, start, edges, out, row)
             row -= 1
-    entry[:] = values[: len(entry)]
+    entry[:] = values[start : start + len(entry)]
     out[:, edges == 0] = stage.worth
 
 
+@jit_kernel
+def _as_next_day(stage: Stage) -> NDArray[np.bool_]:
+    """Tell for each day of the stay whether its chances are those of the day after."""
+    last = len(stage.stay) - 1
+    alike = np.zeros(last + 1, dtype=np.bool_)
+    for day in range(last):
+        alike[day] = stage.stay[day] == stage.stay[day + 1]
+    for exit_taken in stage.moves:
+        for day in range(last):
+            alike[day] &= stage.leave[exit_taken, day] == stage.leave[exit_taken, day + 1]
+    for day in range(len(stage.ends) - 1):
+        alike[day] &= stage.ends[day] == stage.ends[day + 1]
+    return alike
+
+
 @jit_inline
-def _one_day_back(stage: Stage, day: int, values: NDArray[np.float64]) -> None:
+def _one_day_back(stage: Stage, day: int, values: Values) -> None:
     """Replace what deals that have stayed through the day are worth by what they are at its start, by days to the end."""
-    stays, gains, n_moves = stage.stay[day], stage.gains, len(stage.moves)
-    ends = stage.ends[day] if len(stage.ends) else 0.0
+    as_value, gains, n_moves = values.dtype.type, stage.gains, len(stage.moves)
+    stays, ends = as_value(stage.stay[day]), as_value(stage.ends[day] if len(stage.ends) else 0.0)
     done = min(n_moves, 3)
     first, second, third = np.uintp(0), np.uintp(1), np.uintp(2)
-    one = stage.leave[stage.moves[0], day] if done > 0 else 0.0
-    two = stage.leave[stage.moves[1], day] if done > 1 else 0.0
-    three = stage.leave[stage.moves[2], day] if done > 2 else 0.0
+    one = as_value(stage.leave[stage.moves[0], day] if done > 0 else 0.0)
+    two = as_value(stage.leave[stage.moves[1], day] if done > 1 else 0.0)
+    three = as_value(stage.leave[stage.moves[2], day] if done > 2 else 0.0)
     if done == 3:
         for c in range(len(values)):
             t = np.uintp(c)
@@ -190,9 +232,58 @@ def _one_day_back(stage: Stage, day: int, values: NDArray[np.float64]) -> None:
         for c in range(len(values)):
             values[c] = stays * values[c] + ends
     for m in range(3, n_moves):
-        move, leave = np.uintp(m), stage.leave[stage.moves[m], day]
+        move, leave = np.uintp(m), as_value(stage.leave[stage.moves[m], day])
         for c in range(len(values)):
             values[c] += leave * gains[move, np.uintp(c)]
+
+
+@jit_fused
+def _leaving_brings(stage: Stage, day: int, brings: Values) -> None:
+    """Fill ``brings[T - 1]`` with what leaving on a day of the stay brings by T - 1 days later."""
+    as_value = brings.dtype.type
+    brings[:] = as_value(stage.ends[day] if len(stage.ends) else 0.0)
+    for m in range(len(stage.moves)):
+        move, leave = np.uintp(m), as_value(stage.leave[stage.moves[m], day])
+        for c in range(len(brings)):
+            brings[c] += leave * stage.gains[move, np.uintp(c)]
+
+
+@jit_fused
+def _equal_day_back(values: Values, stay: float, brings: Values) -> None:
+    """Go back one of several days of equal chances."""
+    stays = values.dtype.type(stay)
+    for c in range(len(values)):
+        t = np.uintp(c)
+        values[t] = stays * values[t] + brings[t]
+
+
+@jit_fused
+def _several_days_back(values: Values, worth: float, stay: float, brings: Values) -> None:
+    """Go back ``SEVERAL`` days of equal chances in one pass; bit by bit as day by day, in a third of the time."""
+    stays, young = values.dtype.type(stay), SEVERAL - 1
+    for c in range(young):
+        value = values.dtype.type(worth)
+        for back in range(c + 1):
+            value = stays * value + brings[back]
+        values[c] = value
+    older = values[young:]
+    one, two, three = np.uintp(1), np.uintp(2), np.uintp(3)
+    for c in range(len(older)):
+        t = np.uintp(c)
+        value = stays * (stays * older[t] + brings[t]) + brings[t + one]
+        older[t] = stays * (stays * value + brings[t + two]) + brings[t + three]
+
+
+@jit_kernel
+def _read_row(values: Values, start: int, edges: NDArray[np.int64], out: Values, row: int) -> None:
+    """Read W of one age at the edges."""
+    begin, to = np.uintp(start), np.uintp(row)
+    if len(edges) == edges[-1]:
+        for m in range(len(edges)):
+            out[to, np.uintp(m)] = values[begin + np.uintp(m)]
+    else:
+        for m in range(len(edges)):
+            out[to, np.uintp(m)] = values[begin + np.uintp(max(edges[m], 1) - 1)]
 
 
 @jit_fused
@@ -201,8 +292,8 @@ def _sum_up(
     terms: Terms,
     ages: NDArray[np.int64],
     edges: NDArray[np.int64],
-    entry: NDArray[np.float64],
-    out: NDArray[np.float64],
+    entry: Values,
+    out: Values,
 ) -> None:
     """Sum from edge to edge for ages not far apart, and read them at the edges, new deals day by day.
 
@@ -211,7 +302,7 @@ def _sum_up(
     edge, serves all ages; it runs over j in order, whatever the edges. New deals have age -1: e = T.
     """
     weight, gains, unit, start = terms.weight, stage.gains, 1.0 / terms.level[ages + 1], 0
-    last, some = edges[-1] + (ages[-1] if len(ages) else -1), np.empty(PUSHED_DAYS)
+    last, some = edges[-1] + (ages[-1] if len(ages) else -1), np.empty(PUSHED_DAYS, dtype=out.dtype)
     sums, windows = _empty_sums(terms, last), _windows(terms.ended, edges)
     for m in range(len(edges)):
         end = edges[m]
@@ -231,7 +322,7 @@ def _sum_up(
 
 
 @jit_kernel
-def _total(sums: NDArray[np.float64], day: int) -> float:
+def _total(sums: Values, day: int) -> float:
     at = np.uintp(day)
     total: float = sums[np.uintp(0), at]
     for x in range(1, len(sums)):
@@ -240,24 +331,24 @@ def _total(sums: NDArray[np.float64], day: int) -> float:
 
 
 @jit_kernel
-def _empty_sums(terms: Terms, last: int) -> NDArray[np.float64]:
+def _empty_sums(terms: Terms, last: int) -> Values:
     """Sums up to a day by move, and a last one of ending and of still being in the stage, which holds the latter."""
     others = len(terms.ended) + len(terms.still) > 0 or len(terms.weight) == 0
-    sums = np.zeros((len(terms.weight) + int(others), max(last, 0) + 1))
+    sums = np.zeros((len(terms.weight) + int(others), max(last, 0) + 1), dtype=terms.weight.dtype)
     if len(terms.still):
         sums[-1] = terms.still[: max(last, 0) + 1]
     return sums
 
 
 @jit_kernel
-def _windows(ended: NDArray[np.float64], edges: NDArray[np.int64]) -> NDArray[np.float64]:
+def _windows(ended: Values, edges: NDArray[np.int64]) -> Values:
     """``windows[n, day]``, what ending on that day or one of the ``2 ** n - 1`` days before brings, up to the longest step."""
     longest, n = edges[0], 1
     for m in range(1, len(edges)):
         longest = max(longest, edges[m] - edges[m - 1])
     while (1 << n) <= longest:
         n += 1
-    windows = np.zeros((n if len(ended) else 0, len(ended)))
+    windows = np.zeros((n if len(ended) else 0, len(ended)), dtype=ended.dtype)
     for w in range(len(windows)):
         windows[w] = ended if w == 0 else windows[w - 1]
         back = 1 << (w - 1) if w > 0 else len(ended)
@@ -267,29 +358,27 @@ def _windows(ended: NDArray[np.float64], edges: NDArray[np.int64]) -> NDArray[np
 
 
 @jit_fused
-def _add_ended(
-    sums: NDArray[np.float64], windows: NDArray[np.float64], start: int, end: int, first: int, last: int
-) -> None:
+def _add_ended(sums: Values, windows: Values, start: int, end: int, first: int, last: int) -> None:
     """Add what ending ``start .. end - 1`` days before the end brings: a few windows instead of day by day."""
     begin = start
     for w in range(len(windows) - 1, -1, -1):
         if ((end - start) >> w) & 1:
             at = max(first, begin)
-            _add_one(sums, len(sums) - 1, at, last - at + 1, windows, w, PUSHED_DAYS + at - begin, 1.0)
+            _add_one(sums, len(sums) - 1, at, last - at + 1, windows, w, PUSHED_DAYS + at - begin, sums.dtype.type(1.0))
             begin += 1 << w
 
 
 @jit_fused
 def _add_days(
-    sums: NDArray[np.float64],
+    sums: Values,
     x: int,
     at: int,
     length: int,
-    weight: NDArray[np.float64],
-    gains: NDArray[np.float64],
+    weight: Values,
+    gains: Values,
     start: int,
     end: int,
-    some: NDArray[np.float64],
+    some: Values,
 ) -> None:
     """Add ``weight[x, e - j] * gains[x, j]`` for ``start <= j < end`` to the sums of days e from ``at``.
 
@@ -311,14 +400,14 @@ def _add_days(
 
 @jit_fused
 def _add_one(
-    sums: NDArray[np.float64],
+    sums: Values,
     x: int,
     at: int,
     length: int,
-    weight: NDArray[np.float64],
+    weight: Values,
     y: int,
     since: int,
-    gain: float,
+    gain: float | np.floating[Any],
 ) -> None:
     to, begin = np.uintp(at), np.uintp(since)  # unsigned: no index counts from the end, so the loop can be vectorised
     row, own = np.uintp(x), np.uintp(y)
@@ -328,14 +417,14 @@ def _add_one(
 
 @jit_fused
 def add_eight(
-    sums: NDArray[np.float64],
+    sums: Values,
     x: int,
     at: int,
     length: int,
-    weight: NDArray[np.float64],
+    weight: Values,
     y: int,
     since: int,
-    gains: NDArray[np.float64],
+    gains: Values,
 ) -> None:
     """Add ``weight[y, since + c + 7 - i] * gains[i]``, i from 0 to 7, to ``sums[x, at + c]`` for ``length`` days c."""
     g0, g1, g2, g3 = gains[0], gains[1], gains[2], gains[3]

@@ -38,7 +38,7 @@ def deal_fates(
     amounts = amount_draws(posterior.amounts, draws, graph.n_open)
     won = np.zeros((len(draws), len(arrays.key)), dtype=np.bool_)
     cents = np.zeros(won.shape, dtype=np.int64)
-    table = np.empty((len(arrays.group_cell), 2))
+    table = np.empty((len(arrays.group_cell), 2), dtype=np.float32)
     for row, draw in enumerate(draws.tolist()):
         win_probabilities(
             hazards.base[row], hazards.effect[row], hazards.next_stage, value, arrays, clock.day[row],

@@ -12,6 +12,9 @@ from models.arrivals.model import ArrivalPosterior
 from models.hazards import LatticeHazards, PlantedHazards
 from models.stages import StageGraph
 
+TABLE_ERROR = 1e-6
+"""What samplers may be off the exact probabilities: their tables hold 24 bits."""
+
 
 def row_graph(n_open: int = 3) -> StageGraph:
     return StageGraph(open=[f"S{k}" for k in range(n_open)], won=["Won"], lost=["Lost", "Gone"])

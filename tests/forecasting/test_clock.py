@@ -10,6 +10,7 @@ import pytest
 from deal_fates import deal_fates
 from engine_cases import (
     LOOP_GRAPH,
+    TABLE_ERROR,
     loop_hazards,
     open_deals,
     plain_amounts,
@@ -127,19 +128,19 @@ def test_chances_are_the_tables_read_between_days_also_before_the_first(graph, s
     for deal in (0, 7, 21):
         for place, day in enumerate(EDGES):
             mean = np.mean([sum(read(pace, i, deal, j, day) for j in won) for i in range(20)])
-            assert made.win_probability[deal, place] == pytest.approx(mean, abs=1e-10)
+            assert made.win_probability[deal, place] == pytest.approx(mean, abs=TABLE_ERROR)
         for j in range(ended.shape[-1]):
             mean = np.mean([read(pace if j in won else lost_pace, i, deal, j, DAYS) for i in range(20)])
-            assert made.outcome_probability[deal, j] == pytest.approx(mean, abs=1e-9)
+            assert made.outcome_probability[deal, j] == pytest.approx(mean, abs=TABLE_ERROR)
         for day in (1, 2, 45, 60):
             mean = np.mean(
                 [read(pace if j in won else lost_pace, i, deal, j, day) for i in range(20) for j in range(ended.shape[-1])]
             ) * ended.shape[-1]  # fmt: skip
-            assert made.closed_probability[deal, made.close_days == day] == pytest.approx(mean, abs=1e-9)
+            assert made.closed_probability[deal, made.close_days == day] == pytest.approx(mean, abs=TABLE_ERROR)
     np.testing.assert_allclose(made.outcome_probability.sum(axis=1), 1.0, atol=1e-12)
     assert (made.outcome_probability >= 0).all()
     ever = eventual_outcomes(hazards, n_codes=len(graph.stages), ages=ages).mean(axis=0)[at][:, list(graph.won_codes)]
-    np.testing.assert_allclose(made.eventual_win_probability, ever.sum(axis=1), atol=1e-9)
+    np.testing.assert_allclose(made.eventual_win_probability, ever.sum(axis=1), atol=TABLE_ERROR)
 
 
 def given_open(**more: object) -> dict[str, object]:
@@ -155,7 +156,7 @@ def test_a_pace_of_one_is_no_pace_to_the_last_bit(graph, source, sampler):
         made = simulate_open(pipeline, source, **given_open(options=options, pace=pace, lost_pace=pace))
         assert np.array_equal(made.revenue_cents, plain.revenue_cents)
         assert np.array_equal(made.win_probability, plain.win_probability)
-        np.testing.assert_allclose(made.closed_probability, plain.closed_probability, atol=1e-12)
+        np.testing.assert_allclose(made.closed_probability, plain.closed_probability, atol=TABLE_ERROR)
     mixed = np.ones((20, DAYS))
     mixed[1::2] = weekdays(10)
     made = simulate_open(pipeline, source, **given_open(options=options, pace=mixed))

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from engine_cases import LOOP_GRAPH, day_by_day, loop_hazards, open_deals, row_graph, row_hazards
+from engine_cases import LOOP_GRAPH, TABLE_ERROR, day_by_day, loop_hazards, open_deals, row_graph, row_hazards
 
 from forecasting.engine.blocks import EngineOptions
 from forecasting.engine.exits import leave_probability
@@ -68,8 +68,22 @@ def test_old_deals_are_as_right_as_new_ones():
         np.testing.assert_allclose(aged.probability, fresh.probability, rtol=1e-13)
 
 
+def in_stretches(source):
+    """Hazards that stay the same for some days, and for hundreds in the end."""
+    day = np.maximum.accumulate(
+        np.where(np.isin(np.arange(700), [0, 1, 3, 7, 30, 60, 110, 250, 400]), np.arange(700), 0)
+    )
+    return replace(source, base=source.base[..., day])
+
+
 @pytest.mark.parametrize(
-    ("source", "graph"), [(row_hazards(days=700), row_graph()), (loop_hazards(days=700), LOOP_GRAPH)]
+    ("source", "graph"),
+    [
+        (row_hazards(days=700), row_graph()),
+        (loop_hazards(days=700), LOOP_GRAPH),
+        (in_stretches(row_hazards(days=700)), row_graph()),
+        (in_stretches(loop_hazards(days=700)), LOOP_GRAPH),
+    ],
 )
 def test_values_to_every_day_are_those_to_a_few(source, graph):
     """Edges that follow one another are reached by going back day by day, those far apart by sums."""
@@ -79,6 +93,23 @@ def test_values_to_every_day_are_those_to_a_few(source, graph):
     table = outcome_table(hazards, n_codes=len(graph.stages), days=few, ages=ages).probability
     np.testing.assert_allclose(every[:, :, :, :, np.array(few) - 1], table, atol=1e-13)
     assert (np.diff(every[..., len(graph.open) :], axis=-2) >= -1e-13).all()
+
+
+@pytest.mark.parametrize("source", [in_stretches(row_hazards(days=700)), in_stretches(loop_hazards(days=700))])
+@pytest.mark.parametrize("horizon", [1, 3, 4, 5, 40, 92])
+def test_days_of_equal_chances_gone_back_at_once_change_no_bit(source, horizon):
+    """With a deal of every age each day is gone back alone; between deals of a few ages several are, or none."""
+    ages, few = [-1, *range(550)], [-1, 0, 2, 8, 37, 38, 100, 248, 251, 260, 399, 405, 549]
+    hazards, days = source.lattice(np.arange(2), days=700, cells=CELLS), range(1, horizon + 1)
+    every = outcome_table(hazards, n_codes=6, days=days, ages=ages).probability
+    some = outcome_table(hazards, n_codes=6, days=days, ages=few).probability
+    assert np.array_equal(some, every[:, :, :, np.array(few) + 1])
+    pipeline = open_deals(row_graph(), 1500, max_age=500)
+    draws, options = {"seed": 1, "draws": 2}, EngineOptions(sampler="fate")
+    made = simulate_open(pipeline, source, edges=days, **draws, options=options)
+    alone = replace(pipeline, deals=pipeline.deals.iloc[[3, 700, 1200]])
+    found = simulate_open(alone, source, edges=days, **draws, options=options)
+    assert np.array_equal(found.win_probability, made.win_probability[[3, 700, 1200]])
 
 
 def test_ages_far_apart_are_solved_in_separate_runs():
@@ -153,7 +184,7 @@ def test_one_pass_over_stages_without_way_back_is_the_general_solution(edges, wa
     at = pipeline.deals["stage"], np.searchsorted(ages, pipeline.deals["days_in_stage"])
     exact = table[at][:, :, 3:5].sum(axis=-1)
     made = simulate_open(pipeline, source, edges=edges, seed=1, draws=4, options=EngineOptions(sampler="fate"))
-    np.testing.assert_allclose(made.win_probability, exact, atol=1e-11, rtol=1e-9)
+    np.testing.assert_allclose(made.win_probability, exact, atol=TABLE_ERROR)
     for deals in ([5, 12], [7], [26, 30]):
         alone = replace(pipeline, deals=pipeline.deals.iloc[deals])
         some = simulate_open(alone, source, edges=edges, seed=1, draws=4, options=EngineOptions(sampler="fate"))
