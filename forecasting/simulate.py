@@ -39,8 +39,8 @@ if TYPE_CHECKING:
     from models.arrivals.model import ArrivalPosterior
     from models.stages import StageGraph
 
-BYTES_PER_GROUP_AND_PERIOD = 40
-"""Table of one draw, thresholds of two or more (some megabytes at most), and two sums of probabilities."""
+BYTES_PER_GROUP_AND_PERIOD = 16
+"""Table of one draw, thresholds of two or more (some megabytes at most)."""
 
 
 def simulate_open(
@@ -92,7 +92,7 @@ def simulate_open(
     sampler = faster_sampler(run.deals.arrays, run.situation) if options.sampler == "auto" else options.sampler
     shape = draws, len(days), len(run.deals.segments)
     cents, count = np.zeros(shape, dtype=np.int64), np.zeros(shape, dtype=np.int32)
-    sums = np.zeros((len(run.deals.arrays.group_cell), len(days)), dtype=np.int64) if sampler == "fate" else None
+    sums = np.zeros(len(run.deals.arrays.group_cell), dtype=np.int64) if sampler == "fate" else None
     tasks = _open_tasks(run, days, amounts, seed=seed, draws=draws, options=options)
     if sums is not None:
         for fate in run_blocks(run_fate_task, tasks, options, draws=draws):

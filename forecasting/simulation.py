@@ -62,6 +62,11 @@ class OpenSimulation:
         return self.chances.win[self.group]
 
     @property
+    def win_probability_by_end(self) -> NDArray[np.float64]:
+        """Probability to be won by the last edge, mean over all draws, shape (deal,)."""
+        return self.chances.win_by_end[self.group]
+
+    @property
     def outcome_probability(self) -> NDArray[np.float64]:
         """Probability of each of ``outcomes`` at the horizon, shape (deal, outcome); adds up to one."""
         return self.chances.outcome[self.group]

@@ -9,6 +9,7 @@ there or not. Draws, random numbers and amounts are those of the simulation, so 
 (``tests/forecasting/test_forecast.py`` adds the deals up to the forecast again).
 """
 
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -47,7 +48,7 @@ COLUMNS = (
 CLOSE_QUANTILES = {"close_date_p10": 0.1, "close_date_p50": 0.5, "close_date_p90": 0.9}
 STALL_DRAWS = 100
 """Draws, evenly spaced, that the stall percentile is averaged over."""
-SWING_BLOCK = 32
+DRAW_BLOCK = 32
 """Draws whose hazards are in memory at a time; even, and of no influence on any number."""
 
 
@@ -74,7 +75,7 @@ def deal_table(
             "days_in_stage": deals["days_in_stage"].to_numpy(dtype=np.int64),
             "amount": deals["amount"].to_numpy(dtype=float),
             "win_probability": simulation.eventual_win_probability,
-            "win_probability_by_until": simulation.win_probability[:, -1],
+            "win_probability_by_until": simulation.win_probability_by_end,
         }
     )
     as_of = pd.Timestamp(pipeline.as_of)
@@ -118,12 +119,29 @@ def stall_percentile(pipeline: "OpenPipeline", stage: HazardSource, *, draws: in
     alike, deal = np.unique(np.column_stack([cell, code, age]), axis=0, return_inverse=True)
     ended = np.zeros(len(alike))
     chosen = np.unique(np.linspace(0, draws - 1, min(STALL_DRAWS, draws)).round().astype(np.int64))
-    for draw in chosen:
-        hazards = stage.lattice(np.array([draw]), days=int(age.max()) + 1, cells=pipeline.cells)
-        cumulative = hazards.base[0].cumsum(axis=2)
-        total = (cumulative[alike[:, 1], :, alike[:, 2]] * hazards.effect[0, alike[:, 0], alike[:, 1]]).sum(axis=1)
-        ended += -np.expm1(-total)
+    for first, last in cut_draws(len(chosen), DRAW_BLOCK):
+        hazards = stage.lattice(chosen[first:last], days=int(age.max()) + 1, cells=pipeline.cells)
+        _add_ended(np.ascontiguousarray(hazards.base), hazards.effect, alike, ended)
     return (ended / len(chosen))[deal.ravel()]
+
+
+@jit_kernel
+def _add_ended(
+    base: NDArray[np.float64], effect: NDArray[np.float64], alike: NDArray[np.int64], ended: NDArray[np.float64]
+) -> None:
+    """Add the share of stays ended by the age of each row (cell, stage, age), draw by draw."""
+    n_draws, n_stages, n_slots, n_days = base.shape
+    passed = np.empty((n_stages, n_slots, n_days))
+    for i in range(n_draws):
+        for k in range(n_stages):
+            for s in range(n_slots):
+                passed[k, s] = np.cumsum(base[i, k, s])
+        for row in range(len(alike)):
+            cell, k, age = alike[row]
+            hazard = 0.0
+            for s in range(n_slots):
+                hazard += passed[k, s, age] * effect[i, cell, k, s]
+            ended[row] -= math.expm1(-hazard)
 
 
 def with_swing(forecast: "Forecast", span: Span, *, target: float | None = None) -> pd.DataFrame:
@@ -155,7 +173,7 @@ def target_swing(forecast: "Forecast", span: Span, *, total: NDArray[np.int64], 
         draws = np.arange(*block)
         return _decided_in(forecast, deals, draws, span=span, beyond=total[draws] - goal)
 
-    for decided in run_blocks(draws_decided, cut_draws(forecast.draws, SWING_BLOCK), EngineOptions()):
+    for decided in run_blocks(draws_decided, cut_draws(forecast.draws, DRAW_BLOCK), EngineOptions()):
         pivotal[order] += decided
     return pivotal / forecast.draws
 

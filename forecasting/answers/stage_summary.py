@@ -12,6 +12,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from forecasting.engine.compiled import jit_kernel
+from forecasting.engine.exits import exit_probabilities, survival_by_day
 from models.hazards import NO_EXIT, HazardSource
 from models.stages import StageGraph
 
@@ -93,18 +95,30 @@ def _shares_and_survival(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Share of each next stage (draw, stage, stage) and chance to be there still at the start of each day."""
     lattice = hazards.lattice(draws, days=days, cells=cell)
-    by_exit = lattice.base * lattice.effect[:, 0, :, :, None]
-    total = by_exit.sum(axis=2)
-    gone = np.concatenate([np.zeros((*total.shape[:2], 1)), np.cumsum(total, axis=2)], axis=2)
-    alive = np.exp(-gone)
-    leaving = (alive[..., :-1] - alive[..., 1:]) / np.where(total > 0, total, 1)
-    by_slot = (leaving[:, :, None] * by_exit).sum(axis=3)
     shares = np.zeros((len(draws), graph.n_open, len(graph.stages)))
-    for stage, row in enumerate(lattice.next_stage):
-        for slot, following in enumerate(row):
-            if following != NO_EXIT:
-                shares[:, stage, following] += by_slot[:, stage, slot]
+    alive = np.empty((len(draws), graph.n_open, days + 1))
+    _follow_stays(np.ascontiguousarray(lattice.base), lattice.effect[:, 0], lattice.next_stage, shares, alive)
     return shares, alive
+
+
+@jit_kernel
+def _follow_stays(
+    base: NDArray[np.float64],
+    effect: NDArray[np.float64],
+    next_stage: NDArray[np.int16],
+    shares: NDArray[np.float64],
+    alive: NDArray[np.float64],
+) -> None:
+    """Add up what leaves each stage over the days, by next stage, in ``shares``; fill ``alive``."""
+    n_draws, n_stages, n_slots, n_days = base.shape
+    leave_to, stay = np.empty((n_stages, n_slots, n_days)), np.empty((n_stages, n_days))
+    for i in range(n_draws):
+        exit_probabilities(base[i], effect[i], leave_to, stay)
+        for k in range(n_stages):
+            survival_by_day(stay[k], alive[i, k])
+            for s in range(n_slots):
+                if next_stage[k, s] != NO_EXIT:
+                    shares[i, k, next_stage[k, s]] += (alive[i, k, :-1] * leave_to[k, s]).sum()
 
 
 def _win_probability(shares: NDArray[np.float64], graph: StageGraph) -> NDArray[np.float64]:

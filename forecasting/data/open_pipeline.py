@@ -69,3 +69,9 @@ class OpenPipeline:
         Made when first asked for and kept: of a million deals it takes as long as a quarter of a simulation.
         """
         return deal_keys(self.deals["deal_id"].to_numpy(dtype=object))
+
+    @cached_property
+    def segment_codes(self) -> tuple[tuple[str, ...], NDArray[np.int32]]:
+        """Segment labels, sorted, and the place of each deal's among them; kept like ``deal_keys``."""
+        code, labels = pd.factorize(self.deals["segment"], sort=True)
+        return tuple(str(label) for label in labels), code.astype(np.int32)

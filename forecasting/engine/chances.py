@@ -31,8 +31,9 @@ class GroupChances:
         Last forecast day of each period.
     draws : int
     options : EngineOptions
-    sums : ndarray of int64, shape (group, period), or None
-        Win probabilities added up over draws in units of 1 / MEAN_UNIT, where the simulation left them.
+    sums : ndarray of int64, shape (group,), or None
+        Probabilities to be won by the last edge, added up over draws in units of 1 / MEAN_UNIT, where the simulation left
+        them.
     pace, lost_pace : ndarray of float64, shape (draw,) or (draw, day), or None
         Days of progress per forecast day; deals are lost at ``lost_pace``, if given.
     """
@@ -60,13 +61,16 @@ class GroupChances:
     @cached_property
     def win(self) -> NDArray[np.float64]:
         """Probability to be won by the end of each period, mean over all draws, shape (group, period)."""
-        sums = self.sums
-        if sums is None:
-            sums = np.zeros((len(self.deals.group_cell), len(self.edges)), dtype=np.int64)
-            blocks = self._local.draw_blocks(self.draws, bytes_per_draw=self.situation.bytes_per_draw)
-            for part in run_blocks(self._win_sums, blocks, self._local):
-                sums += part
+        sums = np.zeros((len(self.deals.group_cell), len(self.edges)), dtype=np.int64)
+        blocks = self._local.draw_blocks(self.draws, bytes_per_draw=self.situation.bytes_per_draw)
+        for part in run_blocks(self._win_sums, blocks, self._local):
+            sums += part
         return sums / (MEAN_UNIT * self.draws)
+
+    @cached_property
+    def win_by_end(self) -> NDArray[np.float64]:
+        """Probability to be won by the last edge, mean over all draws, shape (group,)."""
+        return self.win[:, -1] if self.sums is None else self.sums / (MEAN_UNIT * self.draws)
 
     def _win_sums(self, block: tuple[int, int]) -> NDArray[np.int64]:
         draws = np.arange(*block)
@@ -113,7 +117,7 @@ class GroupChances:
         """
         n_open, details = self.situation.n_open, self._details
         won = [code - n_open for code in self.situation.won_codes]
-        win, thin_win = self.win[:, -1], details.ended[:, won].sum(axis=1)
+        win, thin_win = self.win_by_end, details.ended[:, won].sum(axis=1)
         outcome = np.empty((len(win), details.ended.shape[1] + 1))
         outcome[:, :-1] = details.ended * _rest_ratio(win, thin_win)[:, None]
         equal = np.full((len(win), len(won)), 1.0 / len(won))
@@ -128,7 +132,7 @@ class GroupChances:
         won = [code - self.situation.n_open for code in self.situation.won_codes]
         thin_win = self._details.ended[:, won].sum(axis=1)
         later = np.maximum(self._details.ever_won - thin_win, 0.0)
-        return self.win[:, -1] + later * _rest_ratio(self.win[:, -1], thin_win)
+        return self.win_by_end + later * _rest_ratio(self.win_by_end, thin_win)
 
 
 def _rest_ratio(win: NDArray[np.float64], thin_win: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from forecasting.engine.amounts import CENTS, AmountDraws, DealArrays
@@ -56,7 +55,7 @@ def group_deals(pipeline: "OpenPipeline", amounts: "AmountPosterior | None") -> 
     group = np.zeros(len(code), dtype=np.int32)
     group[starts[1:]] = 1
     group = np.cumsum(group, dtype=np.int32)
-    segment, segments = pd.factorize(deals["segment"], sort=True)
+    segments, segment = pipeline.segment_codes
     first = order[starts]
     amount = deals["amount"].to_numpy(dtype=np.float64)
     known = np.nan_to_num(amount)[order]
@@ -68,17 +67,17 @@ def group_deals(pipeline: "OpenPipeline", amounts: "AmountPosterior | None") -> 
         key=pipeline.deal_keys[order],
         amount=known,
         cents=np.floor(known * CENTS + 0.5).astype(np.int64),
-        segment=segment.astype(np.int32)[order],
-        pool_group=_pool_groups(amount, segment, stage, tuple(segments), amounts)[order],
+        segment=segment[order],
+        pool_group=_pool_groups(amount, segment, stage, segments, amounts)[order],
     )
     group_of_deal = np.empty(len(code), dtype=np.int32)
     group_of_deal[order] = group
-    return GroupedDeals(arrays, pipeline.cells[used_cells], group_of_deal, tuple(str(label) for label in segments))
+    return GroupedDeals(arrays, pipeline.cells[used_cells], group_of_deal, segments)
 
 
 def _pool_groups(
     amount: NDArray[np.float64],
-    segment: NDArray[np.intp],
+    segment: NDArray[np.int32],
     stage: NDArray[np.int64],
     segments: tuple[str, ...],
     amounts: "AmountPosterior | None",

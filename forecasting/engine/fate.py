@@ -73,13 +73,14 @@ def win_probabilities(
     Stages without a way back are solved one after the other, each with its deals in one pass; others all together.
     """
     n_stages, n_slots, n_days = base.shape
-    leave_to, stay = np.empty((n_stages, n_slots, n_days)), np.empty((n_stages, n_days))
     whole, at = _whole_days(day, fraction)
-    horizon = max(whole[-1], 1)
-    mass, entry = (
-        np.empty((n_stages, n_slots, horizon), dtype=out.dtype),
-        np.empty((n_stages, horizon), dtype=out.dtype),
-    )
+    horizon, oldest = max(whole[-1], 1), -1
+    for age in deals.group_age:
+        oldest = max(oldest, age)
+    n_days = min(n_days, oldest + horizon + 2)
+    leave_to, stay = np.empty((n_stages, n_slots, n_days)), np.empty((n_stages, n_days))
+    mass = np.empty((n_stages, n_slots, horizon), dtype=out.dtype)
+    entry = np.empty((n_stages, horizon), dtype=out.dtype)
     order, sharp = stages_in_order(next_stage), (fraction == 0.0).all() and len(whole) == len(day)
     in_order, start, n_groups = len(order) > 0, 0, len(deals.group_cell)
     while start < n_groups:
@@ -132,11 +133,11 @@ def _between_days(rows: Values, at: NDArray[np.int64], fraction: NDArray[np.floa
 
 
 @jit_kernel
-def _set_thresholds(table: Values, thresholds: NDArray[np.int32], total: NDArray[np.float64]) -> None:
-    """Thresholds of one draw from its win probabilities, which are added to ``total`` in units of 1 / MEAN_UNIT."""
-    chances, lowered, sums = table.reshape(-1), thresholds.reshape(-1), total.reshape(-1)
-    for c in range(len(chances)):
-        sums[c] += np.floor(chances[c] * MEAN_UNIT)
+def _set_thresholds(table: Values, thresholds: NDArray[np.int32], win_sum: NDArray[np.int64]) -> None:
+    """Thresholds of one draw from its win probabilities; those of the last period are added up in units of 1 / MEAN_UNIT."""
+    for g in range(len(table)):
+        win_sum[g] += np.int64(table[g, -1] * MEAN_UNIT)
+    chances, lowered = table.reshape(-1), thresholds.reshape(-1)
     for c in range(len(chances)):
         lowered[c] = np.int32(np.floor(min(chances[c] * TO_BITS, float(MAX_BITS))) - HALF_BITS)
 
@@ -222,7 +223,7 @@ def _throw_drawn(
     count: NDArray[np.int32],
 ) -> None:
     """Decide the fates of all deals in one draw or two, tile by tile; the won are searched, their amounts drawn."""
-    last, n_deals, group = np.uintp(thresholds.shape[2] - 1), len(deals.key), deals.group
+    n_deals, group, last = len(deals.key), deals.group, np.ascontiguousarray(thresholds[:, :, -1])
     uniforms, winners = np.empty(2 * TILE, dtype=np.int32), np.empty(TILE + 1, dtype=np.int32)
     key = pair_key(seed, first_draw, STEP_FATE)
     for first in range(0, n_deals, TILE):
@@ -234,7 +235,7 @@ def _throw_drawn(
             keys = amount_keys(seed, first_draw + i)
             for c in range(size):
                 winners[np.uintp(n)] = c
-                n += 1 if thresholds[i, np.uintp(group[first + c]), last] > mine[c] else 0
+                n += 1 if last[i, np.uintp(group[first + c])] > mine[c] else 0
             for w in range(n):
                 c = winners[w]
                 deal = first + c
@@ -290,11 +291,11 @@ def fate_block(
 ) -> None:
     """Simulate draws ``first_draw, first_draw + 1, ...`` (``first_draw`` even) of the given deals.
 
-    Adds to ``cents[draw, period, segment]``, ``count`` alike and ``win_sum[group, period]`` (in units of 1 /
-    MEAN_UNIT).
+    Adds to ``cents[draw, period, segment]``, ``count`` alike and ``win_sum[group]``, the probabilities to be won by the
+    end in units of 1 / MEAN_UNIT.
     """
     n_draws, n_groups, n_periods = base.shape[0], len(deals.group_cell), clock.day.shape[1]
-    table, total = np.empty((n_groups, n_periods), dtype=np.float32), np.zeros((n_groups, n_periods))
+    table = np.empty((n_groups, n_periods), dtype=np.float32)
     few = n_periods <= MOST_COUNTED and n_periods * cents.shape[2] <= MOST_SLOTS
     known = amounts.unchanged and few and bool((np.abs(deals.cents) < MAX_PACKED_CENTS).all())
     most = BATCH_BYTES // (4 * n_periods * max(n_groups, 1)) if known else 2
@@ -307,7 +308,7 @@ def fate_block(
             win_probabilities(
                 base[row], effect[row], next_stage, value, deals, clock.day[row], clock.fraction[row], table
             )
-            _set_thresholds(table, thresholds[i], total)
+            _set_thresholds(table, thresholds[i], win_sum)
         begin = first_draw + first
         if known:
             _throw_known(
@@ -315,9 +316,6 @@ def fate_block(
             )
         else:
             _throw_drawn(thresholds[:size], deals, amounts, seed, begin, first, cents, count)
-    for g in range(n_groups):
-        for m in range(n_periods):
-            win_sum[g, m] += np.int64(total[g, m])
 
 
 @jit_kernel

@@ -109,15 +109,19 @@ def _won_on(lane: Lane, reached: NDArray[np.float64], plain: bool, created: int,
 
 
 @jit_kernel
-def _creation_day(
-    intensity: NDArray[np.float64], lane: Lane, reached: NDArray[np.float64], plain: bool, day: int, target: float
-) -> int:
-    """Day on which the deal behind a win on ``day`` was created; ``target`` is a uniform part of the total rate."""
+def _rates_by_creation(
+    intensity: NDArray[np.float64],
+    lane: Lane,
+    reached: NDArray[np.float64],
+    plain: bool,
+    day: int,
+    out: NDArray[np.float64],
+) -> None:
+    """Fill ``out[created]`` with the mean number of wins on ``day`` of deals created before the day ``created`` is over."""
+    total = 0.0
     for created in range(day):
-        target -= intensity[created] * _won_on(lane, reached, plain, created, day)
-        if target < 0.0:
-            return created
-    return day
+        total += intensity[created] * _won_on(lane, reached, plain, created, day)
+        out[created] = total
 
 
 @jit_kernel
@@ -127,9 +131,10 @@ def _win_rates(
     """Fill ``rates[day]`` with the mean number of wins of each forecast day."""
     rates[:] = 0.0
     if plain:
-        for day in range(len(rates)):
-            for before in range(day + 1):
-                rates[day] += intensity[before] * lane.wins[day - before]
+        for created in range(len(rates)):
+            later, arrivals = rates[created:], intensity[created]
+            for days in range(len(later)):
+                later[days] += arrivals * lane.wins[days]
         return
     for created in range(len(rates)):  # first all wins by the end of each day
         for day in range(created, len(rates)):
@@ -159,7 +164,7 @@ def _new_draw(
     for day in range(horizon + 1):
         plain = plain and reached[day] == day
     won_share = np.zeros((intensity.shape[0], progress_days + 2))
-    won_by, rates = np.zeros(progress_days + 2), np.empty(horizon)
+    won_by, rates, by_creation = np.zeros(progress_days + 2), np.empty(horizon), np.empty(horizon)
     for number in range(len(kinds.lane_group)):
         group, amounts = kinds.lane_group[number], kinds.lane_pool[number]
         place = group * 1_000_003 + amounts
@@ -171,14 +176,17 @@ def _new_draw(
         _win_rates(intensity[group], lane, reached, plain, rates)
         for day in range(horizon):
             rate, address = rates[day], _address(place, day)
-            for win in range(poisson(rate, mix(keys[0] + address))):
+            n_wins = poisson(rate, mix(keys[0] + address))
+            if n_wins > 0:
+                _rates_by_creation(intensity[group], lane, reached, plain, day, by_creation)
+            for win in range(n_wins):
                 bits = mix(mix(keys[1] + address) + np.uint64(win))
                 cents[period[day], group] += pooled_cents(
                     pool, pool_start[amounts], pool_start[amounts + 1], factors[amounts], bits
                 )
                 count[period[day], group] += 1
                 part = unit(mix(mix(keys[2] + address) + np.uint64(win))) * rate
-                made = _creation_day(intensity[group], lane, reached, plain, day, part)
+                made = np.searchsorted(by_creation[:day], part, side="right")
                 created[period[made], group] += 1
     for group in range(intensity.shape[0]):
         for n in range(progress_days + 1):

@@ -84,7 +84,7 @@ def entry_values(
         _solve_days(start, stop, solver, moves, mass, solved, out)
         for i in range(len(moves)):
             k, s, j = moves[i]
-            add_eight(out, k, stop, horizon - stop, mass[k], s, 1, solved[j])
+            add_eight(out[k, stop:], mass[k, s, 1:], solved[j])
 
 
 @jit_fused

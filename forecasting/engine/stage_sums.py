@@ -102,7 +102,7 @@ def stage_values(
     terms, n_summed = _terms(stage, not closely), 0
     while n_summed < len(ages) and not closely and terms.level[ages[n_summed] + 1] >= SMALLEST:
         n_summed += 1
-    begin, with_entry = 0, len(entry) > 0
+    windows, begin, with_entry = _windows(terms.ended, edges), 0, len(entry) > 0
     while begin < len(ages) or with_entry:
         summed = not closely and (with_entry or begin < n_summed)
         before, stop = -1 if with_entry else ages[begin], begin
@@ -111,7 +111,7 @@ def stage_values(
             stop += 1
         new = entry if with_entry else entry[:0]
         if summed:
-            _sum_up(stage, terms, ages[begin:stop], edges, new, out[begin:stop])
+            _sum_up(stage, terms, windows, ages[begin:stop], edges, new, out[begin:stop])
         else:
             _go_back(stage, ages[begin:stop], edges, new, out[begin:stop])
         begin, with_entry = stop, False
@@ -290,6 +290,7 @@ def _read_row(values: Values, start: int, edges: NDArray[np.int64], out: Values,
 def _sum_up(
     stage: Stage,
     terms: Terms,
+    windows: Values,
     ages: NDArray[np.int64],
     edges: NDArray[np.int64],
     entry: Values,
@@ -301,43 +302,25 @@ def _sum_up(
     S[e - j] p[e - j] G[j]. The range of j is the same for every age, so one sum for each e, continued from edge to
     edge, serves all ages; it runs over j in order, whatever the edges. New deals have age -1: e = T.
     """
-    weight, gains, unit, start = terms.weight, stage.gains, 1.0 / terms.level[ages + 1], 0
-    last, some = edges[-1] + (ages[-1] if len(ages) else -1), np.empty(PUSHED_DAYS, dtype=out.dtype)
-    sums, windows = _empty_sums(terms, last), _windows(terms.ended, edges)
+    unit, start, last = 1.0 / terms.level[ages + 1], 0, edges[-1] + (ages[-1] if len(ages) else -1)
+    sums, some = np.zeros(max(last, 0) + 1, dtype=out.dtype), np.empty(PUSHED_DAYS, dtype=out.dtype)
+    if len(terms.still):
+        sums[:] = terms.still[: len(sums)]
     for m in range(len(edges)):
         end = edges[m]
         first = ages[0] + end if len(entry) == 0 else start
-        _add_ended(sums, windows, start, end, first, last)
+        _add_ended(sums, windows, start, end, first)
         for since in range(start, end, PUSHED_DAYS):
             stop = min(since + PUSHED_DAYS, end)
             first = max(first, since) if len(entry) else first
-            for x in range(len(weight)):
-                _add_days(sums, x, first, last - first + 1, weight, gains, since, stop, some)
+            for x in range(len(terms.weight)):
+                _add_days(sums, first, terms.weight[x], stage.gains[x], since, stop, some)
             for day in range(since, min(stop, len(entry))):
-                entry[day] = _total(sums, day)
+                entry[day] = sums[day]
         for c in range(len(ages)):
             row = np.uintp(c)
-            out[row, np.uintp(m)] = _total(sums, ages[row] + end) * unit[row] if end > 0 else stage.worth
+            out[row, np.uintp(m)] = sums[np.uintp(ages[row] + end)] * unit[row] if end > 0 else stage.worth
         start = end
-
-
-@jit_kernel
-def _total(sums: Values, day: int) -> float:
-    at = np.uintp(day)
-    total: float = sums[np.uintp(0), at]
-    for x in range(1, len(sums)):
-        total += sums[np.uintp(x), at]
-    return total
-
-
-@jit_kernel
-def _empty_sums(terms: Terms, last: int) -> Values:
-    """Sums up to a day by move, and a last one of ending and of still being in the stage, which holds the latter."""
-    others = len(terms.ended) + len(terms.still) > 0 or len(terms.weight) == 0
-    sums = np.zeros((len(terms.weight) + int(others), max(last, 0) + 1), dtype=terms.weight.dtype)
-    if len(terms.still):
-        sums[-1] = terms.still[: max(last, 0) + 1]
-    return sums
 
 
 @jit_kernel
@@ -358,82 +341,49 @@ def _windows(ended: Values, edges: NDArray[np.int64]) -> Values:
 
 
 @jit_fused
-def _add_ended(sums: Values, windows: Values, start: int, end: int, first: int, last: int) -> None:
+def _add_ended(sums: Values, windows: Values, start: int, end: int, first: int) -> None:
     """Add what ending ``start .. end - 1`` days before the end brings: a few windows instead of day by day."""
-    begin = start
+    begin, one = start, sums.dtype.type(1.0)
     for w in range(len(windows) - 1, -1, -1):
         if ((end - start) >> w) & 1:
             at = max(first, begin)
-            _add_one(sums, len(sums) - 1, at, last - at + 1, windows, w, PUSHED_DAYS + at - begin, sums.dtype.type(1.0))
+            _add_one(sums[at:], windows[w, PUSHED_DAYS + at - begin :], one)
             begin += 1 << w
 
 
 @jit_fused
-def _add_days(
-    sums: Values,
-    x: int,
-    at: int,
-    length: int,
-    weight: Values,
-    gains: Values,
-    start: int,
-    end: int,
-    some: Values,
-) -> None:
-    """Add ``weight[x, e - j] * gains[x, j]`` for ``start <= j < end`` to the sums of days e from ``at``.
+def _add_days(sums: Values, at: int, weight: Values, gains: Values, start: int, end: int, some: Values) -> None:
+    """Add ``weight[e - j] * gains[j]`` for ``start <= j < end`` to the sums of days e from ``at``.
 
     Eight at once keep the sums in registers; some are filled up with zeros, which changes no bit, and very few go one by
     one.
     """
-    row = np.uintp(x)
     if end - start <= FEW_DAYS:
         for j in range(start, end):
-            _add_one(sums, x, at, length, weight, x, PUSHED_DAYS + at - j, gains[row, np.uintp(j)])
+            _add_one(sums[at:], weight[PUSHED_DAYS + at - j :], gains[j])
         return
     for since in range(start, end, PUSHED_DAYS):
         for i in range(PUSHED_DAYS):
-            some[np.uintp(i)] = gains[row, np.uintp(min(since + i, end - 1))]
+            some[np.uintp(i)] = gains[np.uintp(min(since + i, end - 1))]
         for i in range(end - since, PUSHED_DAYS):
             some[np.uintp(i)] = 0.0
-        add_eight(sums, x, at, length, weight, x, 1 + at - since, some)
+        add_eight(sums[at:], weight[1 + at - since :], some)
 
 
 @jit_fused
-def _add_one(
-    sums: Values,
-    x: int,
-    at: int,
-    length: int,
-    weight: Values,
-    y: int,
-    since: int,
-    gain: float | np.floating[Any],
-) -> None:
-    to, begin = np.uintp(at), np.uintp(since)  # unsigned: no index counts from the end, so the loop can be vectorised
-    row, own = np.uintp(x), np.uintp(y)
-    for c in range(length):
-        sums[row, to + np.uintp(c)] += weight[own, begin + np.uintp(c)] * gain
+def _add_one(sums: Values, weight: Values, gain: float | np.floating[Any]) -> None:
+    for c in range(len(sums)):
+        sums[c] += weight[np.uintp(c)] * gain
 
 
 @jit_fused
-def add_eight(
-    sums: Values,
-    x: int,
-    at: int,
-    length: int,
-    weight: Values,
-    y: int,
-    since: int,
-    gains: Values,
-) -> None:
-    """Add ``weight[y, since + c + 7 - i] * gains[i]``, i from 0 to 7, to ``sums[x, at + c]`` for ``length`` days c."""
+def add_eight(sums: Values, weight: Values, gains: Values) -> None:
+    """Add ``weight[c + 7 - i] * gains[i]``, i from 0 to 7, to each of ``sums[c]``."""
     g0, g1, g2, g3 = gains[0], gains[1], gains[2], gains[3]
     g4, g5, g6, g7 = gains[4], gains[5], gains[6], gains[7]
-    row, own, to, begin = np.uintp(x), np.uintp(y), np.uintp(at), np.uintp(since)
-    for c in range(length):
-        d = np.uintp(c)
-        e = begin + d
-        total = sums[row, to + d] + weight[own, e + np.uintp(7)] * g0 + weight[own, e + np.uintp(6)] * g1
-        total = total + weight[own, e + np.uintp(5)] * g2 + weight[own, e + np.uintp(4)] * g3
-        total = total + weight[own, e + np.uintp(3)] * g4 + weight[own, e + np.uintp(2)] * g5
-        sums[row, to + d] = total + weight[own, e + np.uintp(1)] * g6 + weight[own, e] * g7
+    for c in range(len(sums)):
+        e = np.uintp(c)
+        total = sums[e] + weight[e + np.uintp(7)] * g0 + weight[e + np.uintp(6)] * g1
+        total = total + weight[e + np.uintp(5)] * g2 + weight[e + np.uintp(4)] * g3
+        total = total + weight[e + np.uintp(3)] * g4 + weight[e + np.uintp(2)] * g5
+        sums[e] = total + weight[e + np.uintp(1)] * g6 + weight[e] * g7

@@ -97,7 +97,7 @@ class OpenTask:
 
 @dataclass(frozen=True)
 class FateResult:
-    """Sums of one task: ``cents`` and ``count`` by (draw, period, segment), ``win_sum`` by (group, period)."""
+    """Sums of one task: ``cents`` and ``count`` by (draw, period, segment), ``win_sum`` by group."""
 
     draws: slice
     groups: slice
@@ -123,7 +123,7 @@ def run_fate_task(task: OpenTask) -> FateResult:
     n_periods, n_groups = len(task.edges), len(task.deals.group_cell)
     cents = np.zeros((task.last - task.first, n_periods, task.n_segments), dtype=np.int64)
     count = np.zeros(cents.shape, dtype=np.int32)
-    win_sum = np.zeros((n_groups, n_periods), dtype=np.int64)
+    win_sum = np.zeros(n_groups, dtype=np.int64)
     fate_block(
         hazards.base,
         hazards.effect,

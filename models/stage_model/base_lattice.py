@@ -71,12 +71,18 @@ def base_by_day(shape: BaseShape, parameters: Floats, *, days: int) -> Floats:
     [[[0.1, 0.1, 0.3, 0.3]]]
     """
     out = np.empty((len(parameters), shape.n_exits, days))
+    fill_base(shape, parameters, out)
+    return out
+
+
+def fill_base(shape: BaseShape, parameters: Floats, out: Floats) -> None:
+    """Fill ``out[draw, exit, day]`` as :func:`base_by_day` does."""
     if shape.family == PIECEWISE:
-        of_day = np.searchsorted(np.array(shape.starts), np.arange(days), side="right") - 1
-        _fill_piecewise(np.exp(parameters).reshape(len(parameters), len(shape.starts), shape.n_exits), of_day, out)
+        rates, days = np.exp(parameters).reshape(len(parameters), len(shape.starts), shape.n_exits), out.shape[2]
+        _fill_piecewise(rates, np.array([*shape.starts[1:], days]), out)
         if 0 < shape.seen < days and shape.starts[-1] > 1:
             _fade(shape.starts[-1], shape.seen, out)
-        return out
+        return
     family = FAMILIES[shape.family]
     own = shape.n_exits * len(family.priors)
     theta, rundown, first = np.split(parameters, [own, own + int(shape.idle)], axis=1)
@@ -84,18 +90,22 @@ def base_by_day(shape: BaseShape, parameters: Floats, *, days: int) -> Floats:
     _fill_smooth(family.code, theta, np.ascontiguousarray(rundown), out)
     if shape.zero_mass:
         out[:, :, 0] = np.exp(first)
-    return out
 
 
-@njit(cache=True)
-def _fill_piecewise(rates: Floats, of_day: NDArray[np.int64], out: Floats) -> None:
+@njit(cache=True, nogil=True)
+def _fill_piecewise(rates: Floats, ends: NDArray[np.int64], out: Floats) -> None:
+    """Hold each bin's rate up to the day before its end; bins may lie beyond the last day."""
+    n_days = out.shape[2]
     for draw in range(out.shape[0]):
         for j in range(out.shape[1]):
-            for day in range(out.shape[2]):
-                out[draw, j, day] = rates[draw, of_day[day], j]
+            start = 0
+            for b in range(len(ends)):
+                end = min(ends[b], n_days)
+                out[draw, j, start:end] = rates[draw, b, j]
+                start = max(start, end)
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def _fade(last_start: int, seen: int, out: Floats) -> None:
     """Let the hazard fade from day ``seen`` on, in place; see the head of the module."""
     n_draws, n_exits, n_days = out.shape
@@ -116,7 +126,7 @@ def _fade(last_start: int, seen: int, out: Floats) -> None:
                 out[draw, j, day] = out[draw, j, seen - 1] * factor
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def _fill_smooth(code: int, theta: Floats, rundown: Floats, out: Floats) -> None:
     n_days = out.shape[2]
     times = np.arange(n_days + 1).astype(np.float64)

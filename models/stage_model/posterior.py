@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from models.errors import InputError
 from models.hazards import NO_EXIT, LatticeHazards
 from models.history import Factor
-from models.stage_model.base_lattice import BaseShape, base_by_day
+from models.stage_model.base_lattice import BaseShape, fill_base
 from models.stage_model.thin_levels import ThinLevels, keyed_normals
 from models.stages import StageGraph
 
@@ -183,7 +183,7 @@ class StagePosterior:
         for stage, fit in enumerate(self.stages):
             n_exits = len(fit.exits)
             next_stage[stage, :n_exits] = fit.exits
-            base[:, stage, :n_exits] = base_by_day(fit.shape, fit.base[draws], days=days)
+            fill_base(fit.shape, fit.base[draws], base[:, stage, :n_exits])
             if fit.factors:
                 effect[:, :, stage, :n_exits] = np.exp(self.log_effect(stage, draws, cells))
         return LatticeHazards(next_stage, base, effect)
