@@ -75,12 +75,10 @@ class StageTables(NamedTuple):
 
 
 class Travellers(NamedTuple):
-    """Deals under way: hashed id, place in the arrays, stage, day of progress entered, hazard of the stay behind them."""
+    """Deals under way: hashed id, where they are as :func:`_at` packs it, hazard of the stay behind them."""
 
     key: NDArray[np.uint64]
-    deal: NDArray[np.int32]
-    stage: NDArray[np.int16]
-    entered: NDArray[np.int32]
+    at: NDArray[np.int64]
     behind: NDArray[np.float64]
 
 
@@ -94,11 +92,26 @@ class Moves(NamedTuple):
     today: NDArray[np.int32]
 
 
-class Wins(NamedTuple):
-    """Deals won on one step, and on which forecast day."""
+@jit_inline
+def _at(day: int, code: int, place: int) -> int:
+    """Day, stage code below 2^16, and place in the tile, in one number: closing up after each step moves one for three."""
+    packed: int = (day << 32) | (code << 16) | place
+    return packed
 
-    deal: NDArray[np.int32]
-    today: NDArray[np.int32]
+
+@jit_inline
+def _day(at: int) -> int:
+    return at >> 32
+
+
+@jit_inline
+def _code(at: int) -> int:
+    return (at >> 16) & 0xFFFF
+
+
+@jit_inline
+def _place(at: int) -> int:
+    return at & 0xFFFF
 
 
 @jit_kernel
@@ -204,15 +217,11 @@ def _grown(rows: StayRows, used: int, needed: int) -> StayRows:
 @jit_kernel
 def _set_out(first: int, moving: int, start: Travellers, tables: StageTables, under_way: Travellers) -> None:
     """Deals ``first, first + 1, ...`` where they are on the as-of date."""
-    key, deal, stage, entered = start.key, start.deal, start.stage, start.entered
+    key, at = start.key, start.at
     for c in range(moving):
         i, n = np.uintp(c), np.uintp(first + c)
-        under_way.key[i], under_way.deal[i], under_way.stage[i], under_way.entered[i] = (
-            key[n], deal[n], stage[n], entered[n]
-        )  # fmt: skip
-    for c in range(moving):
-        i = np.uintp(c)
-        under_way.behind[i] = tables.passed[np.uintp(under_way.stage[i]), np.uintp(1 - under_way.entered[i])]
+        under_way.key[i], under_way.at[i] = key[n], at[n] | c
+        under_way.behind[i] = tables.passed[np.uintp(_code(at[n])), np.uintp(1 - _day(at[n]))]
 
 
 @jit_fused
@@ -229,22 +238,28 @@ def _throw(key: np.uint64, moving: int, under_way: Travellers, moves: Moves) -> 
 def _end_stays(
     moving: int, under_way: Travellers, tables: StageTables, next_stage: NDArray[np.int16], moves: Moves
 ) -> None:
-    """When each stay ends and where it leads; hardly a branch, as nobody can tell which way it goes."""
+    """When each stay ends, then where it leads; hardly a branch, as nobody can tell which way it goes.
+
+    Two short passes are faster than one: the processor has more deals in hand at a time.
+    """
     passed, guide, turn, per_hazard = tables.passed, tables.guide, tables.turn, tables.guides_per_hazard
-    stage, entered, n_turns = under_way.stage, under_way.entered, next_stage.shape[1] - 1
-    target, picks, after, since = moves.target, moves.pick, moves.after, moves.since
+    at, target, pick, after, since = under_way.at, moves.target, moves.pick, moves.after, moves.since
+    n_turns, first, second, one = next_stage.shape[1] - 1, np.uintp(0), np.uintp(1), np.uintp(1)
     for c in range(moving):
         i = np.uintp(c)
-        k, end, pick = np.uintp(stage[i]), target[i], picks[i]
-        day = np.int64(guide[k, np.uintp(_guide_entry(end, per_hazard[k]))])
-        day += np.int64(passed[k, np.uintp(day + 1)] < end)
-        while passed[k, np.uintp(day + 1)] < end:
-            day += 1
-        on = np.uintp(day)
-        slot = np.uintp(pick >= turn[k, on, np.uintp(0)]) + np.uintp(pick >= turn[k, on, np.uintp(1)])
+        k, end = np.uintp(_code(at[i])), target[i]
+        day = np.uintp(guide[k, np.uintp(_guide_entry(end, per_hazard[k]))])
+        day += np.uintp(passed[k, day + one] < end)
+        while passed[k, day + one] < end:
+            day += one
+        since[i] = day
+    for c in range(moving):
+        i = np.uintp(c)
+        k, day, bits = np.uintp(_code(at[i])), np.uintp(since[i]), pick[i]
+        slot = np.uintp(bits >= turn[k, day, first]) + np.uintp(bits >= turn[k, day, second])
         for s in range(TURNS, n_turns):
-            slot += np.uintp(pick >= turn[k, on, np.uintp(s)])
-        after[i], since[i] = next_stage[k, slot], entered[i] + day
+            slot += np.uintp(bits >= turn[k, day, np.uintp(s)])
+        after[i], since[i] = next_stage[k, slot], _day(at[i]) + np.int64(day)
 
 
 @jit_kernel
@@ -273,16 +288,16 @@ def _go_on(
     today: NDArray[np.int32],
     moves: Moves,
     under_way: Travellers,
-    wins: Wins,
+    won: NDArray[np.int64],
 ) -> tuple[int, int]:
     """Keep those who enter another open stage in time, closed up to the front, and list the won; tell their numbers."""
-    keys, deals, stages, entered = under_way.key, under_way.deal, under_way.stage, under_way.entered
-    after, since, won, won_on, kept, n_won = moves.after, moves.since, wins.deal, wins.today, 0, 0
+    keys, at = under_way.key, under_way.at
+    after, since, kept, n_won = moves.after, moves.since, 0, 0
     for c in range(moving):
         i, n, w = np.uintp(c), np.uintp(kept), np.uintp(n_won)
-        code, in_time = after[i], np.int64(today[i] < n_days)
-        won[w], won_on[w] = deals[i], today[i]
-        keys[n], deals[n], stages[n], entered[n] = keys[i], deals[i], code, since[i]
+        code, in_time, place = after[i], np.int64(today[i] < n_days), _place(at[i])
+        won[w] = _at(today[i], code, place)
+        keys[n], at[n] = keys[i], _at(since[i], code, place)
         n_won += int(in_time & is_won[np.uintp(code)])
         kept += int(in_time & np.int64(code < n_open))
     under_way.behind[:kept] = 0.0
@@ -294,17 +309,18 @@ def _add_wins(
     keys: tuple[np.uint64, np.uint64, np.uint64],
     row: int,
     n_won: int,
-    won: Wins,
+    won: NDArray[np.int64],
+    begin: int,
     deals: DealArrays,
     amounts: AmountDraws,
     period: NDArray[np.int64],
     totals: PathTotals,
 ) -> None:
-    """Cents and number of the deals won on this step."""
+    """Cents and number of the deals won on this step; ``begin`` is the first deal of the tile."""
     cents, wins, known, segment = totals.cents, totals.wins, deals.cents, deals.segment
     for c in range(n_won):
         place = np.uintp(c)
-        deal, m = np.uintp(won.deal[place]), np.uintp(period[np.uintp(won.today[place])])
+        deal, m = np.uintp(begin + _place(won[place])), np.uintp(period[np.uintp(_day(won[place]))])
         part = np.uintp(segment[deal])
         if amounts.unchanged:
             cents[m, part] += known[deal]
@@ -325,12 +341,12 @@ def _count_moves(
 ) -> None:
     """Arrivals, departures, entries and returns of one step; ``seen`` are the stages met so far, by place in the tile."""
     for i in range(moving):
-        after, place = moves.after[i], under_way.deal[i] % TILE
+        after, place, stage = moves.after[i], _place(under_way.at[i]), _code(under_way.at[i])
         if today[i] < len(period):
             m = period[today[i]]
-            totals.moves[m, under_way.stage[i]] -= 1
+            totals.moves[m, stage] -= 1
             totals.moves[m, after] += 1
-            seen[place] |= np.uint64(1) << np.uint64(under_way.stage[i])
+            seen[place] |= np.uint64(1) << np.uint64(stage)
             if after < totals.entries.shape[1]:
                 totals.entries[m, after] += 1
                 totals.returns[m, after] += np.int64((seen[place] >> np.uint64(after)) & np.uint64(1))
@@ -344,26 +360,27 @@ def _record_stays(
     moves: Moves,
     today: NDArray[np.int32],
     calendar: Calendar,
+    begin: int,
     rows: StayRows,
     used: int,
 ) -> None:
-    """Record the stays of one step."""
+    """Record the stays of one step; ``begin`` is the first deal of the tile."""
     n_days = len(calendar.reached)
     for i in range(moving):
-        ends, entered = today[i] < n_days, forecast_day(calendar, under_way.key[i], under_way.entered[i])
+        at = under_way.at[i]
+        ends, entered = today[i] < n_days, forecast_day(calendar, under_way.key[i], _day(at))
         left, after = (today[i], moves.after[i]) if ends else (n_days, STILL_HERE)
-        _record(rows, used + i, draw, under_way.deal[i], under_way.stage[i], entered, left, after)
+        _record(rows, used + i, draw, begin + _place(at), _code(at), entered, left, after)
 
 
 @jit_kernel
 def _starting_points(deals: DealArrays) -> Travellers:
-    """All deals on the as-of date."""
-    n_deals = len(deals.key)
-    stage, entered = np.empty(n_deals, dtype=np.int16), np.empty(n_deals, dtype=np.int32)
-    for deal in range(n_deals):
+    """All deals on the as-of date, none with a place yet."""
+    at = np.empty(len(deals.key), dtype=np.int64)
+    for deal in range(len(at)):
         group = deals.group[deal]
-        stage[deal], entered[deal] = deals.group_stage[group], -deals.group_age[group]
-    return Travellers(deals.key, np.arange(n_deals).astype(np.int32), stage, entered, np.empty(0))
+        at[deal] = _at(-deals.group_age[group], deals.group_stage[group], 0)
+    return Travellers(deals.key, at, np.empty(0))
 
 
 @jit_kernel
@@ -391,7 +408,7 @@ def path_block(
     n_groups, tell = len(deals.group_cell), record or totals.moves.shape[2] > 0
     tables = empty_tables(n_stages, n_slots, n_days)
     start, seen = _starting_points(deals), np.empty(TILE, dtype=np.uint64)
-    under_way, moves, wins = _empty_tile()
+    under_way, moves, won = _empty_tile()
     rows, used, is_won = empty_rows(0), 0, (value > 0.0).astype(np.int64)
     for i in range(n_draws):
         draw = first_draw + i
@@ -416,10 +433,10 @@ def path_block(
                         _count_moves(moving, under_way, moves, today, period, seen, sums)
                     if record:
                         rows = _grown(rows, used, moving)
-                        _record_stays(draw, moving, under_way, moves, today, calendar, rows, used)
+                        _record_stays(draw, moving, under_way, moves, today, calendar, begin, rows, used)
                         used += moving
-                    moving, n_won = _go_on(moving, n_stages, is_won, len(period), today, moves, under_way, wins)
-                    _add_wins(keys, i, n_won, wins, deals, amounts, period, sums)
+                    moving, n_won = _go_on(moving, n_stages, is_won, len(period), today, moves, under_way, won)
+                    _add_wins(keys, i, n_won, won, begin, deals, amounts, period, sums)
                     step += 1
             first = last
     return StayRows(
@@ -428,16 +445,10 @@ def path_block(
 
 
 @jit_kernel
-def _empty_tile() -> tuple[Travellers, Moves, Wins]:
-    """Room for the deals of one tile."""
+def _empty_tile() -> tuple[Travellers, Moves, NDArray[np.int64]]:
+    """Room for the deals of one tile, their moves, and those won."""
     size = TILE + 1
-    under_way = Travellers(
-        np.empty(size, dtype=np.uint64),
-        np.empty(size, dtype=np.int32),
-        np.empty(size, dtype=np.int16),
-        np.empty(size, dtype=np.int32),
-        np.empty(size),
-    )
+    under_way = Travellers(np.empty(size, dtype=np.uint64), np.empty(size, dtype=np.int64), np.empty(size))
     moves = Moves(
         np.empty(size),
         np.empty(size, dtype=np.uint32),
@@ -445,4 +456,4 @@ def _empty_tile() -> tuple[Travellers, Moves, Wins]:
         np.empty(size, dtype=np.int32),
         np.empty(size, dtype=np.int32),
     )
-    return under_way, moves, Wins(np.empty(size, dtype=np.int32), np.empty(size, dtype=np.int32))
+    return under_way, moves, np.empty(size, dtype=np.int64)
