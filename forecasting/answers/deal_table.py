@@ -21,7 +21,7 @@ from forecasting.engine.amounts import AmountDraws, DealArrays, amount_keys, mos
 from forecasting.engine.blocks import EngineOptions, cut_draws, run_blocks
 from forecasting.engine.clock import Clock, clock_at, lattice_reach, progress_by_day
 from forecasting.engine.compiled import jit_kernel
-from forecasting.engine.deal_groups import GroupedDeals, amount_draws, group_deals
+from forecasting.engine.deal_groups import GroupedDeals, amount_draws, group_deals, pick_groups
 from forecasting.engine.fate import threshold, win_probabilities
 from forecasting.engine.streams import STEP_FATE, half, mix, pair_key
 from models.hazards import HazardSource
@@ -205,19 +205,24 @@ def _decided_in(
     before, last = max((span.start - forecast.as_of).days - 1, 0), (span.end - forecast.as_of).days
     progress = progress_by_day(forecast.pace, draws, days=last)
     hazards = posterior.stage.lattice(draws, days=deals.max_age + lattice_reach(progress) + 2, cells=deals.cells)
+    wanted = np.zeros(len(deals.arrays.group_cell), dtype=np.bool_)
+    wanted[deals.arrays.group[large.any(axis=0)]] = True
+    arrays, place = pick_groups(deals.arrays, wanted)
+    found = np.zeros(len(place), dtype=np.int64)
     _count_decided(
         np.ascontiguousarray(hazards.base),
         np.ascontiguousarray(hazards.effect),
         np.ascontiguousarray(hazards.next_stage, dtype=np.int16),
         np.isin(np.arange(len(graph.stages)), graph.won_codes).astype(np.float64),
-        deals.arrays,
+        arrays,
         clock_at(progress, np.array([last] if before == 0 else [before, last])),
         seed,
         draws,
         beyond[near] >= 0,
-        large[near],
-        decided,
+        large[near][:, place],
+        found,
     )
+    decided[place] = found
     return decided
 
 

@@ -1,5 +1,6 @@
 """Exact chances of each group of open deals, worked out when first asked for."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -9,7 +10,7 @@ from numpy.typing import NDArray
 from forecasting.engine.amounts import DealArrays
 from forecasting.engine.blocks import EngineOptions, cut_draws, run_blocks
 from forecasting.engine.clock import clock_at, progress_by_day
-from forecasting.engine.details import DetailMeans, close_day_grid, detail_clocks, detail_means
+from forecasting.engine.details import DetailMeans, close_day_grid, detail_clocks, detail_means, ending_means
 from forecasting.engine.fate import MEAN_UNIT, add_win_sums
 from forecasting.engine.tasks import Situation
 
@@ -83,26 +84,36 @@ class GroupChances:
 
     @cached_property
     def _details(self) -> DetailMeans:
+        return DetailMeans(*self._averaged(detail_means, int(self.close_days[-1])))
+
+    @cached_property
+    def _ended(self) -> NDArray[np.float64]:
+        """Probability of each kind of ending by the horizon, over the draws of the details, shape (group, terminal)."""
+        return self._averaged(lambda *given, **codes: (ending_means(*given, **codes),), int(self.edges[-1]))[0]
+
+    def _averaged(self, means: Callable[..., tuple[NDArray[np.float64], ...]], days: int) -> list[NDArray[np.float64]]:
+        """Means over the draws of the details, whose hazards reach some forecast days."""
         count = min(self.options.detail_draws, self.draws)
         chosen = np.unique(np.linspace(0, self.draws - 1, count).round().astype(np.int64))
         blocks = [chosen[start:stop] for start, stop in cut_draws(len(chosen), DETAIL_BLOCK)]
 
-        def means(block: NDArray[np.int64]) -> tuple[int, DetailMeans]:
-            last = int(self.close_days[-1])
-            won = progress_by_day(self.pace, block, days=last)
-            lost = None if self.lost_pace is None else progress_by_day(self.lost_pace, block, days=last)
-            part = detail_means(
+        def means_of(block: NDArray[np.int64]) -> tuple[int, list[NDArray[np.float64]]]:
+            won = progress_by_day(self.pace, block, days=days)
+            lost = None if self.lost_pace is None else progress_by_day(self.lost_pace, block, days=days)
+            part = means(
                 self.situation.hazards(block, won if lost is None else np.maximum(won, lost)),
                 self.deals,
-                detail_clocks(won, lost, horizon=int(self.edges[-1]), close_days=self.close_days),
+                detail_clocks(
+                    won, lost, horizon=int(self.edges[-1]), close_days=self.close_days[self.close_days <= days]
+                ),
                 n_codes=self.situation.n_codes,
                 won_codes=self.situation.won_codes,
             )
-            return int(block[0]), DetailMeans(*(len(block) * mean for mean in part))
+            return int(block[0]), [len(block) * mean for mean in part]
 
-        parts = dict(run_blocks(means, blocks, self._local))
+        parts = dict(run_blocks(means_of, blocks, self._local))
         ordered = [parts[int(block[0])] for block in blocks]
-        return DetailMeans(*(sum(values) / len(chosen) for values in zip(*ordered, strict=True)))
+        return [sum(values) / len(chosen) for values in zip(*ordered, strict=True)]
 
     @cached_property
     def closed(self) -> NDArray[np.float64]:
@@ -115,22 +126,21 @@ class GroupChances:
 
         Details are averaged over fewer draws than ``win``; they tell how the won, and the not won, divide.
         """
-        n_open, details = self.situation.n_open, self._details
+        n_open, ended = self.situation.n_open, self._ended
         won = [code - n_open for code in self.situation.won_codes]
-        win, thin_win = self.win_by_end, details.ended[:, won].sum(axis=1)
-        outcome = np.empty((len(win), details.ended.shape[1] + 1))
-        outcome[:, :-1] = details.ended * _rest_ratio(win, thin_win)[:, None]
+        win, thin_win = self.win_by_end, ended[:, won].sum(axis=1)
+        outcome = np.empty((len(win), ended.shape[1] + 1))
+        outcome[:, :-1] = ended * _rest_ratio(win, thin_win)[:, None]
         equal = np.full((len(win), len(won)), 1.0 / len(won))
         some = thin_win[:, None] > 0.0
-        outcome[:, won] = win[:, None] * np.divide(details.ended[:, won], thin_win[:, None], where=some, out=equal)
+        outcome[:, won] = win[:, None] * np.divide(ended[:, won], thin_win[:, None], where=some, out=equal)
         outcome[:, -1] = np.maximum(1.0 - outcome[:, :-1].sum(axis=1), 0.0)
         return outcome
 
     @cached_property
     def ever_won(self) -> NDArray[np.float64]:
         """Probability to be won at any time, the hazards of the last day held beyond it, shape (group,)."""
-        won = [code - self.situation.n_open for code in self.situation.won_codes]
-        thin_win = self._details.ended[:, won].sum(axis=1)
+        thin_win = self._details.won
         later = np.maximum(self._details.ever_won - thin_win, 0.0)
         return self.win_by_end + later * _rest_ratio(self.win_by_end, thin_win)
 

@@ -7,13 +7,13 @@ import numpy as np
 from forecasting.engine.amounts import DealArrays
 from forecasting.engine.tasks import Situation
 
-SOLVER_NS = 0.12
+SOLVER_NS = 0.09
 """Cost of one term of the renewal sums."""
 TABLE_NS = 3.0
 """Cost of one stage and day of hazards turned into survival and shares of the path sampler."""
 FATE_NS = 2.0
 """Cost of one deal's fate."""
-PATH_NS = 19.0
+PATH_NS = 17.0
 """Cost of one deal's path: two to three stays."""
 
 

@@ -108,6 +108,24 @@ def amount_draws(amounts: "AmountPosterior | None", draws: NDArray[np.int64], n_
     )
 
 
+def pick_groups(deals: DealArrays, wanted: NDArray[np.bool_]) -> tuple[DealArrays, NDArray[np.intp]]:
+    """The deals of the groups marked in ``wanted``, groups renumbered from zero, and the places of these deals."""
+    place = np.flatnonzero(wanted[deals.group])
+    number = (np.cumsum(wanted) - 1).astype(np.int32)
+    picked = DealArrays(
+        deals.group_cell[wanted],
+        deals.group_stage[wanted],
+        deals.group_age[wanted],
+        number[deals.group[place]],
+        deals.key[place],
+        deals.amount[place],
+        deals.cents[place],
+        deals.segment[place],
+        deals.pool_group[place],
+    )
+    return picked, place
+
+
 def slice_groups(deals: DealArrays, first: int, last: int) -> DealArrays:
     """The deals of groups ``first .. last - 1``, groups renumbered from zero."""
     if first == 0 and last == len(deals.group_cell):

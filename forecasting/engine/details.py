@@ -15,9 +15,9 @@ from models.hazards import LatticeHazards
 
 
 class DetailMeans(NamedTuple):
-    """Means over draws: ``ended[group, terminal]`` by the horizon, ``ever_won[group]``, ``closed[group, day]``."""
+    """Means over draws: ``won[group]`` by the horizon, ``ever_won[group]``, ``closed[group, day]``."""
 
-    ended: NDArray[np.float64]
+    won: NDArray[np.float64]
     ever_won: NDArray[np.float64]
     closed: NDArray[np.float64]
 
@@ -58,8 +58,7 @@ def detail_means(
     """
     n_draws, n_stages, n_groups = len(hazards.base), len(hazards.next_stage), len(deals.group_cell)
     shape = n_groups, clocks.days.day.shape[1]
-    ended, closed = np.zeros((n_groups, n_codes - n_stages)), np.zeros(shape)
-    ever = np.zeros(n_groups)
+    won, ever, closed = np.zeros(n_groups), np.zeros(n_groups), np.zeros(shape)
     one, grid = np.empty((n_groups, 1), dtype=np.float32), np.empty(shape, dtype=np.float32)
     any_win = np.isin(np.arange(n_codes), won_codes).astype(np.float64)
     any_end = (np.arange(n_codes) >= n_stages).astype(np.float64)
@@ -68,16 +67,31 @@ def detail_means(
         asked = [(any_win, clocks.days), (any_end - any_win, clocks.lost_days)]
     for i in range(n_draws):
         draw = hazards.base[i], hazards.effect[i], hazards.next_stage
-        for code in range(n_stages, n_codes):
-            only = (np.arange(n_codes) == code).astype(np.float64)
-            end = clocks.end if code in won_codes or clocks.lost_end is None else clocks.lost_end
-            win_probabilities(*draw, only, deals, end.day[i], end.fraction[i], one)
-            ended[:, code - n_stages] += one[:, 0]
+        win_probabilities(*draw, any_win, deals, clocks.end.day[i], clocks.end.fraction[i], one)
+        won += one[:, 0]
         for value, days in asked:
             win_probabilities(*draw, value, deals, days.day[i], days.fraction[i], grid)
             closed += grid
         _add_eventual(*draw, any_win, deals, ever)
-    return DetailMeans(ended / n_draws, ever / n_draws, closed / n_draws)
+    return DetailMeans(won / n_draws, ever / n_draws, closed / n_draws)
+
+
+def ending_means(
+    hazards: LatticeHazards, deals: DealArrays, clocks: DetailClocks, *, n_codes: int, won_codes: tuple[int, ...]
+) -> NDArray[np.float64]:
+    """Probability to have come to each terminal stage by the horizon, mean over draws, shape (group, terminal)."""
+    n_draws, n_stages = len(hazards.base), len(hazards.next_stage)
+    ended = np.zeros((len(deals.group_cell), n_codes - n_stages))
+    one = np.empty((len(ended), 1), dtype=np.float32)
+    for i in range(n_draws):
+        for code in range(n_stages, n_codes):
+            only = (np.arange(n_codes) == code).astype(np.float64)
+            end = clocks.end if code in won_codes or clocks.lost_end is None else clocks.lost_end
+            win_probabilities(
+                hazards.base[i], hazards.effect[i], hazards.next_stage, only, deals, end.day[i], end.fraction[i], one
+            )
+            ended[:, code - n_stages] += one[:, 0]
+    return ended / n_draws
 
 
 @jit_kernel

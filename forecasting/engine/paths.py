@@ -291,17 +291,17 @@ def _go_on(
     won: NDArray[np.int64],
 ) -> tuple[int, int]:
     """Keep those who enter another open stage in time, closed up to the front, and list the won; tell their numbers."""
-    keys, at = under_way.key, under_way.at
-    after, since, kept, n_won = moves.after, moves.since, 0, 0
+    keys, at, after, since = under_way.key, under_way.at, moves.after, moves.since
+    kept, n_won = np.uintp(0), np.uintp(0)
     for c in range(moving):
-        i, n, w = np.uintp(c), np.uintp(kept), np.uintp(n_won)
-        code, in_time, place = after[i], np.int64(today[i] < n_days), _place(at[i])
-        won[w] = _at(today[i], code, place)
-        keys[n], at[n] = keys[i], _at(since[i], code, place)
-        n_won += int(in_time & is_won[np.uintp(code)])
-        kept += int(in_time & np.int64(code < n_open))
+        i = np.uintp(c)
+        code, in_time, place = after[i], today[i] < n_days, _place(at[i])
+        won[n_won] = _at(today[i], 0, place)
+        keys[kept], at[kept] = keys[i], _at(since[i], code, place)
+        n_won += np.uintp(in_time and is_won[np.uintp(code)] > 0)
+        kept += np.uintp(in_time and code < n_open)
     under_way.behind[:kept] = 0.0
-    return kept, n_won
+    return int(np.int64(kept)), int(np.int64(n_won))
 
 
 @jit_kernel
@@ -336,20 +336,20 @@ def _count_moves(
     moves: Moves,
     today: NDArray[np.int32],
     period: NDArray[np.int64],
-    seen: NDArray[np.uint64],
+    seen: NDArray[np.bool_],
     totals: PathTotals,
 ) -> None:
-    """Arrivals, departures, entries and returns of one step; ``seen`` are the stages met so far, by place in the tile."""
+    """Arrivals, departures, entries and returns of one step; ``seen[place, stage]`` tells the stages met so far."""
     for i in range(moving):
         after, place, stage = moves.after[i], _place(under_way.at[i]), _code(under_way.at[i])
         if today[i] < len(period):
             m = period[today[i]]
             totals.moves[m, stage] -= 1
             totals.moves[m, after] += 1
-            seen[place] |= np.uint64(1) << np.uint64(stage)
+            seen[place, stage] = True
             if after < totals.entries.shape[1]:
                 totals.entries[m, after] += 1
-                totals.returns[m, after] += np.int64((seen[place] >> np.uint64(after)) & np.uint64(1))
+                totals.returns[m, after] += np.int64(seen[place, after])
 
 
 @jit_kernel
@@ -407,7 +407,7 @@ def path_block(
     n_draws, n_stages, n_slots, n_days = base.shape
     n_groups, tell = len(deals.group_cell), record or totals.moves.shape[2] > 0
     tables = empty_tables(n_stages, n_slots, n_days)
-    start, seen = _starting_points(deals), np.empty(TILE, dtype=np.uint64)
+    start, seen = _starting_points(deals), np.empty((TILE if tell else 0, n_stages), dtype=np.bool_)
     under_way, moves, won = _empty_tile()
     rows, used, is_won = empty_rows(0), 0, (value > 0.0).astype(np.int64)
     for i in range(n_draws):
@@ -423,8 +423,7 @@ def path_block(
             for begin in range(first, last, TILE):
                 moving, step = min(TILE, last - begin), STEP_STAY
                 _set_out(begin, moving, start, tables, under_way)
-                if tell:
-                    seen[:] = np.uint64(0)
+                seen[:] = False
                 while moving > 0:
                     _throw(draw_key(seed, draw, step), moving, under_way, moves)
                     _end_stays(moving, under_way, tables, next_stage, moves)

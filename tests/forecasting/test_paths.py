@@ -86,6 +86,18 @@ def test_sums_are_those_of_the_stays():
     assert (made.returns <= made.entries).all()
 
 
+def test_returns_are_told_among_more_than_64_stages():
+    """A ring of seventy stages: stage 66 is not taken for stage 2."""
+    n_open = 70
+    graph = StageGraph(open=[f"S{k}" for k in range(n_open)], won=["Won"], lost=["Lost"])
+    following = np.array([[(k + 1) % n_open, (k + 64) % n_open, n_open] for k in range(n_open)], dtype=np.int16)
+    hazards = np.broadcast_to(np.array([0.3, 0.2, 0.005])[:, None], (4, n_open, 3, 60))
+    pipeline = open_deals(graph, 300, max_age=5, cells=1)
+    made = simulate_paths(pipeline, PlantedHazards(following, hazards), edges=[40], seed=2, draws=4, keep_stays=True)
+    visits = made.stays.groupby(["draw", "deal_id", "stage"]).size()
+    assert made.returns.sum() == (visits - 1).sum() > 100
+
+
 def test_stays_do_not_depend_on_the_cut():
     _, one = stays_and_sums(threads=1)
     _, two = stays_and_sums(threads=3, memory_mb=1)
