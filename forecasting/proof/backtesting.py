@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, as_completed
 from dataclasses import dataclass
 from datetime import date, timedelta
-from typing import TYPE_CHECKING, Any
+from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -27,8 +28,10 @@ from forecasting.proof.baselines import BASELINES
 from forecasting.proof.calibration import own_calibration
 from forecasting.proof.new_calibration import own_new_calibration
 from forecasting.proof.origin import Draws, OriginForecast, Told, origin_row
+from forecasting.proof.past_forecasts import Memory
 from forecasting.proof.scores import crps
 from forecasting.proof.stay_table import StayTable, day_of, known_at, stay_table
+from forecasting.proof.workers import available_cores
 from models.calendar.days import DEFAULT_CALENDAR
 from models.errors import SettingsError
 from models.history import STILL_OPEN
@@ -39,6 +42,10 @@ if TYPE_CHECKING:
 
 Progress = Callable[[date, int, int], None]
 """Called with the origin that is done, how many are done, and how many there are."""
+MOST_TOGETHER = 8
+"""Origins forecast one after the other by one worker at most: they look back at much the same dates."""
+ROUNDS = 4
+"""Rounds of work left for each core, so that none waits long for the last."""
 
 
 @dataclass(frozen=True)
@@ -138,12 +145,12 @@ def backtest(
     spans = [(day, horizon_after(horizon, day)) for day in days]
     _check_spans(deals, spans)
     said = _told(commits, spans, chosen.target)
-    tasks = [(deals, day, until, chosen, calibrate, seed) for day, until in spans]
+    course = Course(deals, chosen, calibrate, seed)
     done: list[OriginForecast] = []
-    for result in _results(tasks, executor):
+    for result in _results(course, spans, executor):
         done.append(result)
         if progress is not None:
-            progress(result.as_of, len(done), len(tasks))
+            progress(result.as_of, len(done), len(spans))
     done.sort(key=lambda result: result.as_of)
     rows = {
         raw: [
@@ -202,19 +209,47 @@ def origin_dates(first: date | str, last: date | str, *, every: str) -> list[dat
     return found
 
 
-def forecast_origin(
-    deals: "Deals", as_of: date, until: date, options: BacktestOptions, calibrate: bool, seed: int
-) -> OriginForecast:
+@dataclass(frozen=True)
+class Course:
+    """What the origins of a backtest have in common.
+
+    Parameters
+    ----------
+    deals : Deals
+    options : BacktestOptions
+    calibrate : bool
+    seed : int
+    """
+
+    deals: "Deals"
+    options: BacktestOptions
+    calibrate: bool
+    seed: int
+
+    @cached_property
+    def stays(self) -> StayTable:
+        """Stays of all deals."""
+        return stay_table(self.deals)
+
+    @cached_property
+    def memory(self) -> Memory:
+        """Past forecasts that the origins forecast so far have looked back at."""
+        return Memory()
+
+
+def forecast_origin(course: Course, as_of: date, until: date) -> OriginForecast:
     """Forecast one past date with what was known then, and look up what came."""
-    of_origin = origin_seed(seed, as_of)
-    stays, horizon_days = stay_table(deals), (until - as_of).days
+    deals, options, seed, stays, memory = course.deals, course.options, course.seed, course.stays, course.memory
+    of_origin, horizon_days = origin_seed(seed, as_of), (until - as_of).days
     snapshot = cut(deals, as_of=as_of, segment=options.segment, covariates=options.covariates)
     made = forecast_past(snapshot, until, options, of_origin)
     learned, of_new, published = None, None, made
-    if calibrate:
-        learned = own_calibration(stays, as_of=as_of, horizon_days=horizon_days, seed=seed, levels=options.levels)
+    if course.calibrate:
+        learned = own_calibration(
+            stays, as_of=as_of, horizon_days=horizon_days, seed=seed, levels=options.levels, memory=memory
+        )
         if options.new_business:
-            of_new = own_new_calibration(stays, as_of=as_of, horizon_days=horizon_days)
+            of_new = own_new_calibration(stays, as_of=as_of, horizon_days=horizon_days, memory=memory)
         published = with_calibration(made, learned, seed=of_origin, new=of_new)
     later = cut(deals, as_of=until)
     wins = later.won[later.won["won_on"] > pd.Timestamp(as_of)]
@@ -314,13 +349,20 @@ def _baselines(
     return columns
 
 
-def _results(tasks: list[tuple[Any, ...]], executor: Executor | None) -> Iterator[OriginForecast]:
-    """Run the origins, here or on the executor, in the order they finish."""
+def _results(course: Course, spans: list[tuple[date, date]], executor: Executor | None) -> Iterator[OriginForecast]:
+    """Run the origins, here or on the executor, in the order they finish; there some that follow one another together."""
     if executor is None:
-        yield from (forecast_origin(*task) for task in tasks)
+        yield from (forecast_origin(course, *span) for span in spans)
         return
-    for future in as_completed([executor.submit(forecast_origin, *task) for task in tasks]):
-        yield future.result()
+    size = max(1, min(len(spans) // (ROUNDS * available_cores()), MOST_TOGETHER))
+    groups = [spans[start : start + size] for start in range(0, len(spans), size)]
+    for future in as_completed([executor.submit(_forecast_origins, course, group) for group in groups]):
+        yield from future.result()
+
+
+def _forecast_origins(course: Course, spans: list[tuple[date, date]]) -> list[OriginForecast]:
+    """Forecast some past dates, which look back at much the same ones."""
+    return [forecast_origin(course, *span) for span in spans]
 
 
 def _told(commits: pd.DataFrame | None, spans: list[tuple[date, date]], target: float | None) -> list[Told]:

@@ -33,12 +33,14 @@ from scipy.special import logsumexp
 from forecasting.proof.past_forecasts import (
     FLOOR,
     LARGEST_ERROR,
+    Memory,
     errors_a_year_before,
+    foretold,
     log_error,
     past_forecasts,
     spacing_days,
 )
-from forecasting.proof.quick_chain import OpenValue, open_revenue
+from forecasting.proof.quick_chain import OpenValue
 from forecasting.proof.stay_table import StayTable, day_of, known_at, stay_table
 
 if TYPE_CHECKING:
@@ -314,7 +316,13 @@ def _grid(*axes: Floats) -> list[Floats]:
 
 
 def own_calibration(
-    deals: "Deals | StayTable", *, as_of: date, horizon_days: int, seed: int = 0, levels: bool = True
+    deals: "Deals | StayTable",
+    *,
+    as_of: date,
+    horizon_days: int,
+    seed: int = 0,
+    levels: bool = True,
+    memory: Memory | None = None,
 ) -> Calibration:
     """Learn the forecaster's errors from its own past on the given deals: :func:`past_forecasts`, then :func:`learn`.
 
@@ -327,23 +335,25 @@ def own_calibration(
     seed : int
     levels : bool
         Whether the levels of the moment count.
+    memory : Memory, optional
+        Past forecasts of these deals and this seed made before; new ones are added.
 
     Returns
     -------
     Calibration
     """
-    return calibrations(deals, as_of=as_of, horizon_days=horizon_days, seed=seed)[int(levels)]
+    return calibrations(deals, as_of=as_of, horizon_days=horizon_days, seed=seed, memory=memory)[int(levels)]
 
 
 def calibrations(
-    deals: "Deals | StayTable", *, as_of: date, horizon_days: int, seed: int = 0
+    deals: "Deals | StayTable", *, as_of: date, horizon_days: int, seed: int = 0, memory: Memory | None = None
 ) -> tuple[Calibration, Calibration]:
     """Learn as :func:`own_calibration` does, without and with the levels of the moment, from one look back."""
     stays = deals if isinstance(deals, StayTable) else stay_table(deals)
-    past = past_forecasts(stays, as_of=as_of, horizon_days=horizon_days, seed=seed)
-    known = known_at(stays, day_of(as_of))
-    now = open_revenue(known, horizons=(horizon_days,), seed=seed)[0]
-    before = errors_a_year_before(stays, known, horizons=(horizon_days,), seed=seed)[horizon_days]
+    known, memory = known_at(stays, day_of(as_of)), memory or Memory()
+    past = past_forecasts(stays, as_of=as_of, horizon_days=horizon_days, seed=seed, memory=memory)
+    now = foretold(known, horizons=(horizon_days,), seed=seed, memory=memory)[0]
+    before = errors_a_year_before(stays, known, horizons=(horizon_days,), seed=seed, memory=memory)[horizon_days]
     without, with_levels = (
         learn(past, horizon_days=horizon_days, age_days=known.age_days, levels_now=levels, year_ago=before)
         for levels in (None, now)

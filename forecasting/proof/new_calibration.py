@@ -10,6 +10,7 @@ of the draw's open deals, because a good month is good for both.
 
 from dataclasses import dataclass
 from datetime import date
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 from scipy.special import ndtri
 
 from forecasting.proof.calibration import Calibration, learn, scaled_distance
-from forecasting.proof.past_forecasts import FLOOR, MOST_ORIGINS, closed_origins
+from forecasting.proof.past_forecasts import FLOOR, MOST_ORIGINS, Memory, closed_origins, recalled
 from forecasting.proof.quick_new import new_revenue
 from forecasting.proof.stay_table import StayTable, day_of, known_at, stay_table
 
@@ -110,7 +111,12 @@ class NewCalibration:
 
 
 def past_new_forecasts(
-    deals: "Deals | StayTable", *, as_of: date, horizon_days: int, origins: int = MOST_ORIGINS
+    deals: "Deals | StayTable",
+    *,
+    as_of: date,
+    horizon_days: int,
+    origins: int = MOST_ORIGINS,
+    memory: Memory | None = None,
 ) -> pd.DataFrame:
     """Forecast the revenue of deals created later at past dates, each with only what was known then.
 
@@ -122,6 +128,8 @@ def past_new_forecasts(
     horizon_days : int
     origins : int
         Past dates at most, the latest ones.
+    memory : Memory, optional
+        Past forecasts of this history made before; new ones are added.
 
     Returns
     -------
@@ -130,10 +138,11 @@ def past_new_forecasts(
         ``sd`` and ``actual``, as in :func:`forecasting.proof.past_forecasts.past_forecasts`.
     """
     stays = deals if isinstance(deals, StayTable) else stay_table(deals)
-    now = known_at(stays, day_of(as_of))
+    now, made = known_at(stays, day_of(as_of)), (memory or Memory()).new
     rows: list[tuple[Any, ...]] = []
     for past in closed_origins(stays, as_of=as_of, horizon_days=horizon_days, origins=origins):
-        for days, value in zip(past.horizons, new_revenue(past.known, horizons=past.horizons), strict=True):
+        values = recalled(made, (past.day, past.horizons), partial(new_revenue, past.known, horizons=past.horizons))
+        for days, value in zip(past.horizons, values, strict=True):
             of_open = now.revenue(after=past.day, until=past.day + days, open_deals_only=True)
             actual = now.revenue(after=past.day, until=past.day + days) - of_open
             days_since = now.as_of - past.day - days
@@ -141,7 +150,9 @@ def past_new_forecasts(
     return pd.DataFrame(rows, columns=list(COLUMNS)).astype({"as_of": "datetime64[ns]"})
 
 
-def own_new_calibration(deals: "Deals | StayTable", *, as_of: date, horizon_days: int) -> NewCalibration:
+def own_new_calibration(
+    deals: "Deals | StayTable", *, as_of: date, horizon_days: int, memory: Memory | None = None
+) -> NewCalibration:
     """Learn the errors of new business from the forecaster's own past on the given deals.
 
     Parameters
@@ -150,9 +161,11 @@ def own_new_calibration(deals: "Deals | StayTable", *, as_of: date, horizon_days
     as_of : date
         Of the forecast to be calibrated; what came later is not looked at.
     horizon_days : int
+    memory : Memory, optional
+        Past forecasts of these deals made before; new ones are added.
     """
     stays = deals if isinstance(deals, StayTable) else stay_table(deals)
-    past = past_new_forecasts(stays, as_of=as_of, horizon_days=horizon_days)
+    past = past_new_forecasts(stays, as_of=as_of, horizon_days=horizon_days, memory=memory)
     age = known_at(stays, day_of(as_of)).age_days
     raised = past.assign(mean=past["mean"] * (1.0 + RAISED), actual=past["actual"] + past["mean"] * RAISED)
     return NewCalibration(learn(raised, horizon_days=horizon_days, age_days=age))

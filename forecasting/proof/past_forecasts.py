@@ -1,7 +1,7 @@
 """Forecasts of past dates, each with only what was known then, beside what came: what there is to learn from."""
 
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
 from datetime import date, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from forecasting.proof.quick_chain import open_revenue
+from forecasting.proof.quick_chain import OpenValue, open_revenue
+from forecasting.proof.quick_new import NewValue
 from forecasting.proof.stay_table import KnownStays, StayTable, date_of, day_of, known_at, stay_table
 
 if TYPE_CHECKING:
@@ -30,6 +31,32 @@ COLUMNS = (
 )  # fmt: skip
 NO_PAST = pd.DataFrame({name: pd.Series(dtype="datetime64[ns]" if name == "as_of" else float) for name in COLUMNS})
 """Table of past forecasts without a row: of a history too short to look back."""
+
+
+type DayAndHorizons = tuple[int, tuple[int, ...]]
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Forecasts of past dates made already: looking back from one date after the other meets the same ones.
+
+    Of one history and one seed; what was known on a day never changes, so neither do they.
+
+    Parameters
+    ----------
+    open, new : dict
+        What was foretold of open deals, and of deals created later, by day number and horizons.
+    """
+
+    open: dict[DayAndHorizons, tuple[OpenValue, ...]] = field(default_factory=dict)
+    new: dict[DayAndHorizons, tuple[NewValue, ...]] = field(default_factory=dict)
+
+
+def recalled[Value](made: dict[DayAndHorizons, Value], key: DayAndHorizons, make: Callable[[], Value]) -> Value:
+    """Give what was made before under the key, made now if it was not."""
+    if key not in made:
+        made[key] = make()
+    return made[key]
 
 
 def spacing_days(horizon_days: int) -> int:
@@ -82,7 +109,13 @@ def closed_origins(stays: StayTable, *, as_of: date, horizon_days: int, origins:
 
 
 def past_forecasts(
-    deals: "Deals | StayTable", *, as_of: date, horizon_days: int, origins: int = MOST_ORIGINS, seed: int = 0
+    deals: "Deals | StayTable",
+    *,
+    as_of: date,
+    horizon_days: int,
+    origins: int = MOST_ORIGINS,
+    seed: int = 0,
+    memory: Memory | None = None,
 ) -> pd.DataFrame:
     """Forecast the revenue of open deals at past dates, each with only what was known then, and compare with what came.
 
@@ -97,6 +130,8 @@ def past_forecasts(
     origins : int
         Past dates at most, the latest ones.
     seed : int
+    memory : Memory, optional
+        Past forecasts of this history and seed made before; new ones are added.
 
     Returns
     -------
@@ -107,11 +142,11 @@ def past_forecasts(
         see :func:`errors_a_year_before`.
     """
     stays = deals if isinstance(deals, StayTable) else stay_table(deals)
-    now = known_at(stays, day_of(as_of))
+    now, memory = known_at(stays, day_of(as_of)), memory or Memory()
     rows: list[tuple[Any, ...]] = []
     for past in closed_origins(stays, as_of=as_of, horizon_days=horizon_days, origins=origins):
-        values = open_revenue(past.known, horizons=past.horizons, seed=seed)
-        before = errors_a_year_before(stays, past.known, horizons=past.horizons, seed=seed)
+        values = foretold(past.known, horizons=past.horizons, seed=seed, memory=memory)
+        before = errors_a_year_before(stays, past.known, horizons=past.horizons, seed=seed, memory=memory)
         for days, value in zip(past.horizons, values, strict=True):
             actual = now.revenue(after=past.day, until=past.day + days, open_deals_only=True)
             forecast = (value.mean, value.sd, value.tracked_mean, value.tracked_sd)
@@ -120,8 +155,13 @@ def past_forecasts(
     return pd.DataFrame(rows, columns=list(COLUMNS)).astype({"as_of": "datetime64[ns]"}) if rows else NO_PAST
 
 
+def foretold(known: KnownStays, *, horizons: tuple[int, ...], seed: int, memory: Memory) -> tuple[OpenValue, ...]:
+    """Forecast the revenue of open deals as :func:`open_revenue` does, unless it was done before."""
+    return recalled(memory.open, (known.as_of, horizons), lambda: open_revenue(known, horizons=horizons, seed=seed))
+
+
 def errors_a_year_before(
-    stays: StayTable, known: KnownStays, *, horizons: tuple[int, ...], seed: int
+    stays: StayTable, known: KnownStays, *, horizons: tuple[int, ...], seed: int, memory: Memory | None = None
 ) -> dict[int, float]:
     """Errors, on the log scale, of the forecasts of the same days a year before, as known at the end of a day.
 
@@ -134,6 +174,7 @@ def errors_a_year_before(
     horizons : tuple of int
         Days ahead.
     seed : int
+    memory : Memory, optional
 
     Returns
     -------
@@ -144,7 +185,12 @@ def errors_a_year_before(
     day = day_of(year_before(date_of(known.as_of)))
     errors = dict.fromkeys(horizons, np.nan)
     told = tuple(days for days in horizons if days <= min(day - known.first_day + 1, known.as_of - day))
-    values = open_revenue(known_at(stays, day), horizons=told, seed=seed) if told else ()
+    made = (memory or Memory()).open
+    values = (
+        recalled(made, (day, told), lambda: open_revenue(known_at(stays, day), horizons=told, seed=seed))
+        if told
+        else ()
+    )
     for days, value in zip(told, values, strict=True):
         if value.mean > 0.0:
             actual = known.revenue(after=day, until=day + days, open_deals_only=True)

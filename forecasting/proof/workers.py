@@ -29,7 +29,7 @@ def origin_workers(origins: int, *, processes: int | None = None) -> Iterator[Ex
     """
     if processes is not None and processes < 1:
         raise SettingsError(f"processes must be at least 1, got {processes}")
-    wanted = processes or (_cores() if origins >= FEWEST_ORIGINS else 1)
+    wanted = processes or (available_cores() if origins >= FEWEST_ORIGINS else 1)
     wanted = min(wanted, origins)
     if wanted <= 1:
         yield None
@@ -38,6 +38,6 @@ def origin_workers(origins: int, *, processes: int | None = None) -> Iterator[Ex
         yield executor
 
 
-def _cores() -> int:
+def available_cores() -> int:
     """Cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -16,9 +16,11 @@ from forecasting.data.deals import Deals, deals_from_frames
 from forecasting.data.sample import demo_history
 from forecasting.data.snapshot import cut
 from forecasting.proof import backtesting as module
+from forecasting.proof import past_forecasts
 from forecasting.proof.backtest_result import BacktestResult
-from forecasting.proof.backtesting import BacktestOptions, backtest, forecast_origin, origin_dates
+from forecasting.proof.backtesting import BacktestOptions, Course, backtest, forecast_origin, origin_dates
 from forecasting.proof.origin import OriginForecast
+from forecasting.proof.stay_table import KnownStays
 from forecasting.proof.steps import CHAIN, NO_AMOUNT, NO_ERRORS, NO_LEVELS, PUBLISHED, backtest_steps
 from forecasting.proof.workers import origin_workers
 from models.errors import SettingsError
@@ -62,7 +64,7 @@ def with_noise_after(deals: Deals, day: date, *, seed: int) -> Deals:
 
 
 def first_origin(deals: Deals, options: BacktestOptions) -> OriginForecast:
-    return forecast_origin(deals, ORIGINS[0], ORIGINS[0] + timedelta(days=30), options, True, 1)
+    return forecast_origin(Course(deals, options, True, 1), ORIGINS[0], ORIGINS[0] + timedelta(days=30))
 
 
 def said(made: OriginForecast) -> bytes:
@@ -88,6 +90,26 @@ def test_noise_after_the_origin_changes_no_byte_of_the_forecast(options: Backtes
     for learned in (as_it_was.calibration, as_it_was.new_calibration):
         assert learned is not None
         assert learned["origins"] > 20
+
+
+def test_origins_a_week_apart_share_their_look_back_and_change_no_byte(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was known on a past day never changes, so its forecast is made once for all origins that look back at it."""
+    made: list[tuple[int, tuple[int, ...]]] = []
+    real = past_forecasts.open_revenue
+
+    def counted(known: KnownStays, *, horizons: tuple[int, ...], seed: int) -> object:
+        made.append((known.as_of, horizons))
+        return real(known, horizons=horizons, seed=seed)
+
+    monkeypatch.setattr(past_forecasts, "open_revenue", counted)
+    days = [ORIGINS[0] + timedelta(days=7 * week) for week in range(3)]
+    course = Course(demo(), QUICK, True, 1)
+    together = [said(forecast_origin(course, day, day + timedelta(days=30))) for day in days]
+    assert len(made) == len(set(made))
+    n_together = len(made)
+    alone = [said(forecast_origin(Course(demo(), QUICK, True, 1), day, day + timedelta(days=30))) for day in days]
+    assert alone == together
+    assert len(made) - n_together > 2 * n_together
 
 
 @pytest.mark.parametrize("place", ["own_calibration", "own_new_calibration", "cut", "known_at"])
