@@ -2,20 +2,23 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from forecasting.engine.amounts import DealArrays
-from forecasting.engine.blocks import EngineOptions, cut_draws, run_blocks
+from forecasting.engine.blocks import MEGABYTE, EngineOptions, cut_draws, run_blocks
 from forecasting.engine.clock import clock_at, progress_by_day
+from forecasting.engine.deal_groups import slice_groups
 from forecasting.engine.details import DetailMeans, close_day_grid, detail_clocks, detail_means, ending_means
 from forecasting.engine.fate import MEAN_UNIT, add_win_sums
 from forecasting.engine.tasks import Situation
 
 LONG_HORIZON = 3 * 365
 """Days to which the closing of each deal is followed, whatever the forecast horizon."""
+SUM_BYTES = 24
+"""Table of one draw and sums, in work and on their way back, for each group and period."""
 DETAIL_BLOCK = 8
 """Draws whose hazards to the long horizon are in memory at a time."""
 
@@ -62,24 +65,30 @@ class GroupChances:
     @cached_property
     def win(self) -> NDArray[np.float64]:
         """Probability to be won by the end of each period, mean over all draws, shape (group, period)."""
-        sums = np.zeros((len(self.deals.group_cell), len(self.edges)), dtype=np.int64)
-        blocks = self._local.draw_blocks(self.draws, bytes_per_draw=self.situation.bytes_per_draw)
-        for part in run_blocks(self._win_sums, blocks, self._local):
-            sums += part
-        return sums / (MEAN_UNIT * self.draws)
+        n_groups, local = len(self.deals.group_cell), self._local
+        sums = np.zeros((n_groups, len(self.edges)), dtype=np.int64)
+        chunk = max(1, local.memory_mb * MEGABYTE // (2 * local.workers * SUM_BYTES * len(self.edges)))
+        blocks = local.draw_blocks(self.draws, bytes_per_draw=self.situation.bytes_per_draw)
+        for start in range(0, n_groups, chunk):
+            deals = slice_groups(self.deals, start, min(start + chunk, n_groups))
+            for part in run_blocks(partial(self._win_sums, deals), blocks, local):
+                sums[start : start + chunk] += part
+        # rounded apart from one edge to the next, they may neither fall nor go beyond the last one, or one
+        sums = np.maximum.accumulate(np.minimum(sums, sums[:, -1:]), axis=1)
+        return np.minimum(sums / (MEAN_UNIT * self.draws), 1.0)
 
     @cached_property
     def win_by_end(self) -> NDArray[np.float64]:
         """Probability to be won by the last edge, mean over all draws, shape (group,)."""
-        return self.win[:, -1] if self.sums is None else self.sums / (MEAN_UNIT * self.draws)
+        return self.win[:, -1] if self.sums is None else np.minimum(self.sums / (MEAN_UNIT * self.draws), 1.0)
 
-    def _win_sums(self, block: tuple[int, int]) -> NDArray[np.int64]:
+    def _win_sums(self, deals: DealArrays, block: tuple[int, int]) -> NDArray[np.int64]:
         draws = np.arange(*block)
         progress = progress_by_day(self.pace, draws, days=int(self.edges[-1]))
         hazards, clock = self.situation.hazards(draws, progress), clock_at(progress, self.edges)
-        sums = np.zeros((len(self.deals.group_cell), len(self.edges)), dtype=np.int64)
+        sums = np.zeros((len(deals.group_cell), len(self.edges)), dtype=np.int64)
         value = self.situation.win_value()
-        add_win_sums(hazards.base, hazards.effect, hazards.next_stage, value, self.deals, clock, sums)
+        add_win_sums(hazards.base, hazards.effect, hazards.next_stage, value, deals, clock, sums)
         return sums
 
     @cached_property
@@ -135,17 +144,17 @@ class GroupChances:
         some = thin_win[:, None] > 0.0
         outcome[:, won] = win[:, None] * np.divide(ended[:, won], thin_win[:, None], where=some, out=equal)
         outcome[:, -1] = np.maximum(1.0 - outcome[:, :-1].sum(axis=1), 0.0)
-        return outcome
+        return outcome / outcome.sum(axis=1, keepdims=True)
 
     @cached_property
     def ever_won(self) -> NDArray[np.float64]:
         """Probability to be won at any time, the hazards of the last day held beyond it, shape (group,)."""
         thin_win = self._details.won
         later = np.maximum(self._details.ever_won - thin_win, 0.0)
-        return self.win_by_end + later * _rest_ratio(self.win_by_end, thin_win)
+        return np.minimum(self.win_by_end + later * _rest_ratio(self.win_by_end, thin_win), 1.0)
 
 
 def _rest_ratio(win: NDArray[np.float64], thin_win: NDArray[np.float64]) -> NDArray[np.float64]:
     """Not won over all draws, relative to not won over the draws of the details."""
-    rest = 1.0 - thin_win
+    rest = np.maximum(1.0 - thin_win, 0.0)
     return np.divide(1.0 - win, rest, where=rest > 0.0, out=np.zeros(len(win)))

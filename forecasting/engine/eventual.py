@@ -12,6 +12,8 @@ from models.hazards import LatticeHazards
 HELD_DAYS = 3650.0
 """Days for which the hazard of the last lattice day is held: ten years more, so that what hardly ever happens, such as a
 forgotten deal that is won, is not made certain by waiting without end."""
+NEVER_ENDS = 1e-14
+"""Chance to end nowhere, added to every move: stages that only lead to one another are then left unresolved, not refused."""
 
 
 def eventual_outcomes(hazards: LatticeHazards, *, n_codes: int, ages: Sequence[int]) -> NDArray[np.float64]:
@@ -78,7 +80,7 @@ def eventual_entry_values(
 ) -> NDArray[np.float64]:
     """Expected final ``value`` by stage code of a deal entering it: terminal codes keep their own value."""
     n_stages, n_slots, n_days = leave_to.shape
-    system, direct = np.eye(n_stages), np.zeros(n_stages)
+    system, direct = np.eye(n_stages) * (1.0 + NEVER_ENDS), np.zeros(n_stages)
     for k in range(n_stages):
         for s in range(n_slots):
             j = next_stage[k, s]

@@ -3,8 +3,8 @@
 Revenue by period needs no path through the stages. For one posterior draw all that matters of an open deal is P(won
 by the end of period m | cell, stage, days in stage), which :mod:`forecasting.engine.renewal` gives exactly for all
 deals at once. The kernel fills that table for some draws, throws one uniform per deal at each, and adds up cents and
-counts. Tables hold float32, in which the sums over a year are twice as fast: probabilities are within 1e-6 of those in
-float64 (``tests/forecasting/test_simulate.py``), a thousandth of what a million deals could tell apart.
+counts. Tables hold float32, in which the sums over a year are twice as fast: for up to a year probabilities are within
+1e-6 of those in float64 (``tests/forecasting/test_renewal.py``), a thousandth of what a million deals could tell apart.
 """
 
 import numpy as np

@@ -94,14 +94,15 @@ def stage_values(
 
     Edges that follow one another closely are reached by going back day by day. Others are by sums, whose terms serve all
     ages, save for deals so old that survivals are too small. Ages far apart are solved in separate runs: one of sums costs
-    horizon x (ages spanned + horizon / 2), one of days at least as much as two horizons of equal days. How an age is
-    solved depends on nothing but itself and the edges.
+    horizon x (ages spanned + horizon / 2), one of days at least as much as two horizons of equal days, or half a horizon
+    of others. How an age is solved depends on nothing but itself and the edges.
     """
     closely = _follow_closely(edges)
-    near = 2 * edges[-1] if closely else edges[-1] // 2
     terms, n_summed = _terms(stage, not closely), 0
     while n_summed < len(ages) and not closely and terms.level[ages[n_summed] + 1] >= SMALLEST:
         n_summed += 1
+    alike = _as_next_day(stage, n_summed < len(ages) or closely)
+    near = 2 * edges[-1] if closely and 2 * alike.sum() > len(alike) else edges[-1] // 2
     windows, begin, with_entry = _windows(terms.ended, edges), 0, len(entry) > 0
     while begin < len(ages) or with_entry:
         summed = not closely and (with_entry or begin < n_summed)
@@ -113,7 +114,7 @@ def stage_values(
         if summed:
             _sum_up(stage, terms, windows, ages[begin:stop], edges, new, out[begin:stop])
         else:
-            _go_back(stage, ages[begin:stop], edges, new, out[begin:stop])
+            _go_back(stage, alike, ages[begin:stop], edges, new, out[begin:stop])
         begin, with_entry = stop, False
 
 
@@ -149,6 +150,7 @@ def _terms(stage: Stage, wanted: bool) -> Terms:
 @jit_fused
 def _go_back(
     stage: Stage,
+    alike: NDArray[np.bool_],
     ages: NDArray[np.int64],
     edges: NDArray[np.int64],
     entry: Values,
@@ -162,8 +164,7 @@ def _go_back(
     """
     low, high, horizon = -1 if len(entry) else ages[0], ages[-1] if len(ages) else -1, edges[-1]
     values, row = np.full(max(high - low + horizon, 1), stage.worth, dtype=out.dtype), len(ages) - 1
-    brings, alike = np.empty(horizon, dtype=out.dtype), _as_next_day(stage)
-    age, start, equal_days = high + horizon, high - low + horizon, 0
+    brings, age, start, equal_days = np.empty(horizon, dtype=out.dtype), high + horizon, high - low + horizon, 0
     while age > low:
         equal_days = equal_days if alike[age] else 0
         in_stretch = alike[age] or (age > 0 and alike[age - 1])
@@ -191,25 +192,36 @@ def _go_back(
 
 
 @jit_kernel
-def _as_next_day(stage: Stage) -> NDArray[np.bool_]:
-    """Tell for each day of the stay whether its chances are those of the day after."""
-    last = len(stage.stay) - 1
-    alike = np.zeros(last + 1, dtype=np.bool_)
+def _as_next_day(stage: Stage, wanted: bool) -> NDArray[np.bool_]:
+    """Tell for each day of the stay whether its chances are those of the day after; empty if not wanted."""
+    alike = np.zeros(len(stage.stay) if wanted else 0, dtype=np.bool_)
+    last = len(alike) - 1
     for day in range(last):
         alike[day] = stage.stay[day] == stage.stay[day + 1]
     for exit_taken in stage.moves:
         for day in range(last):
             alike[day] &= stage.leave[exit_taken, day] == stage.leave[exit_taken, day + 1]
-    for day in range(len(stage.ends) - 1):
+    for day in range(min(len(stage.ends) - 1, last)):
         alike[day] &= stage.ends[day] == stage.ends[day + 1]
     return alike
+
+
+@jit_inline
+def _kept_and_lost(stay: float) -> tuple[float, float]:
+    """Two numbers that make ``kept * W + (gain - lost * W)`` of ``stay * W + gain``.
+
+    A chance to stay near one, rounded to 24 bits, is off the same way on every day of equal chances, and that adds up; the
+    chance to leave is not.
+    """
+    return (1.0, 1.0 - stay) if stay >= 0.5 else (stay, 0.0)
 
 
 @jit_inline
 def _one_day_back(stage: Stage, day: int, values: Values) -> None:
     """Replace what deals that have stayed through the day are worth by what they are at its start, by days to the end."""
     as_value, gains, n_moves = values.dtype.type, stage.gains, len(stage.moves)
-    stays, ends = as_value(stage.stay[day]), as_value(stage.ends[day] if len(stage.ends) else 0.0)
+    keep, lose = _kept_and_lost(stage.stay[day])
+    kept, lost, ends = as_value(keep), as_value(lose), as_value(stage.ends[day] if len(stage.ends) else 0.0)
     done = min(n_moves, 3)
     first, second, third = np.uintp(0), np.uintp(1), np.uintp(2)
     one = as_value(stage.leave[stage.moves[0], day] if done > 0 else 0.0)
@@ -218,19 +230,20 @@ def _one_day_back(stage: Stage, day: int, values: Values) -> None:
     if done == 3:
         for c in range(len(values)):
             t = np.uintp(c)
-            total = stays * values[t] + ends + one * gains[first, t]
-            values[t] = total + two * gains[second, t] + three * gains[third, t]
+            gain = ends + one * gains[first, t] + two * gains[second, t] + three * gains[third, t]
+            values[t] = kept * values[t] + (gain - lost * values[t])
     elif done == 2:
         for c in range(len(values)):
             t = np.uintp(c)
-            values[t] = stays * values[t] + ends + one * gains[first, t] + two * gains[second, t]
+            gain = ends + one * gains[first, t] + two * gains[second, t]
+            values[t] = kept * values[t] + (gain - lost * values[t])
     elif done == 1:
         for c in range(len(values)):
             t = np.uintp(c)
-            values[t] = stays * values[t] + ends + one * gains[first, t]
+            values[t] = kept * values[t] + (ends + one * gains[first, t] - lost * values[t])
     else:
         for c in range(len(values)):
-            values[c] = stays * values[c] + ends
+            values[c] = kept * values[c] + (ends - lost * values[c])
     for m in range(3, n_moves):
         move, leave = np.uintp(m), as_value(stage.leave[stage.moves[m], day])
         for c in range(len(values)):
@@ -251,34 +264,38 @@ def _leaving_brings(stage: Stage, day: int, brings: Values) -> None:
 @jit_fused
 def _equal_day_back(values: Values, stay: float, brings: Values) -> None:
     """Go back one of several days of equal chances."""
-    stays = values.dtype.type(stay)
+    keep, lose = _kept_and_lost(stay)
+    kept, lost = values.dtype.type(keep), values.dtype.type(lose)
     for c in range(len(values)):
         t = np.uintp(c)
-        values[t] = stays * values[t] + brings[t]
+        values[t] = kept * values[t] + (brings[t] - lost * values[t])
 
 
 @jit_fused
 def _several_days_back(values: Values, worth: float, stay: float, brings: Values) -> None:
     """Go back ``SEVERAL`` days of equal chances in one pass; bit by bit as day by day, in a third of the time."""
-    stays, young = values.dtype.type(stay), SEVERAL - 1
+    keep, lose = _kept_and_lost(stay)
+    kept, lost, young = values.dtype.type(keep), values.dtype.type(lose), SEVERAL - 1
     for c in range(young):
         value = values.dtype.type(worth)
         for back in range(c + 1):
-            value = stays * value + brings[back]
+            value = kept * value + (brings[back] - lost * value)
         values[c] = value
     older = values[young:]
     one, two, three = np.uintp(1), np.uintp(2), np.uintp(3)
     for c in range(len(older)):
         t = np.uintp(c)
-        value = stays * (stays * older[t] + brings[t]) + brings[t + one]
-        older[t] = stays * (stays * value + brings[t + two]) + brings[t + three]
+        value = kept * older[t] + (brings[t] - lost * older[t])
+        value = kept * value + (brings[t + one] - lost * value)
+        value = kept * value + (brings[t + two] - lost * value)
+        older[t] = kept * value + (brings[t + three] - lost * value)
 
 
 @jit_kernel
 def _read_row(values: Values, start: int, edges: NDArray[np.int64], out: Values, row: int) -> None:
     """Read W of one age at the edges."""
     begin, to = np.uintp(start), np.uintp(row)
-    if len(edges) == edges[-1]:
+    if edges[0] == 1 and len(edges) == edges[-1]:
         for m in range(len(edges)):
             out[to, np.uintp(m)] = values[begin + np.uintp(m)]
     else:

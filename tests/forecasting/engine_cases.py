@@ -13,7 +13,7 @@ from models.hazards import LatticeHazards, PlantedHazards
 from models.stages import StageGraph
 
 TABLE_ERROR = 1e-6
-"""What samplers may be off the exact probabilities: their tables hold 24 bits."""
+"""What samplers may be off the exact probabilities within a year: their tables hold 24 bits."""
 
 
 def row_graph(n_open: int = 3) -> StageGraph:

@@ -143,6 +143,21 @@ def test_chances_are_the_tables_read_between_days_also_before_the_first(graph, s
     np.testing.assert_allclose(made.eventual_win_probability, ever.sum(axis=1), atol=TABLE_ERROR)
 
 
+@pytest.mark.parametrize(("edges", "pace"), [([1, 4], [0.8, 0.8, 0.8, 0.8]), ([1, 2, 4], [0.0, 1.0, 1.0, 1.0])])
+def test_periods_that_end_within_the_first_days_of_progress(edges, pace):
+    """A slow start puts the first ends before the first day of progress, between or on days that follow one another."""
+    source = PlantedHazards(np.array([[1, 2]], dtype=np.int16), np.full((2, 1, 2, 60), 0.1))
+    pipeline = open_deals(row_graph(1), 20, cells=1)
+    made = simulate_open(
+        pipeline, source, edges=edges, seed=1, draws=2, pace=np.array([pace, pace]),
+        options=EngineOptions(sampler="fate"),
+    )  # fmt: skip
+    reached = np.cumsum(pace)[np.array(edges) - 1]
+    won = 0.5 * -np.expm1(-0.2 * np.arange(5))
+    expected = np.interp(reached, np.arange(5), won)
+    np.testing.assert_allclose(made.win_probability, np.tile(expected, (20, 1)), atol=TABLE_ERROR)
+
+
 def given_open(**more: object) -> dict[str, object]:
     return {"edges": EDGES, "seed": 2, "draws": 20, "amounts": plain_amounts(20, 3), **more}
 

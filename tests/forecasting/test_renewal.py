@@ -7,7 +7,9 @@ import pytest
 from engine_cases import LOOP_GRAPH, TABLE_ERROR, day_by_day, loop_hazards, open_deals, row_graph, row_hazards
 
 from forecasting.engine.blocks import EngineOptions
+from forecasting.engine.deal_groups import group_deals
 from forecasting.engine.exits import leave_probability
+from forecasting.engine.fate import win_probabilities
 from forecasting.engine.renewal import eventual_outcomes, outcome_table, stages_in_order
 from forecasting.simulate import simulate_open
 from models.errors import SettingsError
@@ -110,6 +112,73 @@ def test_days_of_equal_chances_gone_back_at_once_change_no_bit(source, horizon):
     alone = replace(pipeline, deals=pipeline.deals.iloc[[3, 700, 1200]])
     found = simulate_open(alone, source, edges=days, **draws, options=options)
     assert np.array_equal(found.win_probability, made.win_probability[[3, 700, 1200]])
+
+
+@pytest.mark.parametrize("edges", [range(1, 366), range(30, 366, 30), [365]])
+@pytest.mark.parametrize("source", [in_stretches(row_hazards(days=700)), loop_hazards(days=700)])
+def test_tables_to_sample_from_stay_right_for_a_year(source, edges):
+    """Even where chances of the day stay the same, so that what is rounded is rounded the same way every day."""
+    graph = row_graph()
+    pipeline = open_deals(graph, 200, max_age=300)
+    made = simulate_open(pipeline, source, edges=edges, seed=1, draws=2, options=EngineOptions(sampler="fate"))
+    ages = sorted(set(pipeline.deals["days_in_stage"]))
+    hazards = source.lattice(np.arange(2), days=700, cells=CELLS)
+    table = outcome_table(hazards, n_codes=6, days=edges, ages=ages).probability.mean(axis=0)
+    at = pipeline.deals["cell"], pipeline.deals["stage"], np.searchsorted(ages, pipeline.deals["days_in_stage"])
+    np.testing.assert_allclose(made.win_probability, table[at][:, :, graph.won_codes[0]], atol=TABLE_ERROR)
+    assert np.array_equal(made.win_probability_by_end, made.win_probability[:, -1])
+    assert (np.diff(made.win_probability, axis=1) >= 0).all()
+
+
+@pytest.mark.parametrize("edges", [[30, 61, 91], [1, 2, 3, 10, 11, 40], list(range(1, 60)), [90]])
+def test_the_same_kernels_are_exact_in_float64(edges):
+    """Stages in order, new deals and aged ones in one pass, against stages solved all together."""
+    source, graph = straight_on(700, wall=True), StageGraph(open=["A", "B", "C"], won=["Won", "Renewed"], lost=["Lost"])
+    pipeline, days = open_deals(graph, 240, max_age=300, cells=1), np.array(edges)
+    arrays = group_deals(pipeline, None).arrays
+    hazards = source.lattice(np.arange(4), days=600, cells=pipeline.cells)
+    ages = np.unique(arrays.group_age)
+    exact = (
+        outcome_table(hazards, n_codes=6, days=edges, ages=ages.tolist()).probability[:, 0, :, :, :, 3:5].sum(axis=-1)
+    )
+    value, found = np.array([0.0, 0.0, 0.0, 1.0, 1.0, 0.0]), np.empty((len(arrays.group_age), len(days)))
+    for draw in range(4):
+        win_probabilities(
+            hazards.base[draw],
+            hazards.effect[draw],
+            hazards.next_stage,
+            value,
+            arrays,
+            days,
+            np.zeros(len(days)),
+            found,
+        )
+        expected = exact[draw, arrays.group_stage, np.searchsorted(ages, arrays.group_age)]
+        np.testing.assert_allclose(found, expected, rtol=1e-13)
+
+
+def test_what_nearly_always_wins_is_won_with_a_chance_of_one_at_most():
+    base = np.full((3, 2, 2, 400), 1.0)
+    base[:, :, 1] = 1e-9
+    source = PlantedHazards(np.array([[1, 3], [2, 3]], dtype=np.int16), base)
+    graph = StageGraph(open=["A", "B"], won=["Won"], lost=["Lost"])
+    made = simulate_open(
+        open_deals(graph, 60, cells=1), source, edges=range(1, 121), seed=1, draws=3,
+        options=EngineOptions(sampler="fate"),
+    )  # fmt: skip
+    for chance in (made.win_probability, made.outcome_probability, made.eventual_win_probability):
+        assert chance.min() >= 0.0
+        assert chance.max() <= 1.0
+    np.testing.assert_allclose(made.outcome_probability.sum(axis=1), 1.0, atol=1e-12)
+
+
+def test_stages_that_only_lead_to_one_another_never_end():
+    hazards = LatticeHazards(
+        np.array([[1], [0], [3]], dtype=np.int16), np.full((1, 3, 1, 50), 0.3), np.ones((1, 1, 3, 1))
+    )
+    ever = eventual_outcomes(hazards, n_codes=5, ages=[-1, 10])[0, 0]
+    np.testing.assert_allclose(ever[:2], 0.0, atol=1e-9)
+    np.testing.assert_allclose(ever[2, :, 3], 1.0, atol=1e-9)
 
 
 def test_ages_far_apart_are_solved_in_separate_runs():
