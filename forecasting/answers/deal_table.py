@@ -240,14 +240,14 @@ def _mark_large(
 
     What no deal can bring is told by a bound first: an amount is worked out only where it can matter.
     """
-    most = np.empty(amounts.same.shape[1])
+    most, stages = np.empty(amounts.same.shape[1]), deals.group_stage[deals.group]
     for row in range(len(beyond)):
         keys = amount_keys(seed, first_draw + row)
         for stage in range(len(most)):
             most[stage] = most_per_unit(amounts, row, stage) * factor[row]
         least = beyond[row] + 1 if beyond[row] >= 0 else -beyond[row]
         for deal in range(len(deals.key)):
-            largest = (deals.amount[deal] + 0.01) * most[deals.group_stage[deals.group[deal]]] + 1.0
+            largest = (deals.amount[deal] + 0.01) * most[np.uintp(stages[deal])] + 1.0
             if deals.pool_group[deal] >= 0 or largest >= least:
                 large[row, deal] = np.rint(win_cents(deals, amounts, row, keys, deal) * factor[row]) >= least
 

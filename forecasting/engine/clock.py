@@ -12,10 +12,13 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from forecasting.engine.blocks import cut_draws
 from forecasting.engine.compiled import jit_inline, jit_kernel
 from forecasting.engine.streams import SEED_STRIDE, STEP_CLOCK, draw_key, mix, unit
 from models.errors import SettingsError
 
+DRAWS_AT_ONCE = 128
+"""Draws whose days of progress are laid out together: they stay in the caches."""
 LAST_DAYS = 7
 """Beyond the days given, a draw goes on at the mean pace of so many last ones: a week, so that weekdays weigh alike."""
 
@@ -87,7 +90,10 @@ def lattice_reach(progress: NDArray[np.float64]) -> int:
 
 def longest_reach(pace: NDArray[np.float64] | None, *, draws: int, days: int) -> int:
     """Days of progress that one of all draws begins by the last forecast day."""
-    return days if pace is None else lattice_reach(progress_by_day(pace, np.arange(draws), days=days))
+    if pace is None:
+        return days
+    some = (np.arange(*block) for block in cut_draws(draws, DRAWS_AT_ONCE))
+    return max(lattice_reach(progress_by_day(pace, each, days=days)) for each in some)
 
 
 class Calendar(NamedTuple):
