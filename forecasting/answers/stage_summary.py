@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from forecasting.engine.compiled import jit_kernel
 from forecasting.engine.exits import exit_probabilities, survival_by_day
-from models.hazards import NO_EXIT, HazardSource
+from models.hazards import NO_EXIT, HazardSource, LatticeHazards
 from models.stages import StageGraph
 
 SUMMARY_DRAWS = 200
@@ -82,8 +82,9 @@ def stage_summary(
     shares = np.zeros((len(draws), graph.n_open, len(graph.stages)))
     alive = np.zeros((len(draws), graph.n_open, days + 1))
     won = np.zeros((len(draws), graph.n_open))
-    for cell, weight in zip(cells, share_of_cell, strict=True):
-        cell_shares, cell_alive = _shares_and_survival(hazards, graph, draws, cell[None], days)
+    lattice = hazards.lattice(draws, days=days, cells=cells)
+    for cell, weight in enumerate(share_of_cell):
+        cell_shares, cell_alive = _shares_and_survival(lattice, graph, cell)
         shares += weight * cell_shares
         alive += weight * cell_alive
         won += weight * _win_probability(cell_shares, graph)
@@ -91,13 +92,13 @@ def stage_summary(
 
 
 def _shares_and_survival(
-    hazards: HazardSource, graph: StageGraph, draws: NDArray[np.int64], cell: NDArray[np.int32], days: int
+    lattice: LatticeHazards, graph: StageGraph, cell: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Share of each next stage (draw, stage, stage) and chance to be there still at the start of each day."""
-    lattice = hazards.lattice(draws, days=days, cells=cell)
-    shares = np.zeros((len(draws), graph.n_open, len(graph.stages)))
-    alive = np.empty((len(draws), graph.n_open, days + 1))
-    _follow_stays(np.ascontiguousarray(lattice.base), lattice.effect[:, 0], lattice.next_stage, shares, alive)
+    """Share of each next stage (draw, stage, stage) and chance to be there still at the start of each day, of one cell."""
+    n_draws, n_stages, _, days = lattice.base.shape
+    shares, alive = np.zeros((n_draws, n_stages, len(graph.stages))), np.empty((n_draws, n_stages, days + 1))
+    effect = np.ascontiguousarray(lattice.effect[:, cell])
+    _follow_stays(np.ascontiguousarray(lattice.base), effect, lattice.next_stage, shares, alive)
     return shares, alive
 
 
