@@ -6,7 +6,8 @@ The *swing* of a deal is what its fate changes in the probability of reaching th
 
 over the very draws of the forecast: the deal's own cents are taken out of each draw's total, and put in whether it won
 there or not. Draws, random numbers and amounts are those of the simulation, so nothing is simulated twice
-(``tests/forecasting/test_forecast.py`` adds the deals up to the forecast again).
+(``tests/forecasting/test_forecast.py`` adds the deals up to the forecast again). Chances by the target date alone are
+rounded otherwise than those of every day, which changes one fate in some ten million.
 """
 
 import math
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 
 from forecasting.answers.revenue import Span, cents_in, target_cents
 from forecasting.engine.amounts import AmountDraws, DealArrays, amount_keys, most_per_unit, win_cents
-from forecasting.engine.blocks import EngineOptions, cut_draws, run_blocks
+from forecasting.engine.blocks import EngineOptions, cut_draws, evenly_spaced, run_blocks
 from forecasting.engine.clock import Clock, clock_at, lattice_reach, progress_by_day
 from forecasting.engine.compiled import jit_kernel
 from forecasting.engine.deal_groups import GroupedDeals, amount_draws, group_deals, pick_groups
@@ -118,15 +119,15 @@ def stall_percentile(pipeline: "OpenPipeline", stage: HazardSource, *, draws: in
     cell, code, age = (deals[name].to_numpy(dtype=np.int64) for name in ("cell", "stage", "days_in_stage"))
     alike, deal = np.unique(np.column_stack([cell, code, age]), axis=0, return_inverse=True)
     ended = np.zeros(len(alike))
-    chosen = np.unique(np.linspace(0, draws - 1, min(STALL_DRAWS, draws)).round().astype(np.int64))
+    chosen = evenly_spaced(draws, STALL_DRAWS)
     for first, last in cut_draws(len(chosen), DRAW_BLOCK):
         hazards = stage.lattice(chosen[first:last], days=int(age.max()) + 1, cells=pipeline.cells)
-        _add_ended(np.ascontiguousarray(hazards.base), hazards.effect, alike, ended)
+        _add_share_ended(np.ascontiguousarray(hazards.base), hazards.effect, alike, ended)
     return (ended / len(chosen))[deal.ravel()]
 
 
 @jit_kernel
-def _add_ended(
+def _add_share_ended(
     base: NDArray[np.float64], effect: NDArray[np.float64], alike: NDArray[np.int64], ended: NDArray[np.float64]
 ) -> None:
     """Add the share of stays ended by the age of each row (cell, stage, age), draw by draw."""

@@ -14,6 +14,9 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
 from models.errors import SettingsError
 
 Sampler = Literal["auto", "fate", "paths"]
@@ -81,6 +84,17 @@ def cut_draws(draws: int, size: int) -> list[tuple[int, int]]:
     [(0, 2), (2, 4), (4, 5)]
     """
     return [(start, min(start + size, draws)) for start in range(0, draws, size)]
+
+
+def evenly_spaced(draws: int, count: int) -> NDArray[np.int64]:
+    """Some of the draws, the first and the last among them, or all if there are no more.
+
+    Examples
+    --------
+    >>> evenly_spaced(9, 3).tolist(), evenly_spaced(2, 3).tolist()
+    ([0, 4, 8], [0, 1])
+    """
+    return np.unique(np.linspace(0, draws - 1, min(count, draws)).round().astype(np.int64))
 
 
 def run_blocks[Task, Result](

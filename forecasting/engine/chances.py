@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from forecasting.engine.amounts import DealArrays
-from forecasting.engine.blocks import MEGABYTE, EngineOptions, cut_draws, run_blocks
+from forecasting.engine.blocks import MEGABYTE, EngineOptions, cut_draws, evenly_spaced, run_blocks
 from forecasting.engine.clock import clock_at, progress_by_day
 from forecasting.engine.deal_groups import slice_groups
 from forecasting.engine.details import DetailMeans, close_day_grid, detail_clocks, detail_means, ending_means
@@ -98,12 +98,11 @@ class GroupChances:
     @cached_property
     def _ended(self) -> NDArray[np.float64]:
         """Probability of each kind of ending by the horizon, over the draws of the details, shape (group, terminal)."""
-        return self._averaged(lambda *given, **codes: (ending_means(*given, **codes),), int(self.edges[-1]))[0]
+        return self._averaged(ending_means, int(self.edges[-1]))[0]
 
     def _averaged(self, means: Callable[..., tuple[NDArray[np.float64], ...]], days: int) -> list[NDArray[np.float64]]:
         """Means over the draws of the details, whose hazards reach some forecast days."""
-        count = min(self.options.detail_draws, self.draws)
-        chosen = np.unique(np.linspace(0, self.draws - 1, count).round().astype(np.int64))
+        chosen = evenly_spaced(self.draws, self.options.detail_draws)
         blocks = [chosen[start:stop] for start, stop in cut_draws(len(chosen), DETAIL_BLOCK)]
 
         def means_of(block: NDArray[np.int64]) -> tuple[int, list[NDArray[np.float64]]]:

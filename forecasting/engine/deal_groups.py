@@ -110,35 +110,30 @@ def amount_draws(amounts: "AmountPosterior | None", draws: NDArray[np.int64], n_
 
 def pick_groups(deals: DealArrays, wanted: NDArray[np.bool_]) -> tuple[DealArrays, NDArray[np.intp]]:
     """The deals of the groups marked in ``wanted``, groups renumbered from zero, and the places of these deals."""
-    place = np.flatnonzero(wanted[deals.group])
-    number = (np.cumsum(wanted) - 1).astype(np.int32)
-    picked = DealArrays(
-        deals.group_cell[wanted],
-        deals.group_stage[wanted],
-        deals.group_age[wanted],
-        number[deals.group[place]],
-        deals.key[place],
-        deals.amount[place],
-        deals.cents[place],
-        deals.segment[place],
-        deals.pool_group[place],
-    )
-    return picked, place
+    place, number = np.flatnonzero(wanted[deals.group]), (np.cumsum(wanted) - 1).astype(np.int32)
+    return _part(deals, wanted, place, number[deals.group[place]]), place
 
 
 def slice_groups(deals: DealArrays, first: int, last: int) -> DealArrays:
     """The deals of groups ``first .. last - 1``, groups renumbered from zero."""
     if first == 0 and last == len(deals.group_cell):
         return deals
-    start, stop = np.searchsorted(deals.group, [first, last])
+    place = slice(*np.searchsorted(deals.group, [first, last]).tolist())
+    return _part(deals, slice(first, last), place, deals.group[place] - np.int32(first))
+
+
+def _part(
+    deals: DealArrays, groups: slice | NDArray[np.bool_], place: slice | NDArray[np.intp], group: NDArray[np.int32]
+) -> DealArrays:
+    """Some groups and their deals, which are told their new ``group``."""
     return DealArrays(
-        deals.group_cell[first:last],
-        deals.group_stage[first:last],
-        deals.group_age[first:last],
-        deals.group[start:stop] - np.int32(first),
-        deals.key[start:stop],
-        deals.amount[start:stop],
-        deals.cents[start:stop],
-        deals.segment[start:stop],
-        deals.pool_group[start:stop],
+        deals.group_cell[groups],
+        deals.group_stage[groups],
+        deals.group_age[groups],
+        group,
+        deals.key[place],
+        deals.amount[place],
+        deals.cents[place],
+        deals.segment[place],
+        deals.pool_group[place],
     )

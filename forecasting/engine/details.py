@@ -22,6 +22,12 @@ class DetailMeans(NamedTuple):
     closed: NDArray[np.float64]
 
 
+class EndingMeans(NamedTuple):
+    """Means over draws: ``ended[group, terminal]`` by the horizon."""
+
+    ended: NDArray[np.float64]
+
+
 def close_day_grid(horizon: int, long_horizon: int) -> NDArray[np.int64]:
     """Days at which "closed by" is asked: daily for two months, then every eighth, horizon and end included."""
     days = np.unique(np.concatenate([np.arange(1, 61), np.arange(60, long_horizon, 8), [horizon, long_horizon]]))
@@ -78,8 +84,8 @@ def detail_means(
 
 def ending_means(
     hazards: LatticeHazards, deals: DealArrays, clocks: DetailClocks, *, n_codes: int, won_codes: tuple[int, ...]
-) -> NDArray[np.float64]:
-    """Probability to have come to each terminal stage by the horizon, mean over draws, shape (group, terminal)."""
+) -> EndingMeans:
+    """Average how each group has ended by the horizon over the draws of ``hazards``, arguments as for :func:`detail_means`."""
     n_draws, n_stages = len(hazards.base), len(hazards.next_stage)
     ended = np.zeros((len(deals.group_cell), n_codes - n_stages))
     one = np.empty((len(ended), 1), dtype=np.float32)
@@ -91,7 +97,7 @@ def ending_means(
                 hazards.base[i], hazards.effect[i], hazards.next_stage, only, deals, end.day[i], end.fraction[i], one
             )
             ended[:, code - n_stages] += one[:, 0]
-    return ended / n_draws
+    return EndingMeans(ended / n_draws)
 
 
 @jit_kernel

@@ -244,7 +244,7 @@ def _end_stays(
     """
     passed, guide, turn, per_hazard = tables.passed, tables.guide, tables.turn, tables.guides_per_hazard
     at, target, pick, after, since = under_way.at, moves.target, moves.pick, moves.after, moves.since
-    n_turns, first, second, one = next_stage.shape[1] - 1, np.uintp(0), np.uintp(1), np.uintp(1)
+    n_turns, first, one = next_stage.shape[1] - 1, np.uintp(0), np.uintp(1)
     for c in range(moving):
         i = np.uintp(c)
         k, end = np.uintp(_code(at[i])), target[i]
@@ -256,7 +256,7 @@ def _end_stays(
     for c in range(moving):
         i = np.uintp(c)
         k, day, bits = np.uintp(_code(at[i])), np.uintp(since[i]), pick[i]
-        slot = np.uintp(bits >= turn[k, day, first]) + np.uintp(bits >= turn[k, day, second])
+        slot = np.uintp(bits >= turn[k, day, first]) + np.uintp(bits >= turn[k, day, one])
         for s in range(TURNS, n_turns):
             slot += np.uintp(bits >= turn[k, day, np.uintp(s)])
         after[i], since[i] = next_stage[k, slot], _day(at[i]) + np.int64(day)

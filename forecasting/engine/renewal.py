@@ -16,7 +16,8 @@ the matrix I - A0, A0[k, j] = p[k, j, 0], solved day by day. A deal in k for a d
 
 Summed up, W is S[k, a + 1 + u] p[k, j, a + 1 + u] G[j, T - 1 - u] over u and j, divided by S[k, a + 1]: a sum of
 positive terms of the size of what divides it, never a difference of survivals. Where S is too small for that, and where
-every T is asked for, W is had from the recursion, whose terms are positive too. So a deal whose chance of lasting that
+every T is asked for, W is had from the recursion, which loses nothing either: what leaves is taken away only where at
+least half stays. So a deal whose chance of lasting that
 long was 1e-12, or 1e-300, is as right as a new one.
 Age -1 is a deal that enters the stage on forecast day 1. Source: Howard (1971), Dynamic Probabilistic Systems, volume
 2, chapter 10 (discrete-time semi-Markov processes); the values v and the sums over age are ours.

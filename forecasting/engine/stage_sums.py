@@ -14,7 +14,7 @@ from forecasting.engine.exits import survival_by_day
 PUSHED_DAYS = 8
 """Days solved before what they send to later days is added up in one pass."""
 SEVERAL = 4
-"""Days gone back in one pass where chances stay the same."""
+"""Days gone back in one pass where chances stay the same; the pass is written out for four."""
 FEW_DAYS = 2
 """So few are added one by one: eight, filled up with zeros, would cost more."""
 SMALLEST = 2.0**-80
@@ -211,7 +211,7 @@ def _kept_and_lost(stay: float) -> tuple[float, float]:
     """Two numbers that make ``kept * W + (gain - lost * W)`` of ``stay * W + gain``.
 
     A chance to stay near one, rounded to 24 bits, is off the same way on every day of equal chances, and that adds up; the
-    chance to leave is not.
+    chance to leave is not. Where few stay, the difference would cancel.
     """
     return (1.0, 1.0 - stay) if stay >= 0.5 else (stay, 0.0)
 
@@ -293,7 +293,7 @@ def _several_days_back(values: Values, worth: float, stay: float, brings: Values
 
 @jit_kernel
 def _read_row(values: Values, start: int, edges: NDArray[np.int64], out: Values, row: int) -> None:
-    """Read W of one age at the edges."""
+    """Read W of one age at the edges; where these are all days, a plain copy is much faster."""
     begin, to = np.uintp(start), np.uintp(row)
     if edges[0] == 1 and len(edges) == edges[-1]:
         for m in range(len(edges)):

@@ -7,7 +7,7 @@ happened after the origins by noise and finds the same forecasts to the last bit
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, as_completed
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -219,22 +219,20 @@ class Course:
     options : BacktestOptions
     calibrate : bool
     seed : int
+    memory : Memory
+        Past forecasts that the origins forecast so far have looked back at.
     """
 
     deals: "Deals"
     options: BacktestOptions
     calibrate: bool
     seed: int
+    memory: Memory = field(default_factory=Memory)
 
     @cached_property
     def stays(self) -> StayTable:
         """Stays of all deals."""
         return stay_table(self.deals)
-
-    @cached_property
-    def memory(self) -> Memory:
-        """Past forecasts that the origins forecast so far have looked back at."""
-        return Memory()
 
 
 def forecast_origin(course: Course, as_of: date, until: date) -> OriginForecast:

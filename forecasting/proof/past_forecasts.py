@@ -185,12 +185,7 @@ def errors_a_year_before(
     day = day_of(year_before(date_of(known.as_of)))
     errors = dict.fromkeys(horizons, np.nan)
     told = tuple(days for days in horizons if days <= min(day - known.first_day + 1, known.as_of - day))
-    made = (memory or Memory()).open
-    values = (
-        recalled(made, (day, told), lambda: open_revenue(known_at(stays, day), horizons=told, seed=seed))
-        if told
-        else ()
-    )
+    values = foretold(known_at(stays, day), horizons=told, seed=seed, memory=memory or Memory()) if told else ()
     for days, value in zip(told, values, strict=True):
         if value.mean > 0.0:
             actual = known.revenue(after=day, until=day + days, open_deals_only=True)
