@@ -217,7 +217,8 @@ def forecast_job(job: Job, *, as_of: str | date, refit: bool = False, progress: 
     )
     if not config.forecast.calibrate:
         return made
-    stays, seed, days = stay_table(job.deals), config.model.seed, made.horizon_days
+    stays = stay_table(job.deals, calendar=posterior.spec.calendar_options)
+    seed, days = config.model.seed, made.horizon_days
     learned = own_calibration(stays, as_of=day, horizon_days=days, seed=seed, levels=config.forecast.levels)
     of_new = own_new_calibration(stays, as_of=day, horizon_days=days) if config.forecast.new_business else None
     return with_calibration(made, learned, seed=seed, new=of_new)

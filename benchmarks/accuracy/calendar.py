@@ -39,7 +39,7 @@ from forecasting.simulate import simulate_open
 from models.calendar.days import day_classes
 from models.calendar.expected import KINDS, DatedExits, dated_exits
 from models.calendar.model import mean_weight
-from models.posterior import ModelSpec, Posterior
+from models.posterior import Posterior
 
 Floats = NDArray[np.float64]
 SETTINGS = ("none", "weekday", "weekday,holiday", "weekday,holiday,period_end")
@@ -65,16 +65,7 @@ def deviance(seen: Floats, mean: Floats) -> float:
 def fitted(deals: Deals, as_of: date, options: BacktestOptions) -> Posterior:
     """Fit the models as of a date with the settings of a backtest."""
     snapshot = cut(deals, as_of=as_of, covariates=options.covariates)
-    spec = ModelSpec(
-        covariates=options.covariates,
-        durations=options.durations,
-        inference=options.inference,
-        draws=options.draws,
-        seed=SEED,
-        calendar=options.calendar,
-        holidays=options.holidays,
-    )
-    return fit_snapshot(snapshot, spec=spec)
+    return fit_snapshot(snapshot, spec=options.spec(SEED))
 
 
 def held_out(pipeline: Pipeline, options: BacktestOptions) -> dict[str, float]:

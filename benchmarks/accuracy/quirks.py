@@ -5,13 +5,14 @@
     python -m benchmarks.accuracy.quirks --save          # also keeps the table for the results page
     python -m benchmarks.accuracy.quirks --toy           # one company in two short worlds, for the tests
 
-The quirks: wins come mostly in the last two weeks of the year, in January only, or on the last working day of a month;
-deals are created in spring and paid in early December; whatever stays 60 days in a stage is lost; stays take half a
-year; amounts have so heavy a tail that one deal is most of the money; the win rate halves from one day to the next; the
-company is three, six or ten weeks old (ten companies for one); all deals of a year are entered in its first twenty days;
-and none, for comparison. Forecasts are of the revenue from open deals, or of all revenue where deals are entered in January,
-30 days ahead (60 in the first weeks, 90 where cycles are long or deals entered in January), at the last days of months or
-of every second month, with the setting of ``open_deals``.
+The quirks: wins come mostly in the last two weeks of the year, in January only, on the last working day of a month, or
+six times as often on the last three; deals are created in spring and paid in early December; whatever stays 60 days in a
+stage is lost; stays take half a year; amounts have so heavy a tail that one deal is most of the money; the win rate
+halves from one day to the next; the company is three, six or ten weeks old (ten companies for one); all deals of a year
+are entered in its first twenty days; and none, for comparison. Forecasts are of the revenue from open deals, or of all
+revenue where deals are entered in January, 30 days ahead (60 in the first weeks, 90 where cycles are long or deals
+entered in January), at the last days of months or of every second month, with the setting of ``open_deals``; where wins
+follow the end of a month also on a calendar of weekdays and period ends.
 
 Printed for every world are the shares of outcomes within the 50, 80 and 95 % ranges, the width of the 80 % range and the
 CRPS, both over the mean actual revenue: of the published forecast, of the same before calibration, of two simple rules
@@ -25,6 +26,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -49,6 +51,9 @@ LONGEST = 400
 OPTIONS = replace(open_deals.OPTIONS, draws=1000, new_business=False)
 ORACLE_RUNS = 300
 PUBLISHED, UNCALIBRATED, ORACLE = "published", "before calibration", "oracle"
+ON_CALENDAR = ", on the calendar"
+"""Added to the name of a recipe where the world is forecast on its calendar too, which is off by default."""
+MONTH_ENDS = ("weekday", "period_end")
 RULES = {"landmark": "rule: landmark", "stage_weighted": "rule: stage weighted"}
 """Simple rules of the backtest's table and what they are called here."""
 RULES_OF_ALL = {"run_rate": "rule: run rate", "last_period": "rule: last period"}
@@ -119,6 +124,7 @@ class World:
     lost_after: int | None = None
     drop_day: int | None = None
     drop: float = 1.0
+    calendar: tuple[str, ...] = ()
 
     @property
     def won(self) -> int:
@@ -162,6 +168,12 @@ def last_working_day(day: date) -> float:
     return 50.0 if day.weekday() < 5 and following.month != day.month else 0.0
 
 
+def busy_month_end(day: date) -> float:
+    """Wins are six times as likely on the last three days of a month that are no Saturday or Sunday, and none on these."""
+    to_go = np.busday_count(day, (day.replace(day=1) + timedelta(days=32)).replace(day=1))
+    return 0.0 if day.weekday() >= 5 else 4.2 if to_go <= 3 else 0.7
+
+
 def spring(day: date) -> float:
     """Deals are created from April to the middle of May."""
     return 1.0 if day.month == 4 or (day.month == 5 and day.day <= 15) else 0.0
@@ -178,6 +190,7 @@ WIN_FACTORS: dict[str, Callable[[date], float]] = {
     "january": january,
     "early december": early_december,
     "last working day": last_working_day,
+    "busy month end": busy_month_end,
 }
 """Factor of a day on the hazard of wins."""
 CREATED: dict[str, Callable[[date], float]] = {
@@ -201,7 +214,8 @@ WORLDS = {
         ahead=(Exit(0.03), Exit(0.02), Exit(0.02)),
         down=(Exit(0.001), Exit(0.0005), Exit(0.0005)),
     ),
-    "paid on the last working day of a month": World(win_factor="last working day"),
+    "paid on the last working day of a month": World(win_factor="last working day", calendar=MONTH_ENDS),
+    "busy month ends, no wins at weekends": World(win_factor="busy month end", calendar=MONTH_ENDS),
     "lost after 60 days untouched": World(lost_after=60, ahead=SLOW, down=RARELY_LOST),
     "long cycles": World(
         days=1005,
@@ -348,17 +362,21 @@ def measure(name: str, number: int, world: World, options: BacktestOptions) -> p
     rng = np.random.default_rng([SEED, list(WORLDS).index(name), number])
     company = make_company(world, rng)
     options, own = replace(options, new_business=world.with_new), "" if world.with_new else "open_"
-    result = backtest(
-        deals_of(world, company), origins=origins_of(world), horizon=f"{world.horizon}d", options=options, seed=SEED
-    )
-    table, played = result.table, []
+    run = partial(backtest, deals_of(world, company), origins=origins_of(world), horizon=f"{world.horizon}d", seed=SEED)
+    result, played = run(options=options), []
+    table, runs = result.table, {"": result}
+    if world.calendar:
+        runs[ON_CALENDAR] = run(options=replace(options, calendar=world.calendar))
     actuals = table["actual" if world.with_new else "actual_open"]
     for as_of, actual in zip(table["as_of"], actuals, strict=True):
         draws = oracle(world, company, (as_of.date() - FIRST).days, rng)
         played.append(score_columns(draws, actual, prefix=own, seed=SEED))
     found = [
-        scored(table, actuals, own).assign(recipe=PUBLISHED),
-        scored(result.uncalibrated, actuals, own).assign(recipe=UNCALIBRATED),
+        *(
+            scored(told, actuals, own).assign(recipe=recipe + calendar)
+            for calendar, each in runs.items()
+            for recipe, told in ((PUBLISHED, each.table), (UNCALIBRATED, each.uncalibrated))
+        ),
         *(
             pd.DataFrame({"actual": actuals, "crps": table[f"{own}{rule}_crps"], "recipe": told})
             for rule, told in (RULES_OF_ALL if world.with_new else RULES).items()
@@ -403,6 +421,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--companies", type=int, default=2, help="companies in each world")
     parser.add_argument("--processes", type=int, default=2, help="companies at a time")
     parser.add_argument("--toy", action="store_true", help="one company in two short worlds, few draws")
+    parser.add_argument("--only", help="name of one world")
     parser.add_argument("--save", action="store_true", help="keep the table for the results page")
     parser.add_argument("--folder", type=Path, default=SAVED, help="where --save keeps it")
     asked = parser.parse_args(argv)
@@ -411,6 +430,7 @@ def main(argv: list[str] | None = None) -> int:
     tasks = [
         (name, number, world, options)
         for name, world in worlds.items()
+        if asked.only in (None, name)
         for number in range(1 if asked.toy else asked.companies * world.copies)
     ]
     if asked.toy or asked.processes == 1:

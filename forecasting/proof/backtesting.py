@@ -87,6 +87,21 @@ class BacktestOptions:
     fiscal_year_start: int = 1
     target: float | None = None
 
+    def spec(self, seed: int) -> ModelSpec:
+        """Give what the models of one past forecast are asked for."""
+        return ModelSpec(
+            segment=self.segment,
+            covariates=self.covariates,
+            durations=self.durations,
+            inference=self.inference,
+            draws=self.draws,
+            seed=seed,
+            window_days=self.window_days,
+            calendar=self.calendar,
+            holidays=self.holidays,
+            fiscal_year_start=self.fiscal_year_start,
+        )
+
 
 def backtest(
     deals: "Deals",
@@ -232,7 +247,7 @@ class Course:
     @cached_property
     def stays(self) -> StayTable:
         """Stays of all deals."""
-        return stay_table(self.deals)
+        return stay_table(self.deals, calendar=self.options.spec(self.seed).calendar_options)
 
 
 def forecast_origin(course: Course, as_of: date, until: date) -> OriginForecast:
@@ -275,23 +290,11 @@ def origin_seed(seed: int, as_of: date) -> int:
 
 def forecast_past(snapshot: Snapshot, until: date, options: BacktestOptions, seed: int) -> Forecast:
     """Fit and forecast one snapshot, uncalibrated."""
-    spec = ModelSpec(
-        segment=options.segment,
-        covariates=options.covariates,
-        durations=options.durations,
-        inference=options.inference,
-        draws=options.draws,
-        seed=seed,
-        window_days=options.window_days,
-        calendar=options.calendar,
-        holidays=options.holidays,
-        fiscal_year_start=options.fiscal_year_start,
-    )
     with threadpool_limits(
         1
     ):  # the matrices are small: threads would only wait for each other, and origins run in parallel
         # calibration filters the levels of the moment by itself: those of the posterior would go unused
-        posterior = fit_snapshot(snapshot, spec=spec, levels=False)
+        posterior = fit_snapshot(snapshot, spec=options.spec(seed), levels=False)
     engine = EngineOptions(threads=1, detail_draws=1)
     return forecast_snapshot(
         snapshot, posterior, until=until, seed=seed, new_business=options.new_business, options=engine

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import gammaln
 
+from forecasting.proof.quick_calendar import progress, win_weights
 from forecasting.proof.quick_kernels import bins_of_days, count_exits, count_expected, win_probabilities
+from forecasting.proof.shrinkage import log_evidence
 from forecasting.proof.stay_table import NEVER, KnownStays
 from models.levels.filtering import draw_levels, filter_level, period_days
 
@@ -105,7 +106,9 @@ def open_revenue(known: KnownStays, *, horizons: tuple[int, ...], seed: int) -> 
     chain = _fit(counted, known.n_open, known.n_stages)
     rng = np.random.default_rng([seed, known.as_of])
     hazards, factors = _draw(chain, rng)
-    levels = _level_draws(counted, chain, known.n_open + known.n_won, max(horizons), rng)
+    weight = win_weights(known, days=max(horizons))
+    past_weight = weight[: known.age_days][::-1]
+    levels = _level_draws(counted, chain, known.n_won, past_weight, max(horizons), rng)
     stage = counted.stage[waiting]
     last_bin = np.where(chain.starts < NEVER, chain.starts, 0).max(axis=1)
     age = np.minimum(counted.days[waiting], last_bin[stage])  # in the last bin one age is as good as another
@@ -113,15 +116,18 @@ def open_revenue(known: KnownStays, *, horizons: tuple[int, ...], seed: int) -> 
     groups, of_deal = np.unique(keys, axis=0, return_inverse=True)
     amount = known.filled_amount[known.deal[waiting]]
     sums = [np.bincount(of_deal.reshape(-1), weights=amount**power, minlength=len(groups)) for power in (1, 2)]
-    ahead = np.array(horizons, dtype=np.int64)
+    reached = progress(known, weight)[list(horizons)]
+    whole = np.floor(reached).astype(np.int64)
+    ahead, place = np.unique(np.concatenate([whole, np.ceil(reached).astype(np.int64)]), return_inverse=True)
     static, tracked = (
         win_probabilities(hazards, scaled, chain.starts, groups, ahead, known.n_won)
         for scaled in (factors, factors * levels[:, None])
     )
-    return tuple(
-        OpenValue(*_moments(static[:, :, place], *sums), *_moments(tracked[:, :, place], *sums))
-        for place in range(len(horizons))
-    )
+    found = []
+    for begun, ended, part in zip(*place.reshape(2, -1), reached - whole, strict=True):
+        by_then = (each[:, :, begun] + part * (each[:, :, ended] - each[:, :, begun]) for each in (static, tracked))
+        found.append(OpenValue(*(moment for chance in by_then for moment in _moments(chance, *sums))))
+    return tuple(found)
 
 
 def _moments(chance: Floats, amount: Floats, squared: Floats) -> tuple[float, float]:
@@ -215,14 +221,20 @@ def _expected(known: _Counted, starts: Ints, hazard: Floats, part_of_day: Floats
 
 
 def _level_draws(
-    known: _Counted, chain: _Chain, first_lost: int, horizon_days: int, rng: np.random.Generator
+    known: _Counted, chain: _Chain, n_won: int, past_weight: Floats, horizon_days: int, rng: np.random.Generator
 ) -> Floats:
-    """Factor on the hazards over the horizon by direction of the exit, shape (draw, stage, code)."""
+    """Factor on the hazards over the horizon by direction of the exit, shape (draw, stage, code).
+
+    ``past_weight`` is that of each day for winning, the latest first.
+    """
     n_open, n_stages = chain.shape.shape[:2]
     width = period_days(horizon_days)
     by_class, seen = _expected(known, chain.starts, chain.shape / chain.rate, chain.part_of_day, width)
     factor = (chain.exits + LEVEL_SHRINK) / (chain.expected + LEVEL_SHRINK)
     expected = np.einsum("cpsj,csj->psj", by_class, factor)
+    first_lost, period = n_open + n_won, np.arange(len(past_weight)) // width
+    weight = np.bincount(period, past_weight, len(expected)) / np.bincount(period, minlength=len(expected))
+    expected[:, :, n_open:first_lost] *= weight[:, None, None]
     forward = _forward(chain.exits.sum(axis=0), first_lost)
     draws = np.ones((HAZARD_DRAWS, n_open, n_stages))
     for direction in (forward, ~forward):
@@ -271,12 +283,7 @@ def _draw(chain: _Chain, rng: np.random.Generator) -> tuple[Floats, Floats]:
     """Draws of hazards (draw, stage, code, bin) and amount factors (draw, class, stage, code)."""
     hazards = rng.standard_gamma(np.broadcast_to(chain.shape, (HAZARD_DRAWS, *chain.shape.shape))) / chain.rate
     weight = EFFECT_WEIGHTS[:, None, None, None]
-    evidence = (
-        gammaln(chain.exits + weight)
-        - gammaln(weight)
-        + weight * np.log(weight)
-        - (chain.exits + weight) * np.log(chain.expected + weight)
-    ).sum(axis=1)
+    evidence = log_evidence(chain.exits, chain.expected, weight).sum(axis=1)
     probability = np.exp(evidence - evidence.max(axis=0))
     cumulated = np.cumsum(probability / probability.sum(axis=0), axis=0)
     uniform = rng.random((HAZARD_DRAWS, 1, *cumulated.shape[1:]))

@@ -18,6 +18,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.special import softmax
 
+from forecasting.proof.quick_calendar import progress, win_weights
 from forecasting.proof.stay_table import NEVER, KnownStays, date_of
 from models.arrivals.level import NO_SEASON, ODD_SHAPE, LevelGrid
 from models.arrivals.model import GROWTH_KEPT, level_grid
@@ -62,10 +63,10 @@ def new_revenue(known: KnownStays, *, horizons: tuple[int, ...]) -> tuple[NewVal
     first, second = float(amount.mean()), float((amount**2).mean())
     won_by = _won_by(known.as_of - created[begun], won_on[won] - created[won])
     arriving = _Arriving.from_days(created[begun] - known.as_of, date_of(known.as_of))
-    found = []
+    reached, found = progress(known, win_weights(known, days=max(horizons))), []
     for horizon in horizons:
-        curve = np.concatenate([won_by, np.full(horizon, won_by[-1])])[:horizon]
-        expected, variance = arriving.wins(curve[::-1])  # a deal created on day u has horizon - u days left
+        left = reached[horizon] - reached[1 : horizon + 1]  # usual days that a deal created on a day has left
+        expected, variance = arriving.wins(np.interp(left, np.arange(len(won_by)), won_by))
         unknown = (expected * first) ** 2 * max(second / first**2, 1.0) / len(amount) if first > 0.0 else 0.0
         spread = expected * second + variance * first**2 + unknown
         found.append(NewValue(expected * first, float(np.sqrt(spread))))

@@ -4,13 +4,15 @@
 this much of it. Both follow the same rules, and ``tests/forecasting/test_calibration.py`` holds them together.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, timedelta
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+
+from models.calendar.days import CalendarOptions
 
 if TYPE_CHECKING:
     from forecasting.data.deals import Deals
@@ -45,6 +47,8 @@ class StayTable:
     n_open, n_won : int
         Codes below ``n_open`` are open stages, the next ``n_won`` are won.
     n_stages : int
+    calendar : CalendarOptions
+        What may make a date count for more or less.
     """
 
     deal: Ints
@@ -60,6 +64,7 @@ class StayTable:
     n_open: int
     n_won: int
     n_stages: int
+    calendar: CalendarOptions = field(default_factory=CalendarOptions)
 
 
 @dataclass(frozen=True)
@@ -77,6 +82,8 @@ class KnownStays:
     amount : ndarray of float64, shape (deal,)
         As last said by then, NaN when missing.
     n_open, n_won, n_stages : int
+    calendar : CalendarOptions
+        What may make a date count for more or less.
     """
 
     as_of: int
@@ -91,6 +98,7 @@ class KnownStays:
     n_open: int
     n_won: int
     n_stages: int
+    calendar: CalendarOptions = field(default_factory=CalendarOptions)
 
     @property
     def is_open(self) -> NDArray[np.bool_]:
@@ -133,12 +141,14 @@ class KnownStays:
         return float(np.nansum(self.amount[self.deal[rows]]))
 
 
-def stay_table(deals: "Deals") -> StayTable:
+def stay_table(deals: "Deals", *, calendar: CalendarOptions | None = None) -> StayTable:
     """Lay out the stays of all deals.
 
     Parameters
     ----------
     deals : Deals
+    calendar : CalendarOptions, optional
+        What may make a date count for more or less; without it all weigh alike.
 
     Returns
     -------
@@ -166,6 +176,7 @@ def stay_table(deals: "Deals") -> StayTable:
         n_open=deals.graph.n_open,
         n_won=len(deals.graph.won),
         n_stages=len(deals.graph.stages),
+        calendar=calendar or CalendarOptions(),
     )
 
 
@@ -191,6 +202,7 @@ def known_at(stays: StayTable, day: int) -> KnownStays:
         n_open=stays.n_open,
         n_won=stays.n_won,
         n_stages=stays.n_stages,
+        calendar=stays.calendar,
     )
 
 

@@ -175,7 +175,7 @@ def tune(
     run = map if executor is None else executor.map
     learned: list[tuple[Calibration, Calibration] | None] = [None] * len(origins)
     if calibrate:  # what past errors teach depends on the date alone, not on the candidate
-        learned = list(run(_learn, [(deals, day, horizon_days, seed) for day in origins]))
+        learned = list(run(_learn, [(deals, present, day, horizon_days, seed) for day in origins]))
 
     def score(candidates: tuple[Candidate, ...], first: int, of: int) -> None:
         for place, each in enumerate(candidates, start=first):
@@ -202,10 +202,11 @@ def tune(
     return choose(candidates, table, origins, horizon_days=horizon_days, seed=seed)
 
 
-def _learn(task: "tuple[Deals, date, int, int]") -> tuple[Calibration, Calibration]:
+def _learn(task: "tuple[Deals, BacktestOptions, date, int, int]") -> tuple[Calibration, Calibration]:
     """Learn past errors as known at an origin, with and without levels."""
-    deals, as_of, horizon_days, seed = task
-    without, with_levels = calibrations(deals, as_of=as_of, horizon_days=horizon_days, seed=seed)
+    deals, options, as_of, horizon_days, seed = task
+    stays = stay_table(deals, calendar=options.spec(seed).calendar_options)
+    without, with_levels = calibrations(stays, as_of=as_of, horizon_days=horizon_days, seed=seed)
     return with_levels, without
 
 

@@ -50,10 +50,27 @@ class DatedExits:
         Who is at risk on a date depends on weekdays itself: few deals move on at weekends, so few are there to be won
         on the same day. Forecasts let deals move on an even clock, hence a weight has to carry both.
         """
-        span = min(WEEK, len(self.expected))
-        total = np.vstack([np.zeros(len(KINDS)), np.cumsum(self.expected, axis=0)])
-        start = np.clip(np.arange(len(self.expected)) - WEEK // 2, 0, len(self.expected) - span)
-        return np.asarray((total[start + span] - total[start]) / span)
+        return mean_around(self.expected, WEEK)
+
+
+def mean_around(values: Floats, days: int) -> Floats:
+    """Mean over a stretch of days around each one, at the ends over the first and the last such stretch.
+
+    Parameters
+    ----------
+    values : ndarray of float64, shape (date, ...)
+    days : int
+        Length of a stretch.
+
+    Examples
+    --------
+    >>> mean_around(np.array([3.0, 0.0, 0.0, 6.0]), 3).tolist()
+    [1.0, 1.0, 2.0, 2.0]
+    """
+    span = min(days, len(values))
+    total = np.concatenate([np.zeros_like(values[:1]), np.cumsum(values, axis=0)])
+    start = np.clip(np.arange(len(values)) - span // 2, 0, len(values) - span)
+    return np.asarray((total[start + span] - total[start]) / span)
 
 
 def dated_exits(stays: pd.DataFrame, source: HazardSource, cells: NDArray[np.int32], graph: "StageGraph") -> DatedExits:

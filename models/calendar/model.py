@@ -117,7 +117,7 @@ def fit_calendar(exits: DatedExits, *, options: CalendarOptions, draws: int, see
             _add_by_class(target[kind], classes[rows], values[rows, kind])
         if not exits.seen[rows, kind].any() or not n_classes:
             continue
-        known = _without_rare_ends(classes[rows], exits.days[rows])
+        known = without_rare_ends(classes[rows], exits.days[rows])
         counts = _counts(options, exits.seen[rows, kind], expected[rows, kind], known, exits.days[rows])
         rng = np.random.default_rng(np.random.SeedSequence([seed, 4, kind]))
         looked_for = np.isin(np.arange(n_classes), known)
@@ -195,8 +195,8 @@ def calendar_table(calendar: CalendarPosterior) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=columns).astype({"seen": np.int64})
 
 
-def _without_rare_ends(classes: NDArray[np.int32], days: NDArray[np.datetime64]) -> NDArray[np.int32]:
-    """Classes without those of month and quarter ends of which there were too few."""
+def without_rare_ends(classes: NDArray[np.int32], days: NDArray[np.datetime64]) -> NDArray[np.int32]:
+    """Classes (date, slot) without those of month and quarter ends of which there were too few."""
     month = days.astype("datetime64[M]")
     known = classes.copy()
     for slot in (MONTH_END, QUARTER_END):
