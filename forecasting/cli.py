@@ -230,7 +230,7 @@ def tune(
     processes: Processes = None,
     as_json: AsJson = False,
 ) -> None:
-    """Choose durations, covariates, window and levels by backtest on your own past, and say what that gains."""
+    """Choose durations, covariates, window, levels and calendar by backtest on your own past, and say what that gains."""
 
     def run() -> Outcome:
         from forecasting.commands.tune import run_tune

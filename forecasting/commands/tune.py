@@ -78,7 +78,10 @@ def with_settings(job_text: str, settings: Candidate) -> str:
     """
     told, wanted = _told(job_text), settings.to_dict()
     sections: dict[str, dict[str, Any]] = {
-        "model": {key: wanted[key] for key in ("durations", "covariates", "window_days")},
+        "model": {
+            **{key: wanted[key] for key in ("durations", "covariates", "window_days")},
+            "calendar": wanted["calendar"] or None,  # none is the default
+        },
         "forecast": {"levels": wanted["levels"]},
     }
     if told.get("forecast", {}).get("levels", True) == wanted["levels"]:

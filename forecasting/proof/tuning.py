@@ -1,12 +1,14 @@
 """Choose settings of the model by backtest on one's own history, and say honestly how much the choice is worth.
 
-First family and covariates together, then, at the best of these, how much of the past to learn from; each with and
-without the levels of the moment. Every candidate is scored as it would be published, calibrated by its own past errors.
+First family and covariates together, then, at the best of these, how much of the past to learn from and whether days
+count alike; each with and without the levels of the moment. Every candidate is scored as it would be published, calibrated
+by its own past errors.
 
 Every candidate forecasts the same past dates with what was known then. The best of several always looks better on the
 dates it was chosen by than it is; so the gain is measured on dates the choice has not seen: blocks of dates are drawn
 again and again, the winner among the drawn ones is compared with the present settings on the dates left out. (Windows
-are tried at the best of the first round only; that this best was chosen on all dates is not taken off the gain.)
+and calendars are tried at the best of the first round only; that this best was chosen on all dates is not taken off the
+gain.)
 """
 
 from collections.abc import Callable, Sequence
@@ -23,7 +25,7 @@ from forecasting.answers.forecasts import worth_of_open
 from forecasting.data.snapshot import check_columns, cut
 from forecasting.proof.backtesting import BacktestOptions, forecast_past, origin_seed
 from forecasting.proof.calibration import Calibration, calibrations
-from forecasting.proof.past_forecasts import spacing_days
+from forecasting.proof.past_forecasts import Memory, spacing_days
 from forecasting.proof.scores import blocks_that_overlap, crps
 from forecasting.proof.stay_table import day_of, known_at, stay_table
 from models.errors import EmptyInputError, SettingsError
@@ -34,11 +36,17 @@ if TYPE_CHECKING:
 Floats = NDArray[np.float64]
 Progress = Callable[[str, int, int], None]
 """Called with the candidate that is done, how many are done, and how many there are."""
+type _Errors = tuple[Calibration, Calibration]
+"""What past errors teach with levels of the moment, and without."""
+LEARNERS = 4
+"""Parts the origins are split into for learning: those of a part share their past forecasts."""
 
 DURATIONS = ("auto", "piecewise")
 COVARIATES: tuple[tuple[str, ...], ...] = ((), ("log_amount",), ("log_amount", "looped"))
 WINDOWS = (365, 730)
 """Days of the past to learn from, beside all of it."""
+CALENDARS: tuple[tuple[str, ...], ...] = ((), ("weekday",), ("weekday", "period_end"))
+"""What may make a date count for more or less; holidays need a country, so they are tried where the job names one."""
 MOST_ORIGINS = 12
 FEWEST_ORIGINS = 4
 """Fewer dates cannot tell one candidate from another."""
@@ -55,6 +63,7 @@ class Candidate:
     covariates: tuple[str, ...]
     window_days: int | None = None
     levels: bool = True
+    calendar: tuple[str, ...] = ()
 
     @property
     def label(self) -> str:
@@ -67,7 +76,8 @@ class Candidate:
         """
         window = "" if self.window_days is None else f", last {self.window_days} days"
         levels = "" if self.levels else ", without levels"
-        return f"{self.durations}, {' + '.join(self.covariates) or 'no covariates'}{window}{levels}"
+        days = "".join(f", {part.replace('_', ' ')}s" for part in self.calendar)
+        return f"{self.durations}, {' + '.join(self.covariates) or 'no covariates'}{window}{days}{levels}"
 
     def to_dict(self) -> dict[str, Any]:
         """Return the settings under their names in the job file."""
@@ -76,6 +86,7 @@ class Candidate:
             "covariates": list(self.covariates),
             "window_days": self.window_days,
             "levels": self.levels,
+            "calendar": list(self.calendar),
         }
 
 
@@ -170,20 +181,32 @@ def tune(
     """
     check_columns(deals, segment=(), covariates=consider)
     origins = past_origins(deals, as_of=as_of, horizon_days=horizon_days)
-    now = Candidate(present.durations, present.covariates, present.window_days, present.levels)
+    now = Candidate(present.durations, present.covariates, present.window_days, present.levels, tuple(present.calendar))
     scored: dict[Candidate, Floats] = {}
+    learned: dict[tuple[str, ...], list[_Errors | None]] = {}
     run = map if executor is None else executor.map
-    learned: list[tuple[Calibration, Calibration] | None] = [None] * len(origins)
-    if calibrate:  # what past errors teach depends on the date alone, not on the candidate
-        learned = list(run(_learn, [(deals, present, day, horizon_days, seed) for day in origins]))
+
+    def errors_on(calendar: tuple[str, ...]) -> list[_Errors | None]:
+        """Say what past errors teach at each origin, which depends on no other setting of a candidate."""
+        if calendar not in learned:
+            options = replace(present, calendar=calendar)
+            parts = [tuple(origins[place] for place in part) for part in np.array_split(range(len(origins)), LEARNERS)]
+            tasks = [(deals, options, part, horizon_days, seed) for part in parts]
+            learned[calendar] = [each for part in run(_learn, tasks) for each in part]
+        return learned[calendar]
 
     def score(candidates: tuple[Candidate, ...], first: int, of: int) -> None:
         for place, each in enumerate(candidates, start=first):
             options = replace(
-                present, durations=each.durations, covariates=each.covariates, window_days=each.window_days
+                present,
+                durations=each.durations,
+                covariates=each.covariates,
+                window_days=each.window_days,
+                calendar=each.calendar,
             )
+            known = errors_on(each.calendar) if calibrate else [None] * len(origins)
             tasks = [
-                (deals, day, horizon_days, options, errors, seed) for day, errors in zip(origins, learned, strict=True)
+                (deals, day, horizon_days, options, errors, seed) for day, errors in zip(origins, known, strict=True)
             ]
             found = np.array(list(run(_score_origin, tasks)))
             by_levels = {True: found[:, 0], False: found[:, 1]} if calibrate else {now.levels: found[:, 0]}
@@ -191,27 +214,30 @@ def tune(
             if progress is not None:
                 progress(each.label, place, of)
 
-    shapes = candidates_of(replace(now, levels=True), consider)
-    windows = windows_of(deals, origins[-1])
-    score(shapes, 1, len(shapes) + len(windows))
-    best = min(scored, key=lambda each: float(scored[each].mean()))
-    more = tuple(replace(best, window_days=days, levels=True) for days in windows if days != best.window_days)
-    score(more, len(shapes) + 1, len(shapes) + len(more))
+    shapes, windows = candidates_of(replace(now, levels=True), consider), windows_of(deals, origins[-1])
+    score(shapes, 1, len(shapes) + len(windows) + len(calendars_of(now)))
+    best = replace(min(scored, key=lambda each: float(scored[each].mean())), levels=True)
+    more = [replace(best, window_days=days) for days in windows if days != best.window_days]
+    more += [replace(best, calendar=calendar) for calendar in calendars_of(now)]
+    score(tuple(more), len(shapes) + 1, len(shapes) + len(more))
     candidates = (now, *(each for each in scored if each != now))
     table = np.column_stack([scored[each] for each in candidates])
     return choose(candidates, table, origins, horizon_days=horizon_days, seed=seed)
 
 
-def _learn(task: "tuple[Deals, BacktestOptions, date, int, int]") -> tuple[Calibration, Calibration]:
-    """Learn past errors as known at an origin, with and without levels."""
-    deals, options, as_of, horizon_days, seed = task
-    stays = stay_table(deals, calendar=options.spec(seed).calendar_options)
-    without, with_levels = calibrations(stays, as_of=as_of, horizon_days=horizon_days, seed=seed)
-    return with_levels, without
+def _learn(task: "tuple[Deals, BacktestOptions, tuple[date, ...], int, int]") -> list[_Errors]:
+    """Learn past errors as known at origins, with and without levels; these look back at much the same dates."""
+    deals, options, origins, horizon_days, seed = task
+    stays, memory = stay_table(deals, calendar=options.spec(seed).calendar_options), Memory()
+    found = []
+    for day in origins:
+        without, with_levels = calibrations(stays, as_of=day, horizon_days=horizon_days, seed=seed, memory=memory)
+        found.append((with_levels, without))
+    return found
 
 
 def _score_origin(
-    task: "tuple[Deals, date, int, BacktestOptions, tuple[Calibration, Calibration] | None, int]",
+    task: "tuple[Deals, date, int, BacktestOptions, _Errors | None, int]",
 ) -> tuple[float, float]:
     """CRPS of one past forecast of open deals with and without levels; twice the uncalibrated one if so asked."""
     deals, as_of, horizon_days, options, learned, seed = task
@@ -231,6 +257,21 @@ def windows_of(deals: "Deals", last_origin: date) -> tuple[int, ...]:
     """Windows that leave out part of the history known at the last origin."""
     first = pd.Timestamp(deals.entries["entered_on"].min()).date()
     return tuple(days for days in WINDOWS if days < (last_origin - first).days)
+
+
+def calendars_of(present: Candidate) -> tuple[tuple[str, ...], ...]:
+    """Calendars to try beside the present one, holidays on all of them where the present one has them.
+
+    Examples
+    --------
+    >>> calendars_of(Candidate("auto", ()))
+    (('weekday',), ('weekday', 'period_end'))
+    >>> calendars_of(Candidate("auto", (), calendar=("weekday", "holiday")))
+    ((), ('weekday', 'holiday', 'period_end'))
+    """
+    holiday = ("holiday",) if "holiday" in present.calendar else ()
+    found = [calendar and (calendar[0], *holiday, *calendar[1:]) for calendar in CALENDARS]
+    return tuple(calendar for calendar in found if set(calendar) != set(present.calendar))
 
 
 def past_origins(deals: "Deals", *, as_of: date, horizon_days: int) -> tuple[date, ...]:

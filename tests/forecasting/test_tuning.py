@@ -73,14 +73,19 @@ def test_tuning_scores_candidates_as_a_backtest_does(monkeypatch: pytest.MonkeyP
         alone = backtest(deals, origins=found.origins, horizon="60d", options=asked, seed=1)
         np.testing.assert_allclose(of[replace(now, levels=levels)], alone.table["open_crps"], rtol=1e-5)
     assert {each.window_days for each in found.candidates} == {None, 180}
-    best = min((each for each in of if each.window_days is None), key=lambda each: of[each].mean())
+    first_round = [each for each in of if each.window_days is None and not each.calendar]
+    best = min(first_round, key=lambda each: of[each].mean())
     assert replace(best, window_days=180) in of
+    on_weekdays = replace(best, calendar=("weekday",))
+    asked = replace(present, covariates=best.covariates, levels=best.levels, calendar=("weekday",), new_business=False)
+    alone = backtest(deals, origins=found.origins, horizon="60d", options=asked, seed=1)
+    np.testing.assert_allclose(of[on_weekdays], alone.table["open_crps"], rtol=1e-5)
     raw = tune(deals, as_of=demo.as_of, horizon_days=60, present=present, calibrate=False, seed=1)
     bare = backtest(deals, origins=found.origins, horizon="60d", options=present, calibrate=False, seed=1)
     np.testing.assert_allclose(raw.crps[:, 0], bare.table["open_crps"], rtol=1e-9)
     assert all(each.levels for each in raw.candidates)
     assert found.origins[-1] + timedelta(days=60) <= demo.as_of
-    assert set(found.to_dict()["recommended"]) == {"durations", "covariates", "window_days", "levels"}
+    assert set(found.to_dict()["recommended"]) == {"durations", "covariates", "window_days", "levels", "calendar"}
 
 
 def test_a_short_history_is_refused() -> None:
@@ -121,6 +126,16 @@ def test_window_and_levels_go_where_they_belong_and_come_out_again() -> None:
     assert back["forecast"]["levels"] is True
     nothing = tomllib.loads(with_settings("[data]\n", replace(chosen, window_days=None)))
     assert nothing["forecast"] == {"levels": False}
+
+
+def test_a_calendar_is_written_and_taken_out_again() -> None:
+    text = '[model]\n# calendar = ["weekday"]  # or more\nholidays = "NL"\n'
+    chosen = Candidate("auto", ("log_amount",), calendar=("weekday", "holiday", "period_end"))
+    there = with_settings(text, chosen)
+    assert tomllib.loads(there)["model"]["calendar"] == ["weekday", "holiday", "period_end"]
+    assert chosen.label == "auto, log_amount, weekdays, holidays, period ends"
+    back = tomllib.loads(with_settings(there, replace(chosen, calendar=())))
+    assert back["model"] == {"durations": "auto", "covariates": ["log_amount"], "holidays": "NL"}
 
 
 def test_a_layout_that_cannot_be_edited_by_line_is_left_alone() -> None:
