@@ -3,7 +3,6 @@
     python -m benchmarks.accuracy.open_deals            # official origins, found through DEALCAST_DATA
     python -m benchmarks.accuracy.open_deals --weekly   # every week in the same spans, about 170 forecasts
     python -m benchmarks.accuracy.open_deals --calendar weekday,holiday    # days that weigh differently, see calendar
-    python -m benchmarks.accuracy.open_deals --covariates amount,looped    # what else tells deals apart
     python -m benchmarks.accuracy.open_deals --save     # also keeps every forecast for the results page
     python -m benchmarks.accuracy.open_deals --toy      # the sample data, for the tests
 
@@ -150,7 +149,6 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--folder", type=Path, default=SAVED, help="where --save keeps them")
     parser.add_argument("--draws", type=int, default=OPTIONS.draws, help="posterior draws of each forecast")
     parser.add_argument("--calendar", help="weekday, holiday, period_end, or none; by default the product's")
-    parser.add_argument("--covariates", help="covariates, separated by commas; by default the product's")
     parser.add_argument("--processes", type=int, default=2, help="origins forecast at a time")
     asked = parser.parse_args(argv)
     folder = real_data.find_data()
@@ -164,8 +162,6 @@ def main(argv: list[str] | None = None) -> int:
     options = replace(OPTIONS, draws=200 if asked.toy else asked.draws)
     if asked.calendar is not None:
         options = on_calendar(options, asked.calendar)
-    if asked.covariates is not None:
-        options = replace(options, covariates=tuple(asked.covariates.split(",")))
     if asked.toy or asked.processes == 1:
         kept = _report(pipelines, options, None)
     else:

@@ -215,7 +215,6 @@ WORLDS = {
         down=(Exit(0.001), Exit(0.0005), Exit(0.0005)),
     ),
     "paid on the last working day of a month": World(win_factor="last working day", calendar=MONTH_ENDS),
-    "busy month ends, no wins at weekends": World(win_factor="busy month end", calendar=MONTH_ENDS),
     "lost after 60 days untouched": World(lost_after=60, ahead=SLOW, down=RARELY_LOST),
     "long cycles": World(
         days=1005,
@@ -231,6 +230,7 @@ WORLDS = {
     "deals entered in January": World(
         days=FOUR_YEARS + 121, horizon=90, every=2, deals_per_day=8.0, created_in="january start", with_new=True
     ),
+    "busy month ends, no wins at weekends": World(win_factor="busy month end", calendar=MONTH_ENDS),
 }
 TOY_WORLDS = {
     name: replace(WORLDS[name], days=390, first_origin=300, origins=2)

@@ -3,8 +3,9 @@
     python -m benchmarks.accuracy.results        # writes docs/results.md and docs/results/*.png
 
 The benchmarks that keep their figures: ``open_deals --save``, ``open_deals --weekly --draws 1000 --save``,
-``deal_level --save`` and ``shocks --save``; where they have been kept, made-up companies with quirks (``quirks --save``),
-held-out scores and speeds are shown too. Nothing is typed in by hand: a goal is met or missed by the kept figures.
+``deal_level --save`` and ``shocks --save``; where they have been kept, variants (``variants --save``), made-up companies
+with quirks (``quirks --save``), held-out scores and speeds are shown too. Nothing is typed in by hand: a goal is met or
+missed by the kept figures.
 """
 
 import argparse
@@ -24,6 +25,7 @@ from forecasting.proof.scores import coverage
 
 PUBLISHED = "published"
 FURTHER = {
+    "variants": ("What else was tried: open deals, origins eight days apart", "benchmarks.accuracy.variants --save"),
     "quirks": ("Quirks of timing, rules and amounts: made-up companies", "benchmarks.accuracy.quirks --save"),
     "stage_scores": ("Held-out log score per transition, higher is better", "benchmarks.accuracy.stage_scores --save"),
     "nuts_speed": ("What NUTS takes on the loan log, cold and warm", "benchmarks.speed.nuts --save"),

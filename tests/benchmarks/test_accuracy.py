@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from benchmarks.accuracy import deal_level, levels, new_business, open_deals, quirks, results, shocks
+from benchmarks.accuracy import deal_level, levels, new_business, open_deals, quirks, results, shocks, variants
 from benchmarks.accuracy.outcome_chain import OutcomeChain, Position
 from models.hazards import PlantedHazards
 from models.stages import StageGraph
@@ -28,6 +28,7 @@ def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "deal_level": deal_level.main,
         "shocks": shocks.main,
         "quirks": quirks.main,
+        "variants": variants.main,
     }.items():
         printed = StringIO()
         with redirect_stdout(printed):
@@ -43,6 +44,7 @@ def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("open_deals", ["all pipelines together"]),
         ("shocks", ["no shock", "log-sd .3", "+ levels", "oracle"]),
         ("quirks", ["no quirk", "lost after 60 days untouched", *quirks.RECIPES, "95 % range", "width", "crps"]),
+        ("variants", [*variants.VARIANTS, variants.ALL, "published", "before calibration", "CRPS/actual"]),
         ("deal_level", ["Won", "No decision", "AUC", "Brier", "remaining days", "by last activity", "undecided"]),
     ],
 )
@@ -60,6 +62,7 @@ def test_the_results_page_tells_what_the_benchmarks_kept(kept: Path) -> None:
         "deal_level --save",
         "shocks --save",
         "quirks --save",
+        "variants --save",
     ):
         assert f"`python -m benchmarks.accuracy.{command}`" in page
     for picture in re.findall(r"\]\(results/(.+\.png)\)", page):
@@ -67,6 +70,21 @@ def test_the_results_page_tells_what_the_benchmarks_kept(kept: Path) -> None:
     saved = pd.read_csv(kept / "open_deals.csv")
     published = saved[saved["recipe"] == "published"]
     assert f"{published['open_crps'].mean():,.0f}" in page
+
+
+def test_variants_differ_and_their_mean_is_that_of_the_pipelines(kept: Path) -> None:
+    saved = pd.read_csv(kept / variants.SAVED_NAME).set_index(["pipeline", "variant", "recipe"])
+    score = saved["CRPS/actual"].xs("sample").unstack("recipe")
+    assert score["before calibration"].drop("no levels").nunique() > 3
+    assert score.loc["no levels", "before calibration"] == score.loc["usual", "before calibration"]
+    assert saved.xs("sample").equals(saved.xs(variants.ALL))  # of one pipeline
+    two = pd.concat([saved.xs("sample").reset_index().assign(pipeline=name, n=n) for name, n in (("a", 3), ("b", 1))])
+    two.loc[two["pipeline"] == "b", ["CRPS/actual", "80 % range"]] = [0.1, 0.0]
+    means = variants.with_means(two.reset_index(drop=True)).set_index(["pipeline", "variant", "recipe"])
+    usual = saved.loc["sample", "usual", "published"]
+    of_both = means.loc[variants.ALL, "usual", "published"]
+    assert of_both["CRPS/actual"] == pytest.approx(np.sqrt(0.1 * usual["CRPS/actual"]))
+    assert of_both["80 % range"] == pytest.approx(0.75 * usual["80 % range"])
 
 
 def test_quirks_keep_a_row_for_every_recipe_and_no_range_for_a_rule(kept: Path) -> None:
