@@ -171,7 +171,7 @@ def measure(world: str, seed: int) -> list[dict[str, object]]:
         today = day_of(as_of)
         known = known_at(stays, today)
         value = open_revenue(known, horizons=(HORIZON,), seed=seed)[0]
-        plain, with_levels = calibrations(stays, as_of=as_of, horizon_days=HORIZON, seed=seed)
+        plain, with_levels = calibrations(stays, as_of=as_of, horizon_days=HORIZON, seed=seed, threads=1)
         offset = FLOOR * value.mean
         variance = np.log1p((value.sd / (value.mean + offset)) ** 2)
         normal = rng.standard_normal(DRAWS)

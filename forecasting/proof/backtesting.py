@@ -259,10 +259,10 @@ def forecast_origin(course: Course, as_of: date, until: date) -> OriginForecast:
     learned, of_new, published = None, None, made
     if course.calibrate:
         learned = own_calibration(
-            stays, as_of=as_of, horizon_days=horizon_days, seed=seed, levels=options.levels, memory=memory
+            stays, as_of=as_of, horizon_days=horizon_days, seed=seed, levels=options.levels, memory=memory, threads=1
         )
         if options.new_business:
-            of_new = own_new_calibration(stays, as_of=as_of, horizon_days=horizon_days, memory=memory)
+            of_new = own_new_calibration(stays, as_of=as_of, horizon_days=horizon_days, memory=memory, threads=1)
         published = with_calibration(made, learned, seed=of_origin, new=of_new)
     later = cut(deals, as_of=until)
     wins = later.won[later.won["won_on"] > pd.Timestamp(as_of)]

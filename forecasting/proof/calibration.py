@@ -33,6 +33,7 @@ from scipy.special import logsumexp
 from forecasting.proof.past_forecasts import (
     FLOOR,
     LARGEST_ERROR,
+    THREADS,
     Memory,
     errors_a_year_before,
     foretold,
@@ -323,6 +324,7 @@ def own_calibration(
     seed: int = 0,
     levels: bool = True,
     memory: Memory | None = None,
+    threads: int = THREADS,
 ) -> Calibration:
     """Learn the forecaster's errors from its own past on the given deals: :func:`past_forecasts`, then :func:`learn`.
 
@@ -337,21 +339,30 @@ def own_calibration(
         Whether the levels of the moment count.
     memory : Memory, optional
         Past forecasts of these deals and this seed made before; new ones are added.
+    threads : int
+        Past dates forecast at a time; the result is the same.
 
     Returns
     -------
     Calibration
     """
-    return calibrations(deals, as_of=as_of, horizon_days=horizon_days, seed=seed, memory=memory)[int(levels)]
+    both = calibrations(deals, as_of=as_of, horizon_days=horizon_days, seed=seed, memory=memory, threads=threads)
+    return both[int(levels)]
 
 
 def calibrations(
-    deals: "Deals | StayTable", *, as_of: date, horizon_days: int, seed: int = 0, memory: Memory | None = None
+    deals: "Deals | StayTable",
+    *,
+    as_of: date,
+    horizon_days: int,
+    seed: int = 0,
+    memory: Memory | None = None,
+    threads: int = THREADS,
 ) -> tuple[Calibration, Calibration]:
     """Learn as :func:`own_calibration` does, without and with the levels of the moment, from one look back."""
     stays = deals if isinstance(deals, StayTable) else stay_table(deals)
     known, memory = known_at(stays, day_of(as_of)), memory or Memory()
-    past = past_forecasts(stays, as_of=as_of, horizon_days=horizon_days, seed=seed, memory=memory)
+    past = past_forecasts(stays, as_of=as_of, horizon_days=horizon_days, seed=seed, memory=memory, threads=threads)
     now = foretold(known, horizons=(horizon_days,), seed=seed, memory=memory)[0]
     before = errors_a_year_before(stays, known, horizons=(horizon_days,), seed=seed, memory=memory)[horizon_days]
     without, with_levels = (

@@ -19,7 +19,16 @@ from numpy.typing import NDArray
 from scipy.special import ndtri
 
 from forecasting.proof.calibration import Calibration, learn, scaled_distance
-from forecasting.proof.past_forecasts import FLOOR, MOST_ORIGINS, Memory, closed_origins, recalled
+from forecasting.proof.past_forecasts import (
+    FLOOR,
+    MOST_ORIGINS,
+    THREADS,
+    ClosedOrigin,
+    Memory,
+    closed_origins,
+    look_back,
+    recalled,
+)
 from forecasting.proof.quick_new import new_revenue
 from forecasting.proof.stay_table import StayTable, day_of, known_at, stay_table
 
@@ -117,6 +126,7 @@ def past_new_forecasts(
     horizon_days: int,
     origins: int = MOST_ORIGINS,
     memory: Memory | None = None,
+    threads: int = THREADS,
 ) -> pd.DataFrame:
     """Forecast the revenue of deals created later at past dates, each with only what was known then.
 
@@ -130,6 +140,8 @@ def past_new_forecasts(
         Past dates at most, the latest ones.
     memory : Memory, optional
         Past forecasts of this history made before; new ones are added.
+    threads : int
+        Past dates forecast at a time; the forecasts are the same.
 
     Returns
     -------
@@ -139,19 +151,29 @@ def past_new_forecasts(
     """
     stays = deals if isinstance(deals, StayTable) else stay_table(deals)
     now, made = known_at(stays, day_of(as_of)), (memory or Memory()).new
-    rows: list[tuple[Any, ...]] = []
-    for past in closed_origins(stays, as_of=as_of, horizon_days=horizon_days, origins=origins):
-        values = recalled(made, (past.day, past.horizons), partial(new_revenue, past.known, horizons=past.horizons))
+
+    def rows_of(past: ClosedOrigin) -> list[tuple[Any, ...]]:
+        known = known_at(stays, past.day)
+        values = recalled(made, (past.day, past.horizons), partial(new_revenue, known, horizons=past.horizons))
+        rows = []
         for days, value in zip(past.horizons, values, strict=True):
             of_open = now.revenue(after=past.day, until=past.day + days, open_deals_only=True)
             actual = now.revenue(after=past.day, until=past.day + days) - of_open
-            days_since = now.as_of - past.day - days
-            rows.append((past.as_of, days, past.known.age_days, days_since, value.mean, value.sd, actual))
-    return pd.DataFrame(rows, columns=list(COLUMNS)).astype({"as_of": "datetime64[ns]"})
+            rows.append((past.as_of, days, known.age_days, now.as_of - past.day - days, value.mean, value.sd, actual))
+        return rows
+
+    rows = look_back(rows_of, closed_origins(now, horizon_days=horizon_days, origins=origins), threads=threads)
+    flat = [row for some in rows for row in some]
+    return pd.DataFrame(flat, columns=list(COLUMNS)).astype({"as_of": "datetime64[ns]"})
 
 
 def own_new_calibration(
-    deals: "Deals | StayTable", *, as_of: date, horizon_days: int, memory: Memory | None = None
+    deals: "Deals | StayTable",
+    *,
+    as_of: date,
+    horizon_days: int,
+    memory: Memory | None = None,
+    threads: int = THREADS,
 ) -> NewCalibration:
     """Learn the errors of new business from the forecaster's own past on the given deals.
 
@@ -163,9 +185,11 @@ def own_new_calibration(
     horizon_days : int
     memory : Memory, optional
         Past forecasts of these deals made before; new ones are added.
+    threads : int
+        Past dates forecast at a time; the result is the same.
     """
     stays = deals if isinstance(deals, StayTable) else stay_table(deals)
-    past = past_new_forecasts(stays, as_of=as_of, horizon_days=horizon_days, memory=memory)
+    past = past_new_forecasts(stays, as_of=as_of, horizon_days=horizon_days, memory=memory, threads=threads)
     age = known_at(stays, day_of(as_of)).age_days
     raised = past.assign(mean=past["mean"] * (1.0 + RAISED), actual=past["actual"] + past["mean"] * RAISED)
     return NewCalibration(learn(raised, horizon_days=horizon_days, age_days=age))

@@ -1,8 +1,9 @@
 """Forecasts of past dates, each with only what was known then, beside what came: what there is to learn from."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
-from datetime import date, timedelta
+from datetime import date
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,6 +25,8 @@ LARGEST_ERROR = 2.5
 """Errors beyond a factor of 12 count as this, so that one empty period does not rule the rest."""
 LONG_HORIZON = 45
 """Up to this many days ahead a past forecast is made every week, beyond that every H / 14 weeks."""
+THREADS = 2
+"""Past dates forecast at a time: their kernels release the interpreter's lock."""
 MOST_ORIGINS = 60
 """Past dates looked at, the latest ones: older ones weigh little and the look back stays within seconds."""
 COLUMNS = (
@@ -81,31 +84,35 @@ class ClosedOrigin:
         The same as a day number.
     horizons : tuple of int
         Days ahead that had passed by the time of looking back.
-    known : KnownStays
-        What was known then.
     """
 
     as_of: date
     day: int
     horizons: tuple[int, ...]
-    known: KnownStays
 
 
-def closed_origins(stays: StayTable, *, as_of: date, horizon_days: int, origins: int) -> Iterator[ClosedOrigin]:
+def closed_origins(now: KnownStays, *, horizon_days: int, origins: int) -> list[ClosedOrigin]:
     """Past dates to learn from, the latest first: the horizon asked and half of it, wherever they had closed.
 
     A date counts once the history behind it is as long as the horizon.
     """
-    today = day_of(as_of)
-    first_day = known_at(stays, today).first_day
+    found: list[ClosedOrigin] = []
     spacing, half = spacing_days(horizon_days), max(horizon_days // 2, 1)
-    for back in range(1, origins + 1):
-        then = today - spacing * back
-        if then - first_day + 1 < horizon_days:
-            return
-        horizons = tuple(days for days in dict.fromkeys((horizon_days, half)) if then + days <= today)
-        if horizons:
-            yield ClosedOrigin(as_of - timedelta(days=spacing * back), then, horizons, known_at(stays, then))
+    for then in range(now.as_of - spacing, now.as_of - spacing * origins - 1, -spacing):
+        horizons = tuple(days for days in dict.fromkeys((horizon_days, half)) if then + days <= now.as_of)
+        if horizons and then - now.first_day + 1 >= horizon_days:
+            found.append(ClosedOrigin(date_of(then), then, horizons))
+    return found
+
+
+def look_back[Found](
+    made_at: Callable[[ClosedOrigin], Found], closed: Sequence[ClosedOrigin], *, threads: int
+) -> list[Found]:
+    """Give what is made at each past date, in their order; dates are worked on side by side."""
+    if threads == 1:
+        return [made_at(each) for each in closed]
+    with ThreadPoolExecutor(threads) as pool:
+        return list(pool.map(made_at, closed))
 
 
 def past_forecasts(
@@ -116,6 +123,7 @@ def past_forecasts(
     origins: int = MOST_ORIGINS,
     seed: int = 0,
     memory: Memory | None = None,
+    threads: int = THREADS,
 ) -> pd.DataFrame:
     """Forecast the revenue of open deals at past dates, each with only what was known then, and compare with what came.
 
@@ -132,6 +140,8 @@ def past_forecasts(
     seed : int
     memory : Memory, optional
         Past forecasts of this history and seed made before; new ones are added.
+    threads : int
+        Past dates forecast at a time; the forecasts are the same.
 
     Returns
     -------
@@ -142,17 +152,23 @@ def past_forecasts(
         see :func:`errors_a_year_before`.
     """
     stays = deals if isinstance(deals, StayTable) else stay_table(deals)
-    now, memory = known_at(stays, day_of(as_of)), memory or Memory()
-    rows: list[tuple[Any, ...]] = []
-    for past in closed_origins(stays, as_of=as_of, horizon_days=horizon_days, origins=origins):
-        values = foretold(past.known, horizons=past.horizons, seed=seed, memory=memory)
-        before = errors_a_year_before(stays, past.known, horizons=past.horizons, seed=seed, memory=memory)
+    now, made = known_at(stays, day_of(as_of)), memory or Memory()
+
+    def rows_of(past: ClosedOrigin) -> list[tuple[Any, ...]]:
+        known = known_at(stays, past.day)
+        values = foretold(known, horizons=past.horizons, seed=seed, memory=made)
+        before = errors_a_year_before(stays, known, horizons=past.horizons, seed=seed, memory=made)
+        rows = []
         for days, value in zip(past.horizons, values, strict=True):
             actual = now.revenue(after=past.day, until=past.day + days, open_deals_only=True)
             forecast = (value.mean, value.sd, value.tracked_mean, value.tracked_sd)
-            age, since = past.known.age_days, now.as_of - past.day - days
-            rows.append((past.as_of, days, age, since, *forecast, actual, before[days]))
-    return pd.DataFrame(rows, columns=list(COLUMNS)).astype({"as_of": "datetime64[ns]"}) if rows else NO_PAST
+            since = now.as_of - past.day - days
+            rows.append((past.as_of, days, known.age_days, since, *forecast, actual, before[days]))
+        return rows
+
+    rows = look_back(rows_of, closed_origins(now, horizon_days=horizon_days, origins=origins), threads=threads)
+    flat = [row for some in rows for row in some]
+    return pd.DataFrame(flat, columns=list(COLUMNS)).astype({"as_of": "datetime64[ns]"}) if flat else NO_PAST
 
 
 def foretold(known: KnownStays, *, horizons: tuple[int, ...], seed: int, memory: Memory) -> tuple[OpenValue, ...]:

@@ -112,10 +112,12 @@ def open_revenue(known: KnownStays, *, horizons: tuple[int, ...], seed: int) -> 
     stage = counted.stage[waiting]
     last_bin = np.where(chain.starts < NEVER, chain.starts, 0).max(axis=1)
     age = np.minimum(counted.days[waiting], last_bin[stage])  # in the last bin one age is as good as another
-    keys = np.column_stack([counted.amount_class[waiting], stage, age])
-    groups, of_deal = np.unique(keys, axis=0, return_inverse=True)
+    sizes = counted.n_classes, known.n_open, int(age.max()) + 1
+    alike = np.ravel_multi_index((counted.amount_class[waiting], stage, age), sizes)
+    code, of_deal = np.unique(alike, return_inverse=True)
+    groups = np.column_stack(np.unravel_index(code, sizes)).astype(np.int64)
     amount = known.filled_amount[known.deal[waiting]]
-    sums = [np.bincount(of_deal.reshape(-1), weights=amount**power, minlength=len(groups)) for power in (1, 2)]
+    sums = [np.bincount(of_deal, weights=amount**power, minlength=len(groups)) for power in (1, 2)]
     reached = progress(known, weight)[list(horizons)]
     whole = np.floor(reached).astype(np.int64)
     ahead, place = np.unique(np.concatenate([whole, np.ceil(reached).astype(np.int64)]), return_inverse=True)
@@ -159,7 +161,9 @@ def amount_edges(amounts: Floats) -> Floats:
 
 def _counted(known: KnownStays) -> _Counted:
     """Lay the stays out for counting; deals without an amount form the last class."""
-    edges = amount_edges(known.amount[np.unique(known.deal)])
+    begun = np.zeros(len(known.amount), dtype=bool)
+    begun[known.deal] = True
+    edges = amount_edges(known.amount[begun])
     amount = known.amount[known.deal]
     of_size = np.searchsorted(edges, np.nan_to_num(amount), side="right")
     return _Counted(

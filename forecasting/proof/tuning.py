@@ -231,7 +231,9 @@ def _learn(task: "tuple[Deals, BacktestOptions, tuple[date, ...], int, int]") ->
     stays, memory = stay_table(deals, calendar=options.spec(seed).calendar_options), Memory()
     found = []
     for day in origins:
-        without, with_levels = calibrations(stays, as_of=day, horizon_days=horizon_days, seed=seed, memory=memory)
+        without, with_levels = calibrations(
+            stays, as_of=day, horizon_days=horizon_days, seed=seed, memory=memory, threads=1
+        )
         found.append((with_levels, without))
     return found
 

@@ -24,6 +24,7 @@ from forecasting.proof.calibration import (
 from forecasting.proof.past_forecasts import (
     LARGEST_ERROR,
     NO_PAST,
+    Memory,
     errors_a_year_before,
     log_error,
     past_forecasts,
@@ -440,3 +441,14 @@ def test_an_empty_pipeline_expects_nothing() -> None:
     stays = stay_table(made_up(12, 50))
     value = open_revenue(known_at(stays, day_of(FIRST) + 4000), horizons=(10, 20), seed=1)
     assert [(one.mean, one.sd) for one in value] == [(0.0, 0.0)] * 2
+
+
+@pytest.mark.parametrize("threads", [2, 5])
+def test_dates_side_by_side_give_the_same_forecasts_in_the_same_order(threads: int) -> None:
+    deals, as_of, memory = made_up(21), FIRST + timedelta(days=300), Memory()
+    alone = past_forecasts(deals, as_of=as_of, horizon_days=28, seed=3, threads=1)
+    together = past_forecasts(deals, as_of=as_of, horizon_days=28, seed=3, memory=memory, threads=threads)
+    again = past_forecasts(deals, as_of=as_of, horizon_days=28, seed=3, memory=memory, threads=threads)
+    assert len(alone) > 20
+    pd.testing.assert_frame_equal(together, alone, check_exact=True)
+    pd.testing.assert_frame_equal(again, alone, check_exact=True)
