@@ -15,19 +15,19 @@ SMALLEST = 1e-200
 def count_exits(stage: Ints, exit_code: Ints, days: Ints, starts: Ints, n_stages: int) -> tuple[Floats, Floats]:
     """Count exits (stage, code, bin) and days begun at risk (stage, bin); an open stay outlasted days 0..d."""
     n_open, n_bins = starts.shape
-    exits = np.zeros((n_open, n_stages, n_bins))
-    at_risk = np.zeros((n_open, n_bins))
+    of_day = bins_of_days(starts, days.max() + 1)
+    exits, at_risk = np.zeros((n_open, n_stages, n_bins)), np.zeros((n_open, n_bins))
+    last = np.zeros(of_day.shape)
     for i in range(len(stage)):
-        s, last = stage[i], days[i]
-        for b in range(n_bins):
-            if starts[s, b] > last:
-                break
-            end = last + 1
-            if b + 1 < n_bins and starts[s, b + 1] < end:
-                end = starts[s, b + 1]
-            at_risk[s, b] += end - starts[s, b]
-            if end == last + 1 and exit_code[i] >= 0:
-                exits[s, exit_code[i], b] += 1.0
+        s, day = stage[i], days[i]
+        last[s, day] += 1.0
+        if exit_code[i] >= 0:
+            exits[s, exit_code[i], of_day[s, day]] += 1.0
+    for s in range(n_open):
+        outlasting = 0.0
+        for day in range(of_day.shape[1] - 1, -1, -1):
+            outlasting += last[s, day]
+            at_risk[s, of_day[s, day]] += outlasting
     return exits, at_risk
 
 
