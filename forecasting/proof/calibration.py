@@ -40,9 +40,11 @@ from forecasting.proof.past_forecasts import (
     log_error,
     past_forecasts,
     spacing_days,
+    telling,
 )
 from forecasting.proof.quick_chain import OpenValue
 from forecasting.proof.stay_table import StayTable, day_of, known_at, stay_table
+from models.calendar.days import CalendarOptions
 
 if TYPE_CHECKING:
     from forecasting.data.deals import Deals
@@ -323,6 +325,7 @@ def own_calibration(
     horizon_days: int,
     seed: int = 0,
     levels: bool = True,
+    calendar: CalendarOptions | None = None,
     memory: Memory | None = None,
     threads: int = THREADS,
 ) -> Calibration:
@@ -337,6 +340,8 @@ def own_calibration(
     seed : int
     levels : bool
         Whether the levels of the moment count.
+    calendar : CalendarOptions, optional
+        That of the forecast: ``calendar_options`` of its ``ModelSpec``. A StayTable has its own.
     memory : Memory, optional
         Past forecasts of these deals and this seed made before; new ones are added.
     threads : int
@@ -346,7 +351,8 @@ def own_calibration(
     -------
     Calibration
     """
-    both = calibrations(deals, as_of=as_of, horizon_days=horizon_days, seed=seed, memory=memory, threads=threads)
+    stays = deals if isinstance(deals, StayTable) else stay_table(deals, calendar=calendar)
+    both = calibrations(stays, as_of=as_of, horizon_days=horizon_days, seed=seed, memory=memory, threads=threads)
     return both[int(levels)]
 
 
@@ -365,6 +371,7 @@ def calibrations(
     past = past_forecasts(stays, as_of=as_of, horizon_days=horizon_days, seed=seed, memory=memory, threads=threads)
     now = foretold(known, horizons=(horizon_days,), seed=seed, memory=memory)[0]
     before = errors_a_year_before(stays, known, horizons=(horizon_days,), seed=seed, memory=memory)[horizon_days]
+    past = telling(past, mean=now.mean)
     without, with_levels = (
         learn(past, horizon_days=horizon_days, age_days=known.age_days, levels_now=levels, year_ago=before)
         for levels in (None, now)

@@ -31,6 +31,7 @@ from forecasting.proof.past_forecasts import (
 )
 from forecasting.proof.quick_new import new_revenue
 from forecasting.proof.stay_table import StayTable, day_of, known_at, stay_table
+from models.calendar.days import CalendarOptions
 
 if TYPE_CHECKING:
     from forecasting.data.deals import Deals
@@ -172,6 +173,7 @@ def own_new_calibration(
     *,
     as_of: date,
     horizon_days: int,
+    calendar: CalendarOptions | None = None,
     memory: Memory | None = None,
     threads: int = THREADS,
 ) -> NewCalibration:
@@ -183,12 +185,14 @@ def own_new_calibration(
     as_of : date
         Of the forecast to be calibrated; what came later is not looked at.
     horizon_days : int
+    calendar : CalendarOptions, optional
+        That of the forecast: ``calendar_options`` of its ``ModelSpec``. A StayTable has its own.
     memory : Memory, optional
         Past forecasts of these deals made before; new ones are added.
     threads : int
         Past dates forecast at a time; the result is the same.
     """
-    stays = deals if isinstance(deals, StayTable) else stay_table(deals)
+    stays = deals if isinstance(deals, StayTable) else stay_table(deals, calendar=calendar)
     past = past_new_forecasts(stays, as_of=as_of, horizon_days=horizon_days, memory=memory, threads=threads)
     age = known_at(stays, day_of(as_of)).age_days
     raised = past.assign(mean=past["mean"] * (1.0 + RAISED), actual=past["actual"] + past["mean"] * RAISED)

@@ -21,6 +21,8 @@ Floats = NDArray[np.float64]
 
 FLOOR = 0.01
 """Part of the expected revenue added before taking logs, so that a period without a win is an error of finite size."""
+USUAL = 0.9
+"""Quantile of past forecasts that counts as a usual one: most of them may fall where nothing is sold."""
 LARGEST_ERROR = 2.5
 """Errors beyond a factor of 12 count as this, so that one empty period does not rule the rest."""
 LONG_HORIZON = 45
@@ -43,7 +45,7 @@ type DayAndHorizons = tuple[int, tuple[int, ...]]
 class Memory:
     """Forecasts of past dates made already: looking back from one date after the other meets the same ones.
 
-    Of one history and one seed; what was known on a day never changes, so neither do they.
+    Of one history, its calendar and one seed; what was known on a day never changes, so neither do they.
 
     Parameters
     ----------
@@ -171,6 +173,23 @@ def past_forecasts(
     return pd.DataFrame(flat, columns=list(COLUMNS)).astype({"as_of": "datetime64[ns]"}) if flat else NO_PAST
 
 
+def telling(past: pd.DataFrame, *, mean: float) -> pd.DataFrame:
+    """Past forecasts that tell of revenue: those that expect a part of a usual one worth the name, ``FLOOR``.
+
+    On a calendar a horizon without a selling day expects next to nothing, year after year, and nothing comes: as relative
+    errors such pairs would speak as loudly as real ones. Usual is what one in ten past forecasts of the horizon exceeds,
+    at most ``mean``, what the forecast to be calibrated expects.
+
+    Examples
+    --------
+    >>> past = pd.DataFrame({"horizon_days": 28, "mean": [100.0, 0.2, 120.0]})
+    >>> telling(past, mean=90.0)["mean"].tolist(), telling(past, mean=10.0)["mean"].tolist()
+    ([100.0, 120.0], [100.0, 0.2, 120.0])
+    """
+    usual = past.groupby("horizon_days")["mean"].transform("quantile", USUAL)
+    return past[past["mean"] >= FLOOR * np.minimum(usual, mean)]
+
+
 def foretold(known: KnownStays, *, horizons: tuple[int, ...], seed: int, memory: Memory) -> tuple[OpenValue, ...]:
     """Forecast the revenue of open deals as :func:`open_revenue` does, unless it was done before."""
     return recalled(memory.open, (known.as_of, horizons), lambda: open_revenue(known, horizons=horizons, seed=seed))
@@ -195,15 +214,18 @@ def errors_a_year_before(
     Returns
     -------
     dict of int to float
-        Error by horizon; NaN where that forecast had not closed, had nothing to forecast, or a history behind it that is
-        shorter than the horizon.
+        Error by horizon; NaN where that forecast had not closed, had next to nothing to forecast beside the one of the
+        day, or a history behind it that is shorter than the horizon.
     """
-    day = day_of(year_before(date_of(known.as_of)))
+    day, made = day_of(year_before(date_of(known.as_of))), memory or Memory()
     errors = dict.fromkeys(horizons, np.nan)
     told = tuple(days for days in horizons if days <= min(day - known.first_day + 1, known.as_of - day))
-    values = foretold(known_at(stays, day), horizons=told, seed=seed, memory=memory or Memory()) if told else ()
+    if not told:
+        return errors
+    now = dict(zip(horizons, foretold(known, horizons=horizons, seed=seed, memory=made), strict=True))
+    values = foretold(known_at(stays, day), horizons=told, seed=seed, memory=made)
     for days, value in zip(told, values, strict=True):
-        if value.mean > 0.0:
+        if value.mean > FLOOR * now[days].mean:
             actual = known.revenue(after=day, until=day + days, open_deals_only=True)
             errors[days] = float(log_error(pd.DataFrame([asdict(value) | {"actual": actual}]))[0][0])
     return errors

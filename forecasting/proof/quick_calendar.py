@@ -1,4 +1,4 @@
-"""The selling calendar in a millisecond: how many usual days the coming ones count for winning, as of many past dates.
+"""The selling calendar in some milliseconds: how many usual days the coming ones count for winning, as of many past dates.
 
 The same belief as :mod:`models.calendar` in its cheapest form. The weight of a date is a level times a factor for each
 class the date belongs to (its weekday, a holiday, the selling days left in its month and quarter); wins by date are
@@ -26,9 +26,9 @@ AROUND_DAYS = 91
 """Days whose mean is what a date would bring if all weighed alike: whole weeks, and three period ends."""
 PRIOR_WINS = np.array([1.0, 4.0, 12.0, 40.0, 150.0, 1000.0])
 """Wins that a factor of one counts for; the data weigh these by their gamma-Poisson evidence."""
-ROUNDS = 50
-"""Rounds in which factors, level and luck follow each other; where all wins fall on one day a month, its weight of 28 is
-then within .02 of where it settles, elsewhere nearer."""
+MOST_ROUNDS, SETTLED = 400, 1e-3
+"""Rounds in which factors, level and luck follow each other, until no weight moves by more than ``SETTLED``: a short history
+lingers for a hundred before it does."""
 
 
 def win_weights(known: KnownStays, *, days: int) -> Floats:
@@ -54,7 +54,8 @@ def win_weights(known: KnownStays, *, days: int) -> Floats:
     seen = np.bincount(won_on - known.first_day, minlength=age).astype(np.float64)
     past = without_rare_ends(classes[:age], date[:age])
     factor = _learned(past, seen, mean_around(seen, AROUND_DAYS), len(known.calendar.classes))
-    return np.asarray(np.clip(_product(factor, classes), SMALLEST_WEIGHT, LARGEST_WEIGHT))
+    weight = np.clip(_product(factor, classes), SMALLEST_WEIGHT, LARGEST_WEIGHT)
+    return np.asarray(weight / weight[:age].mean())
 
 
 def progress(known: KnownStays, weight: Floats) -> Floats:
@@ -70,8 +71,8 @@ def _learned(classes: NDArray[np.int32], seen: Floats, expected: Floats, n_class
     ]
     wins, usual, wins_squared, both, usual_squared = sums
     factor, slots = np.ones(n_classes + classes.shape[1] + 1), _with_none(alike, n_classes)
-    for _ in range(ROUNDS):
-        weight = _product(factor, alike)
+    weight = _product(factor, alike)
+    for _ in range(MOST_ROUNDS):
         misses = wins_squared - 2.0 * weight * both + weight**2 * usual_squared
         luck = max(1.0, float(misses.sum() / (weight * usual).sum()))
         for slot in slots.T:
@@ -79,7 +80,9 @@ def _learned(classes: NDArray[np.int32], seen: Floats, expected: Floats, n_class
             won, told = (np.bincount(slot, values, len(factor)) / luck for values in counts)
             factor = np.where(told > 0.0, _shrunk(won, told / factor), factor)
         factor[-1] *= float(seen.sum() / (usual * _product(factor, alike)).sum())
-    factor[-1] *= float(usual.sum() / (usual * _product(factor, alike)).sum())  # the average past day weighs one
+        before, weight = weight, _product(factor, alike)
+        if np.abs(weight - before).max() < SETTLED:
+            break
     return factor
 
 

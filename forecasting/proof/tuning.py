@@ -46,7 +46,7 @@ COVARIATES: tuple[tuple[str, ...], ...] = ((), ("log_amount",), ("log_amount", "
 WINDOWS = (365, 730)
 """Days of the past to learn from, beside all of it."""
 CALENDARS: tuple[tuple[str, ...], ...] = ((), ("weekday",), ("weekday", "period_end"))
-"""What may make a date count for more or less; holidays need a country, so they are tried where the job names one."""
+"""What may make a date count for more or less; holidays need a country, so they stay where they are in use."""
 MOST_ORIGINS = 12
 FEWEST_ORIGINS = 4
 """Fewer dates cannot tell one candidate from another."""

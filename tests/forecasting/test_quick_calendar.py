@@ -12,6 +12,7 @@ from forecasting.data.deals import Deals, deals_from_frames
 from forecasting.data.snapshot import cut
 from forecasting.fitting import fit_snapshot
 from forecasting.proof.calibration import own_calibration
+from forecasting.proof.new_calibration import own_new_calibration
 from forecasting.proof.past_forecasts import log_error, past_forecasts
 from forecasting.proof.quick_calendar import progress, win_weights
 from forecasting.proof.quick_chain import open_revenue
@@ -152,3 +153,42 @@ def test_what_comes_later_changes_nothing() -> None:
     first, second = (own_calibration(each, as_of=AS_OF, horizon_days=10) for each in (stays, noisy))
     for name in ("probability", "bias_mean", "tracked", "level_shift"):
         assert np.array_equal(getattr(first, name), getattr(second, name))
+
+
+def test_horizons_without_a_selling_day_do_not_speak_of_the_year_before() -> None:
+    """All is won on the last working day of a month: in ten days there is mostly nothing, every year."""
+    rng, rows = np.random.default_rng(1), []
+    for number in range(3000):
+        day, last = FIRST + timedelta(days=int(rng.integers(0, 900))), FIRST + timedelta(days=1000)
+        rows.append((f"D{number}", "Offer", day))
+        while day < last:
+            day += timedelta(days=1)
+            selling = day.weekday() < 5 and working_days_to_go(day) == 1
+            if selling and rng.random() < 0.5:
+                rows.append((f"D{number}", "Won", day))
+                break
+            if rng.random() < 0.01:
+                rows.append((f"D{number}", "Lost", day))
+                break
+    moves = pd.DataFrame(rows, columns=["deal_id", "stage", "entered_at"])
+    moves["entered_at"] = pd.to_datetime(moves["entered_at"])
+    first = moves.groupby("deal_id", as_index=False)["entered_at"].min().rename(columns={"entered_at": "created_at"})
+    deals = deals_from_frames(first.assign(amount=1.0), moves, stages=GRAPH)
+    as_of = FIRST + timedelta(days=870)
+    past = past_forecasts(stay_table(deals, calendar=PERIOD_END), as_of=as_of, horizon_days=10)
+    nearly_empty = past["mean"] < 0.01 * past["mean"].max()
+    assert nearly_empty.mean() > 0.5
+    learned = own_calibration(deals, as_of=as_of, horizon_days=10, calendar=PERIOD_END)
+    assert learned.probability @ learned.again < 0.05
+    assert abs(learned.mean_gain) < 0.06
+
+
+def test_deals_are_looked_back_at_on_the_calendar_asked_for() -> None:
+    of_deals = own_calibration(played(), as_of=AS_OF, horizon_days=10, calendar=WEEKDAY)
+    of_stays = own_calibration(stays_on(WEEKDAY), as_of=AS_OF, horizon_days=10)
+    assert np.array_equal(of_deals.probability, of_stays.probability)
+    assert not np.array_equal(of_deals.probability, own_calibration(played(), as_of=AS_OF, horizon_days=10).probability)
+    new = own_new_calibration(played(), as_of=AS_OF, horizon_days=10, calendar=WEEKDAY)
+    assert np.array_equal(
+        new.errors.probability, own_new_calibration(stays_on(WEEKDAY), as_of=AS_OF, horizon_days=10).errors.probability
+    )
