@@ -12,11 +12,9 @@ outcomes within the 50, 80 and 95 % ranges, published and before calibration.
 """
 
 import argparse
-import multiprocessing
 import sys
 from collections.abc import Iterator
-from concurrent.futures import Executor, ProcessPoolExecutor
-from contextlib import contextmanager
+from concurrent.futures import Executor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -27,6 +25,7 @@ import pandas as pd
 from benchmarks import real_data
 from benchmarks.accuracy.open_deals import OPTIONS, SAVED, SEED, Pipeline, real_pipelines, toy_pipeline
 from forecasting.proof.backtesting import BacktestOptions, backtest, origin_dates
+from forecasting.proof.workers import origin_workers
 
 EVERY = "8d"
 VARIANTS: dict[str, dict[str, Any]] = {
@@ -39,6 +38,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "last year alone": {"window_days": 365},
 }
 """Name of a variant to what it changes."""
+PROCESSES = 2
 TOY_FIRST = "2026-06-30"
 ALL = "all, geometric mean"
 SAVED_NAME = "variants.csv"
@@ -98,30 +98,19 @@ def main(argv: list[str] | None = None) -> int:
     if not asked.toy and folder is None:
         print("skipped: the data folder is not there; set DEALCAST_DATA")
         return 0
-    toy = asked.toy or folder is None
-    pipelines = [replace(toy_pipeline(), first=TOY_FIRST)] if toy or folder is None else real_pipelines(folder)
-    options = replace(OPTIONS, draws=100 if toy else asked.draws, new_business=False)
-    with _workers(toy) as executor:
-        rows = [
-            row
-            for pipeline in pipelines
-            for row in measure(pipeline if toy else replace(pipeline, every=EVERY), options, executor)
-        ]
+    if asked.toy or folder is None:
+        pipelines = [replace(toy_pipeline(), first=TOY_FIRST)]
+    else:
+        pipelines = [replace(pipeline, every=EVERY) for pipeline in real_pipelines(folder)]
+    options = replace(OPTIONS, draws=100 if asked.toy else asked.draws, new_business=False)
+    with origin_workers(PROCESSES, processes=1 if asked.toy else PROCESSES) as executor:
+        rows = [row for pipeline in pipelines for row in measure(pipeline, options, executor)]
     table = with_means(pd.DataFrame(rows))
     print(table.set_index(["pipeline", "variant", "recipe"]).round(4).to_string())
     if asked.save:
         asked.folder.mkdir(parents=True, exist_ok=True)
         table.to_csv(asked.folder / SAVED_NAME, index=False, float_format="%.4g")
     return 0
-
-
-@contextmanager
-def _workers(toy: bool) -> Iterator[Executor | None]:
-    if toy:
-        yield None
-        return
-    with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn")) as executor:
-        yield executor
 
 
 if __name__ == "__main__":

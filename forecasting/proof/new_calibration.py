@@ -164,8 +164,7 @@ def past_new_forecasts(
         return rows
 
     rows = look_back(rows_of, closed_origins(now, horizon_days=horizon_days, origins=origins), threads=threads)
-    flat = [row for some in rows for row in some]
-    return pd.DataFrame(flat, columns=list(COLUMNS)).astype({"as_of": "datetime64[ns]"})
+    return pd.DataFrame(rows, columns=list(COLUMNS)).astype({"as_of": "datetime64[ns]"})
 
 
 def own_new_calibration(

@@ -107,14 +107,14 @@ def closed_origins(now: KnownStays, *, horizon_days: int, origins: int) -> list[
     return found
 
 
-def look_back[Found](
-    made_at: Callable[[ClosedOrigin], Found], closed: Sequence[ClosedOrigin], *, threads: int
-) -> list[Found]:
-    """Give what is made at each past date, in their order; dates are worked on side by side."""
+def look_back[Row](
+    rows_of: Callable[[ClosedOrigin], list[Row]], closed: Sequence[ClosedOrigin], *, threads: int
+) -> list[Row]:
+    """Give the rows of all past dates, in their order; dates are worked on side by side."""
     if threads == 1:
-        return [made_at(each) for each in closed]
+        return [row for each in closed for row in rows_of(each)]
     with ThreadPoolExecutor(threads) as pool:
-        return list(pool.map(made_at, closed))
+        return [row for rows in pool.map(rows_of, closed) for row in rows]
 
 
 def past_forecasts(
@@ -169,8 +169,7 @@ def past_forecasts(
         return rows
 
     rows = look_back(rows_of, closed_origins(now, horizon_days=horizon_days, origins=origins), threads=threads)
-    flat = [row for some in rows for row in some]
-    return pd.DataFrame(flat, columns=list(COLUMNS)).astype({"as_of": "datetime64[ns]"}) if flat else NO_PAST
+    return pd.DataFrame(rows, columns=list(COLUMNS)).astype({"as_of": "datetime64[ns]"}) if rows else NO_PAST
 
 
 def telling(past: pd.DataFrame, *, mean: float) -> pd.DataFrame:

@@ -47,8 +47,10 @@ def win_weights(known: KnownStays, *, days: int) -> Floats:
         One on an average day of the past; ones where there is no calendar, or nothing has been won yet.
     """
     date = np.arange(known.first_day, known.as_of + 1 + days).astype("datetime64[D]")
+    if not known.calendar.parts:
+        return np.ones(len(date))
     won_on = known.left[known.ended_in_win]
-    if not known.calendar.parts or not len(won_on):
+    if not len(won_on):
         return np.ones(len(date))
     classes, age = day_classes(known.calendar, date), known.age_days
     seen = np.bincount(won_on - known.first_day, minlength=age).astype(np.float64)

@@ -214,11 +214,12 @@ def tune(
             if progress is not None:
                 progress(each.label, place, of)
 
-    shapes, windows = candidates_of(replace(now, levels=True), consider), windows_of(deals, origins[-1])
-    score(shapes, 1, len(shapes) + len(windows) + len(calendars_of(now)))
+    shapes = candidates_of(replace(now, levels=True), consider)
+    windows, calendars = windows_of(deals, origins[-1]), calendars_of(now)
+    score(shapes, 1, len(shapes) + len(windows) + len(calendars))
     best = replace(min(scored, key=lambda each: float(scored[each].mean())), levels=True)
     more = [replace(best, window_days=days) for days in windows if days != best.window_days]
-    more += [replace(best, calendar=calendar) for calendar in calendars_of(now)]
+    more += [replace(best, calendar=calendar) for calendar in calendars]
     score(tuple(more), len(shapes) + 1, len(shapes) + len(more))
     candidates = (now, *(each for each in scored if each != now))
     table = np.column_stack([scored[each] for each in candidates])
