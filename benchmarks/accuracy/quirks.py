@@ -160,6 +160,11 @@ def early_december(day: date) -> float:
     return 0.3 if day.month <= 6 else 0.0
 
 
+def slow_summer(day: date) -> float:
+    """Wins are five times as likely in the last two months of a year as in summer."""
+    return 2.0 if day.month >= 11 else 0.4 if day.month in (7, 8) else 0.9
+
+
 def last_working_day(day: date) -> float:
     """Wins come on the last day of a month that is no Saturday or Sunday."""
     following = day + timedelta(days=1)
@@ -189,6 +194,7 @@ WIN_FACTORS: dict[str, Callable[[date], float]] = {
     "year end": year_end,
     "january": january,
     "early december": early_december,
+    "slow summer": slow_summer,
     "last working day": last_working_day,
     "busy month end": busy_month_end,
 }
@@ -231,6 +237,9 @@ WORLDS = {
         days=FOUR_YEARS + 121, horizon=90, every=2, deals_per_day=8.0, created_in="january start", with_new=True
     ),
     "busy month ends, no wins at weekends": World(win_factor="busy month end", calendar=MONTH_ENDS),
+    "slow summers, busy ends of years": World(
+        days=FOUR_YEARS + 31, win_factor="slow summer", origins=24, deals_per_day=3.0
+    ),
 }
 TOY_WORLDS = {
     name: replace(WORLDS[name], days=390, first_origin=300, origins=2)

@@ -17,8 +17,9 @@ The same errors then act on the next forecast, one per draw: periods, segments a
 are cut off where those learned from are, a draw at the lower end being an empty period, and no error makes open deals
 bring more than all of them are worth.
 
-Two forecasters are judged by the same evidence: one with hazards of the whole history, one at the levels of the moment.
-The next forecast is the mixture of both, each with the probability that their closed forecasts leave it.
+Two forecasters are judged by the same evidence: one with hazards of the whole history, one at the levels of the moment,
+which are those of the season where exits have one. The next forecast is the mixture of both, each with the probability
+that their closed forecasts leave it.
 """
 
 from dataclasses import asdict, dataclass
@@ -37,6 +38,7 @@ from forecasting.proof.past_forecasts import (
     Memory,
     errors_a_year_before,
     foretold,
+    level_change,
     log_error,
     past_forecasts,
     spacing_days,
@@ -112,14 +114,14 @@ class Calibration:
     alpha, tau, bias_mean, bias_sd, probability : ndarray of float64, shape (point,)
         The posterior: a mixture over grid points, the bias normal in each.
     tracked : ndarray of float64, shape (point,)
-        1 at points where the forecast is the one at the levels of the moment (:mod:`models.levels.filtering`), else 0.
+        1 at points where the forecast is the one at the levels of the moment (:mod:`models.levels`), else 0.
     level_shift, level_stretch : float
         What these levels add to mean log revenue, and the factor on its spread.
     level_gain : float
         Log of what they make of the expected revenue.
     again : ndarray of float64, shape (point,)
         Part of last year's error that comes again.
-    year_ago : float
+    year_ago : ndarray of float64, shape (point,)
         That error, of the same days a year before; 0 where it is not known.
     """
 
@@ -137,7 +139,7 @@ class Calibration:
     level_stretch: float
     level_gain: float
     again: Floats
-    year_ago: float
+    year_ago: Floats
 
     @property
     def error_mean(self) -> Floats:
@@ -237,7 +239,7 @@ def learn(
     horizon_days: int,
     age_days: float,
     levels_now: OpenValue | None = None,
-    year_ago: float = np.nan,
+    year_ago: tuple[float, float] = (np.nan, np.nan),
 ) -> Calibration:
     """Learn the forecaster's errors from its closed forecasts.
 
@@ -252,8 +254,8 @@ def learn(
     levels_now : OpenValue, optional
         The quick forecast of the same horizon at the date of the forecast to be calibrated: then the levels of the
         moment take part.
-    year_ago : float
-        Error of the same days a year before the forecast to be calibrated; NaN where it is not known.
+    year_ago : tuple of float
+        Errors of the same days a year before the forecast to be calibrated, as :func:`errors_a_year_before` gives them.
 
     Returns
     -------
@@ -263,37 +265,33 @@ def learn(
     usable = past[(past["mean"] > 0.0) & (past["age_days"] > 0.0)]
     age = usable["age_days"].to_numpy(dtype=float) / max(age_days, 1.0)
     weight = _weights(usable, horizon_days, age)
-    error, spread = log_error(usable)
+    (static_error, spread), tracked_error = log_error(usable), np.zeros(len(usable))
     tracked, tracked_prior, level_shift, level_stretch, level_gain = np.zeros(1), np.ones(1), 0.0, 1.0, 0.0
-    past_shift, past_stretch = np.zeros_like(error), np.ones_like(error)
+    past_stretch = np.ones(len(usable))
     if levels_now is not None and levels_now.mean > 0.0:
         tracked, tracked_prior = np.array([0.0, 1.0]), np.array([1.0 - TRACKED_PRIOR, TRACKED_PRIOR])
         past_shift, past_stretch, _ = level_change(usable)
+        tracked_error = log_error(usable, shift=past_shift)[0]
         now = level_change(pd.DataFrame([asdict(levels_now)]))
         level_shift, level_stretch, level_gain = (float(values[0]) for values in now)
-    again, again_prior, past_again = np.zeros(1), np.ones(1), np.zeros_like(error)
-    if np.isfinite(year_ago):
+    again, again_prior, past_again = np.zeros(1), np.ones(1), np.zeros((2, len(usable)))
+    if np.isfinite(year_ago[0]):
         again, again_prior = AGAIN, AGAIN_PRIOR
-        past_again = np.nan_to_num(usable["year_ago"].to_numpy(dtype=float))
+        past_again = np.nan_to_num(usable[["year_ago", "tracked_year_ago"]].to_numpy(dtype=float).T)
     tau_prior = np.exp(-0.5 * (np.log(TAU / TAU_MEDIAN) / TAU_LOG_SD) ** 2)
     alpha, tau, delta, tracked, again = _grid(ALPHA, TAU, DELTA, tracked, again)
     prior = np.prod(_grid(ALPHA_PRIOR, tau_prior, np.ones(len(DELTA)), tracked_prior, again_prior), axis=0)
     unseen = tau[:, None] ** 2 * age ** (-2.0 * delta[:, None])
     spread = spread * (1.0 + tracked[:, None] * (past_stretch - 1.0))
     variance = alpha[:, None] ** 2 * spread**2 + unseen
-    error = error - tracked[:, None] * past_shift - again[:, None] * past_again + (variance - spread**2) / 2.0
-    precision = 1.0 / BIAS_SD**2 + (weight / variance).sum(axis=1)
-    pull = (weight * error / variance).sum(axis=1)
-    evidence = 0.5 * (
-        pull**2 / precision
-        - np.log(precision * BIAS_SD**2)
-        - (weight * (np.log(2.0 * np.pi * variance) + error**2 / variance)).sum(axis=1)
-    )
+    which = tracked.astype(np.int64)
+    error = np.stack([static_error, tracked_error])[which] - again[:, None] * past_again[which]
+    error += (variance - spread**2) / 2.0
+    evidence, bias_mean, bias_sd = _lasting_bias(error, variance, weight)
     score = evidence + np.log(prior)
     probability = np.exp(score - logsumexp(score))
-    bias_mean = pull / precision
     bias = float(probability @ bias_mean)
-    added = float(np.sqrt(probability @ (tau**2 + 1.0 / precision + (bias_mean - bias) ** 2)))
+    added = float(np.sqrt(probability @ (tau**2 + bias_sd**2 + (bias_mean - bias) ** 2)))
     return Calibration(
         origins=int(usable["as_of"].nunique()),
         bias=bias,
@@ -302,15 +300,27 @@ def learn(
         alpha=alpha,
         tau=tau,
         bias_mean=bias_mean,
-        bias_sd=1.0 / np.sqrt(precision),
+        bias_sd=bias_sd,
         probability=probability,
         tracked=tracked,
         level_shift=level_shift,
         level_stretch=level_stretch,
         level_gain=level_gain,
         again=again,
-        year_ago=float(np.nan_to_num(year_ago)),
+        year_ago=np.nan_to_num(year_ago)[which],
     )
+
+
+def _lasting_bias(error: Floats, variance: Floats, weight: Floats) -> tuple[Floats, Floats, Floats]:
+    """Log evidence of each point, and mean and sd of the bias there; errors and variances have shape (point, forecast)."""
+    precision = 1.0 / BIAS_SD**2 + (weight / variance).sum(axis=1)
+    pull = (weight * error / variance).sum(axis=1)
+    evidence = 0.5 * (
+        pull**2 / precision
+        - np.log(precision * BIAS_SD**2)
+        - (weight * (np.log(2.0 * np.pi * variance) + error**2 / variance)).sum(axis=1)
+    )
+    return evidence, pull / precision, 1.0 / np.sqrt(precision)
 
 
 def _grid(*axes: Floats) -> list[Floats]:
@@ -411,22 +421,6 @@ def scaled_distance(revenue: Floats, distance: Floats, *, scale: Floats, stretch
         before, after = (float((revenue * np.exp(each)).mean()) for each in (stretched, scaled))
         change[mine] = scaled[mine] + np.log(before / after)
     return change
-
-
-def level_change(past: pd.DataFrame) -> tuple[Floats, Floats, Floats]:
-    """Compare static forecasts with those at the levels of the moment.
-
-    Gives the shift of mean log revenue, the factor on its sd, and the shift of the log of mean revenue.
-    """
-    offset = FLOOR * past["mean"].to_numpy(dtype=float)
-    moments = []
-    for mean, sd in (("mean", "sd"), ("tracked_mean", "tracked_sd")):
-        level = past[mean].to_numpy(dtype=float) + offset
-        variance = np.log1p((past[sd].to_numpy(dtype=float) / level) ** 2)
-        moments.append((np.log(level), variance, np.sqrt(np.maximum(variance, 1e-12))))
-    (static, static_variance, static_sd), (tracked, tracked_variance, tracked_sd) = moments
-    gain = tracked - static
-    return gain - (tracked_variance - static_variance) / 2.0, tracked_sd / static_sd, gain
 
 
 def _weights(past: pd.DataFrame, horizon_days: int, age: Floats) -> Floats:

@@ -32,7 +32,8 @@ THREADS = 2
 MOST_ORIGINS = 60
 """Past dates looked at, the latest ones: older ones weigh little and the look back stays within seconds."""
 COLUMNS = (
-    "as_of", "horizon_days", "age_days", "days_since", "mean", "sd", "tracked_mean", "tracked_sd", "actual", "year_ago"
+    "as_of", "horizon_days", "age_days", "days_since", "mean", "sd", "tracked_mean", "tracked_sd", "actual", "year_ago",
+    "tracked_year_ago",
 )  # fmt: skip
 NO_PAST = pd.DataFrame({name: pd.Series(dtype="datetime64[ns]" if name == "as_of" else float) for name in COLUMNS})
 """Table of past forecasts without a row: of a history too short to look back."""
@@ -150,8 +151,8 @@ def past_forecasts(
     DataFrame
         One row per closed forecast, latest first: ``as_of``, ``horizon_days``, ``age_days`` (days of history then),
         ``days_since`` (days between its close and ``as_of``); ``mean`` and ``sd`` with hazards of the whole history,
-        ``tracked_mean`` and ``tracked_sd`` at the levels of the moment, and ``actual``, in currency units; ``year_ago``,
-        see :func:`errors_a_year_before`.
+        ``tracked_mean`` and ``tracked_sd`` at the levels of the moment, and ``actual``, in currency units; ``year_ago``
+        and ``tracked_year_ago``, see :func:`errors_a_year_before`.
     """
     stays = deals if isinstance(deals, StayTable) else stay_table(deals)
     now, made = known_at(stays, day_of(as_of)), memory or Memory()
@@ -165,7 +166,7 @@ def past_forecasts(
             actual = now.revenue(after=past.day, until=past.day + days, open_deals_only=True)
             forecast = (value.mean, value.sd, value.tracked_mean, value.tracked_sd)
             since = now.as_of - past.day - days
-            rows.append((past.as_of, days, known.age_days, since, *forecast, actual, before[days]))
+            rows.append((past.as_of, days, known.age_days, since, *forecast, actual, *before[days]))
         return rows
 
     rows = look_back(rows_of, closed_origins(now, horizon_days=horizon_days, origins=origins), threads=threads)
@@ -196,7 +197,7 @@ def foretold(known: KnownStays, *, horizons: tuple[int, ...], seed: int, memory:
 
 def errors_a_year_before(
     stays: StayTable, known: KnownStays, *, horizons: tuple[int, ...], seed: int, memory: Memory | None = None
-) -> dict[int, float]:
+) -> dict[int, tuple[float, float]]:
     """Errors, on the log scale, of the forecasts of the same days a year before, as known at the end of a day.
 
     Parameters
@@ -212,12 +213,13 @@ def errors_a_year_before(
 
     Returns
     -------
-    dict of int to float
-        Error by horizon; NaN where that forecast had not closed, had next to nothing to forecast beside the one of the
-        day, or a history behind it that is shorter than the horizon.
+    dict of int to tuple of float
+        Errors by horizon, with hazards of the whole history and at the levels of the moment; NaN where that forecast had
+        not closed, had next to nothing to forecast beside the one of the day, or a history behind it that is shorter than
+        the horizon.
     """
     day, made = day_of(year_before(date_of(known.as_of))), memory or Memory()
-    errors = dict.fromkeys(horizons, np.nan)
+    errors = dict.fromkeys(horizons, (np.nan, np.nan))
     told = tuple(days for days in horizons if days <= min(day - known.first_day + 1, known.as_of - day))
     if not told:
         return errors
@@ -226,7 +228,9 @@ def errors_a_year_before(
     for days, value in zip(told, values, strict=True):
         if value.mean > FLOOR * now[days].mean:
             actual = known.revenue(after=day, until=day + days, open_deals_only=True)
-            errors[days] = float(log_error(pd.DataFrame([asdict(value) | {"actual": actual}]))[0][0])
+            closed = pd.DataFrame([asdict(value) | {"actual": actual}])
+            static, tracked = (log_error(closed, shift=shift)[0] for shift in (0.0, level_change(closed)[0]))
+            errors[days] = float(static[0]), float(tracked[0])
     return errors
 
 
@@ -242,10 +246,10 @@ def year_before(day: date) -> date:
     return day.replace(year=day.year - 1, day=28 if leap_day else day.day)
 
 
-def log_error(past: pd.DataFrame) -> tuple[Floats, Floats]:
+def log_error(past: pd.DataFrame, *, shift: Floats | float = 0.0) -> tuple[Floats, Floats]:
     """Error and sd of each forecast on the scale of log(revenue + c), c one per cent of its mean.
 
-    The forecast is taken as log-normal with the given mean and sd.
+    The forecast is taken as log-normal with the given mean and sd, mean log revenue moved by ``shift``.
 
     Examples
     --------
@@ -256,5 +260,21 @@ def log_error(past: pd.DataFrame) -> tuple[Floats, Floats]:
     mean, sd, actual = (past[name].to_numpy(dtype=float) for name in ("mean", "sd", "actual"))
     offset = FLOOR * mean
     variance = np.log1p((sd / (mean + offset)) ** 2)
-    error = np.log(actual + offset) - np.log(mean + offset) + variance / 2.0
+    error = np.log(actual + offset) - np.log(mean + offset) + variance / 2.0 - shift
     return np.clip(error, -LARGEST_ERROR, LARGEST_ERROR), np.sqrt(variance)
+
+
+def level_change(past: pd.DataFrame) -> tuple[Floats, Floats, Floats]:
+    """Compare static forecasts with those at the levels of the moment.
+
+    Gives the shift of mean log revenue, the factor on its sd, and the shift of the log of mean revenue.
+    """
+    offset = FLOOR * past["mean"].to_numpy(dtype=float)
+    moments = []
+    for mean, sd in (("mean", "sd"), ("tracked_mean", "tracked_sd")):
+        level = past[mean].to_numpy(dtype=float) + offset
+        variance = np.log1p((past[sd].to_numpy(dtype=float) / level) ** 2)
+        moments.append((np.log(level), variance, np.sqrt(np.maximum(variance, 1e-12))))
+    (static, static_variance, static_sd), (tracked, tracked_variance, tracked_sd) = moments
+    gain = tracked - static
+    return gain - (tracked_variance - static_variance) / 2.0, tracked_sd / static_sd, gain

@@ -18,6 +18,7 @@ from forecasting.proof.quick_kernels import bins_of_days, count_exits, count_exp
 from forecasting.proof.shrinkage import log_evidence
 from forecasting.proof.stay_table import NEVER, KnownStays
 from models.levels.filtering import draw_levels, filter_level, period_days
+from models.levels.season import WEEK_DAYS, yearly_factors
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -49,7 +50,7 @@ class OpenValue:
     mean, sd : float
         With hazards as in the whole history.
     tracked_mean, tracked_sd : float
-        With hazards at the levels of :mod:`models.levels.filtering`.
+        With hazards at the levels of :mod:`models.levels.filtering` and in the season of :mod:`models.levels.season`.
     """
 
     mean: float
@@ -108,7 +109,7 @@ def open_revenue(known: KnownStays, *, horizons: tuple[int, ...], seed: int) -> 
     hazards, factors = _draw(chain, rng)
     weight = win_weights(known, days=max(horizons))
     past_weight = weight[: known.age_days][::-1]
-    levels = _level_draws(counted, chain, known.n_won, past_weight, max(horizons), rng)
+    levels = _level_draws(counted, chain, known.n_won, past_weight, horizons, rng)
     stage = counted.stage[waiting]
     last_bin = np.where(chain.starts < NEVER, chain.starts, 0).max(axis=1)
     age = np.minimum(counted.days[waiting], last_bin[stage])  # in the last bin one age is as good as another
@@ -119,17 +120,25 @@ def open_revenue(known: KnownStays, *, horizons: tuple[int, ...], seed: int) -> 
     amount = known.filled_amount[known.deal[waiting]]
     sums = [np.bincount(of_deal, weights=amount**power, minlength=len(groups)) for power in (1, 2)]
     reached = progress(known, weight)[list(horizons)]
-    whole = np.floor(reached).astype(np.int64)
-    ahead, place = np.unique(np.concatenate([whole, np.ceil(reached).astype(np.int64)]), return_inverse=True)
-    static, tracked = (
-        win_probabilities(hazards, scaled, chain.starts, groups, ahead, known.n_won)
-        for scaled in (factors, factors * levels[:, None])
-    )
-    found = []
-    for begun, ended, part in zip(*place.reshape(2, -1), reached - whole, strict=True):
-        by_then = (each[:, :, begun] + part * (each[:, :, ended] - each[:, :, begun]) for each in (static, tracked))
+
+    def won_by(days: Floats, factors: Floats) -> Floats:
+        return _won_by(days, hazards, factors, chain.starts, groups, known.n_won)
+
+    static, found = won_by(reached, factors), []
+    for place, level in enumerate(levels):
+        tracked = won_by(reached[[place]], factors * level[:, None])
+        by_then = static[:, :, place], tracked[:, :, 0]
         found.append(OpenValue(*(moment for chance in by_then for moment in _moments(chance, *sums))))
     return tuple(found)
+
+
+def _won_by(reached: Floats, hazards: Floats, factors: Floats, starts: Ints, groups: Ints, n_won: int) -> Floats:
+    """P(won once so many usual days have passed), shape (draw, group, horizon): straight between whole days."""
+    whole = np.floor(reached).astype(np.int64)
+    ahead, place = np.unique(np.concatenate([whole, np.ceil(reached).astype(np.int64)]), return_inverse=True)
+    chance = win_probabilities(hazards, factors, starts, groups, ahead, n_won)
+    begun, ended = (chance[:, :, each] for each in place.reshape(2, -1))
+    return np.asarray(begun + (reached - whole) * (ended - begun))
 
 
 def _moments(chance: Floats, amount: Floats, squared: Floats) -> tuple[float, float]:
@@ -225,28 +234,42 @@ def _expected(known: _Counted, starts: Ints, hazard: Floats, part_of_day: Floats
 
 
 def _level_draws(
-    known: _Counted, chain: _Chain, n_won: int, past_weight: Floats, horizon_days: int, rng: np.random.Generator
+    known: _Counted, chain: _Chain, n_won: int, past_weight: Floats, horizons: tuple[int, ...], rng: np.random.Generator
 ) -> Floats:
-    """Factor on the hazards over the horizon by direction of the exit, shape (draw, stage, code).
+    """Factor on the hazards over each horizon, by direction and season of the exit, shape (horizon, draw, stage, code).
 
     ``past_weight`` is that of each day for winning, the latest first.
     """
     n_open, n_stages = chain.shape.shape[:2]
-    width = period_days(horizon_days)
-    by_class, seen = _expected(known, chain.starts, chain.shape / chain.rate, chain.part_of_day, width)
+    by_class, by_size = _expected(known, chain.starts, chain.shape / chain.rate, chain.part_of_day, WEEK_DAYS)
     factor = (chain.exits + LEVEL_SHRINK) / (chain.expected + LEVEL_SHRINK)
-    expected = np.einsum("cpsj,csj->psj", by_class, factor)
-    first_lost, period = n_open + n_won, np.arange(len(past_weight)) // width
-    weight = np.bincount(period, past_weight, len(expected)) / np.bincount(period, minlength=len(expected))
-    expected[:, :, n_open:first_lost] *= weight[:, None, None]
-    forward = _forward(chain.exits.sum(axis=0), first_lost)
-    draws = np.ones((HAZARD_DRAWS, n_open, n_stages))
+    expected, seen = np.einsum("cpsj,csj->psj", by_class, factor), by_size.sum(axis=0)
+    won, week = slice(n_open, n_open + n_won), np.arange(len(past_weight)) // WEEK_DAYS
+    weight = np.bincount(week, past_weight, len(expected)) / np.bincount(week, minlength=len(expected))
+    expected[:, :, won] *= weight[:, None, None]
+    forward = _forward(chain.exits.sum(axis=0), n_open + n_won)
+    wins = np.zeros_like(forward)
+    wins[:, won] = True
+    draws = np.ones((len(horizons), HAZARD_DRAWS, n_open, n_stages))
+    for kind in (wins & forward, ~wins & forward, ~forward):
+        yearly = yearly_factors(*_series(seen, expected, kind, 1), ahead=-(-max(horizons) // WEEK_DAYS))
+        past, coming = yearly[: len(expected)], np.repeat(yearly[len(expected) :], WEEK_DAYS)
+        expected[:, kind] *= past[::-1, None]
+        for drawn, days in zip(draws, horizons, strict=True):
+            drawn[:, kind] *= coming[:days].mean()
+    width = period_days(max(horizons))
     for direction in (forward, ~forward):
-        series = [values[:, direction].sum(axis=1)[::-1] for values in (seen.sum(axis=0), expected)]
-        state = filter_level(*series, days=width)
-        ahead = -(-horizon_days // width)
-        draws[:, direction] = draw_levels(state, periods=ahead, draws=HAZARD_DRAWS, rng=rng)[:, None]
+        state = filter_level(*_series(seen, expected, direction, width // WEEK_DAYS), days=width)
+        ahead = -(-max(horizons) // width)
+        draws[:, :, direction] *= draw_levels(state, periods=ahead, draws=HAZARD_DRAWS, rng=rng)[:, None]
     return draws
+
+
+def _series(seen: Floats, expected: Floats, which: NDArray[np.bool_], weeks: int) -> tuple[Floats, Floats]:
+    """Sum exits seen and expected, by week (latest first), stage and code, to periods of so many weeks, oldest first."""
+    first = np.arange(0, len(seen), weeks)
+    came, told = (np.add.reduceat(values[:, which].sum(axis=1), first)[::-1] for values in (seen, expected))
+    return came, told
 
 
 def _forward(exits: Floats, first_lost: int) -> NDArray[np.bool_]:

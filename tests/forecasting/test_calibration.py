@@ -372,9 +372,11 @@ def test_no_error_brings_more_than_the_open_deals_are_worth() -> None:
 def test_what_went_wrong_a_year_ago_goes_wrong_again_only_where_it_did() -> None:
     rng = np.random.default_rng(14)
     before, noise = rng.normal(0, 1.0, 60), rng.normal(0, 0.1, 60)
-    seasonal, steady = (past_of(errors + noise).assign(year_ago=before) for errors in (before, 0.0 * before))
+    seasonal, steady = (
+        past_of(errors + noise).assign(year_ago=before, tracked_year_ago=np.nan) for errors in (before, 0.0 * before)
+    )
     told = {
-        name: learn(past, horizon_days=28, age_days=1000, year_ago=-1.5)
+        name: learn(past, horizon_days=28, age_days=1000, year_ago=(-1.5, np.nan))
         for name, past in (("seasonal", seasonal), ("steady", steady))
     }
     assert told["seasonal"].probability @ told["seasonal"].again == pytest.approx(1.0, abs=0.01)
@@ -392,10 +394,12 @@ def test_errors_a_year_before_are_those_of_the_same_dates() -> None:
     value = open_revenue(known_at(stays, day_of(then)), horizons=(28,), seed=3)[0]
     actual = known_at(stays, day_of(as_of)).revenue(after=day_of(then), until=day_of(then) + 28, open_deals_only=True)
     expected = log_error(pd.DataFrame({"mean": [value.mean], "sd": [value.sd], "actual": [actual]}))[0][0]
-    assert found[28] == pytest.approx(expected, rel=1e-12)
-    assert np.isnan(found[366])  # would have closed after the as-of date
+    assert found[28][0] == pytest.approx(expected, rel=1e-12)
+    tracked = pd.DataFrame({"mean": [value.tracked_mean], "sd": [value.tracked_sd], "actual": [actual]})
+    assert found[28][1] == pytest.approx(log_error(tracked)[0][0], abs=0.02)  # one per cent of another mean added
+    assert np.isnan(found[366]).all()  # would have closed after the as-of date
     early = known_at(stays, day_of(FIRST) + 380)
-    assert np.isnan(errors_a_year_before(stays, early, horizons=(28,), seed=3)[28])  # history of two weeks
+    assert np.isnan(errors_a_year_before(stays, early, horizons=(28,), seed=3)[28]).all()  # history of two weeks
     past = past_forecasts(stays, as_of=as_of, horizon_days=28, seed=3)
     day, year_ago = past["as_of"].dt.date, past["year_ago"]
     assert year_ago[day >= FIRST + timedelta(days=400)].notna().all()

@@ -5,7 +5,8 @@ import pandas as pd
 import pytest
 from scipy.special import gammaln
 
-from forecasting.proof.calibration import learn, level_change
+from forecasting.proof.calibration import learn
+from forecasting.proof.past_forecasts import level_change
 from forecasting.proof.quick_chain import OpenValue
 from models.levels.filtering import GROWTH, HALF_LIFE_DAYS, KAPPA, SIGMA, draw_levels, filter_level
 
