@@ -130,7 +130,8 @@ class ModelConfig(_Section):
 class ForecastConfig(_Section):
     """``[forecast]``: how far, in which periods, and what counts. Either ``horizon`` or ``until``; default 90 days.
 
-    ``plan`` is a file of planned new deals; ``levels`` says whether calibration counts the levels of the moment.
+    ``plan`` is a file of planned new deals; ``levels`` says whether calibration counts the levels of the moment,
+    seasons of the year included.
     """
 
     horizon: Horizon | None = None

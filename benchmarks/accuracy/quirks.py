@@ -5,14 +5,15 @@
     python -m benchmarks.accuracy.quirks --save          # also keeps the table for the results page
     python -m benchmarks.accuracy.quirks --toy           # one company in two short worlds, for the tests
 
-The quirks: wins come mostly in the last two weeks of the year, in January only, on the last working day of a month, or
-six times as often on the last three; deals are created in spring and paid in early December; whatever stays 60 days in a
-stage is lost; stays take half a year; amounts have so heavy a tail that one deal is most of the money; the win rate
-halves from one day to the next; the company is three, six or ten weeks old (ten companies for one); all deals of a year
-are entered in its first twenty days; and none, for comparison. Forecasts are of the revenue from open deals, or of all
-revenue where deals are entered in January, 30 days ahead (60 in the first weeks, 90 where cycles are long or deals
-entered in January), at the last days of months or of every second month, with the setting of ``open_deals``; where wins
-follow the end of a month also on a calendar of weekdays and period ends.
+The quirks: wins come mostly in the last two weeks of the year, in January only, five times as often at its end as in
+summer, on the last working day of a month, or six times as often on the last three; deals are created in spring and
+paid in early December; whatever stays 60 days in a stage is lost; stays take half a year; amounts have so heavy a tail
+that one deal is most of the money; the win rate halves from one day to the next; the company is three, six or ten weeks
+old (ten companies for one); all deals of a year are entered in its first twenty days; and none, for comparison.
+Forecasts are of the revenue from open deals, or of all revenue where deals are entered in January, 30 days ahead (60 in
+the first weeks, 90 where cycles are long or deals entered in January), at the last days of months or of every second
+month, with the setting of ``open_deals``; where wins follow the end of a month also on a calendar of weekdays and
+period ends.
 
 Printed for every world are the shares of outcomes within the 50, 80 and 95 % ranges, the width of the 80 % range and the
 CRPS, both over the mean actual revenue: of the published forecast, of the same before calibration, of two simple rules

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from forecasting.answers import revenue as revenue_tables
 from forecasting.answers.deal_table import deal_table, with_swing
 from forecasting.answers.leads import LeadsNeeded, leads_needed
-from forecasting.answers.levels import scaled
+from forecasting.answers.levels import moved_in_time, scaled
 from forecasting.answers.pace import on_calendar
 from forecasting.answers.revenue import LEVELS, Period, Source, target_span
 from forecasting.data.given import arrival_plan, plan_table
@@ -351,8 +351,9 @@ def with_calibration(
     """Forecast that carries what its own closed forecasts taught.
 
     One factor per draw acts on all days and segments of open deals, one on those of new business, so that everything
-    still adds up. Both come from the draw's error: revenue of open deals is multiplied by ``calibration.factors`` of its
-    total, new business by ``new.factors`` of its own; without ``new`` by the shift of the open deals alone.
+    still adds up; a season of wins moves revenue from day to day within a draw. The factors come from the draw's error:
+    revenue of open deals is multiplied by ``calibration.factors`` of its total, new business by ``new.factors`` of its
+    own; without ``new`` by the shift of the open deals alone.
 
     Parameters
     ----------
@@ -378,10 +379,11 @@ def with_calibration(
         mean, sd = calibration.shift_moments
         open_errors = (shift - mean) / max(sd, 1e-9)
         on_new = new.factors(forecast.new_cents.sum(axis=(1, 2)) / 100, open_errors=open_errors, seed=seed)
+    shares = calibration.day_shares(forecast.draws, days=forecast.horizon_days, seed=seed)
     return replace(
         forecast,
-        open_cents=scaled(forecast.open_cents, on_open),
-        new_cents=scaled(forecast.new_cents, on_new),
+        open_cents=scaled(moved_in_time(forecast.open_cents, shares), on_open),
+        new_cents=scaled(moved_in_time(forecast.new_cents, shares), on_new),
         open_factor=forecast.open_factor * on_open,
         new_factor=forecast.new_factor * on_new,
         calibration=calibration,

@@ -146,3 +146,19 @@ def with_levels(forecast: "Forecast", *, share: float, options: EngineOptions | 
 def scaled(cents: NDArray[np.int64], factor: Floats) -> NDArray[np.int64]:
     """Cents (draw, day, segment) times a factor per draw."""
     return np.rint(cents * factor[:, None, None]).astype(np.int64)
+
+
+def moved_in_time(cents: NDArray[np.int64], shares: Floats) -> NDArray[np.int64]:
+    """Cents (draw, day, segment) with more on days of a high share (draw, day), each draw's sum by segment as it was.
+
+    Examples
+    --------
+    >>> moved_in_time(np.array([[[300], [100]]]), np.array([[0.5, 1.5]])).ravel().tolist()
+    [200, 200]
+    """
+    if (shares == 1.0).all():
+        return cents
+    moved = cents * shares[:, :, None]
+    before, after = (each.sum(axis=1, keepdims=True) for each in (cents, moved))
+    kept = np.divide(before, after, out=np.zeros_like(after), where=after > 0.0)
+    return np.rint(np.where(after > 0.0, moved * kept, cents)).astype(np.int64)

@@ -22,7 +22,7 @@ which are those of the season where exits have one. The next forecast is the mix
 that their closed forecasts leave it.
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
@@ -44,7 +44,7 @@ from forecasting.proof.past_forecasts import (
     spacing_days,
     telling,
 )
-from forecasting.proof.quick_chain import OpenValue
+from forecasting.proof.quick_chain import OpenValue, win_season
 from forecasting.proof.stay_table import StayTable, day_of, known_at, stay_table
 from models.calendar.days import CalendarOptions
 
@@ -89,12 +89,15 @@ class ErrorDraws:
         Added to log revenue: levels of the moment, bias, what comes again of last year's error, and unseen error.
     empty : ndarray of bool
         Whether next to nothing comes of what was expected.
+    tracked : ndarray of bool
+        Whether the draw is one at the levels of the moment.
     """
 
     scale: Floats
     stretch: Floats
     shift: Floats
     empty: NDArray[np.bool_]
+    tracked: NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -123,6 +126,8 @@ class Calibration:
         Part of last year's error that comes again.
     year_ago : ndarray of float64, shape (point,)
         That error, of the same days a year before; 0 where it is not known.
+    season : ndarray of float64, shape (day,)
+        How the coming days share what is won in them at the levels of the moment, mean one; none without these.
     """
 
     origins: int
@@ -140,6 +145,7 @@ class Calibration:
     level_gain: float
     again: Floats
     year_ago: Floats
+    season: Floats = field(default_factory=lambda: np.ones(0))
 
     @property
     def error_mean(self) -> Floats:
@@ -172,7 +178,7 @@ class Calibration:
         error = self.error_mean[point] + self.bias_sd[point] * first + self.tau[point] * second
         stretch = 1.0 + self.tracked[point] * (self.level_stretch - 1.0)
         shift = self.tracked[point] * self.level_shift + np.clip(error, -LARGEST_ERROR, LARGEST_ERROR)
-        return ErrorDraws(self.alpha[point], stretch, shift, error <= -LARGEST_ERROR)
+        return ErrorDraws(self.alpha[point], stretch, shift, error <= -LARGEST_ERROR, self.tracked[point] > 0.0)
 
     def factors(self, revenue: Floats, *, seed: int, most: Floats | None = None) -> Floats:
         """Factor on all revenue of each draw, from the uncalibrated total of each draw, shape (draw,).
@@ -211,6 +217,13 @@ class Calibration:
             factors = np.minimum(factors, highest)
         factors[total <= 0.0] = 1.0
         return factors
+
+    def day_shares(self, draws: int, *, days: int, seed: int) -> Floats:
+        """Factor of the season on each coming day of each draw, shape (draw, day): what it moves from one day to another."""
+        season = np.ones(days)
+        known = self.season[:days]
+        season[: len(known)] = known
+        return np.where(self.draw(draws, seed=seed).tracked[:, None], season, 1.0)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the summary as written to ``forecast.json``."""
@@ -386,7 +399,7 @@ def calibrations(
         learn(past, horizon_days=horizon_days, age_days=known.age_days, levels_now=levels, year_ago=before)
         for levels in (None, now)
     )
-    return without, with_levels
+    return without, replace(with_levels, season=win_season(known, days=horizon_days))
 
 
 def scaled_distance(revenue: Floats, distance: Floats, *, scale: Floats, stretch: Floats) -> Floats:

@@ -8,7 +8,7 @@ Hazards are those of :mod:`models.hazards`: a deal that starts a day of its stay
 probability 1 - exp(-L), to exit j with share lambda_j / L.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +18,7 @@ from forecasting.proof.quick_kernels import bins_of_days, count_exits, count_exp
 from forecasting.proof.shrinkage import log_evidence
 from forecasting.proof.stay_table import NEVER, KnownStays
 from models.levels.filtering import draw_levels, filter_level, period_days
-from models.levels.season import WEEK_DAYS, yearly_factors
+from models.levels.season import MIN_WEEKS, WEEK_DAYS, yearly_factors
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -108,8 +108,7 @@ def open_revenue(known: KnownStays, *, horizons: tuple[int, ...], seed: int) -> 
     rng = np.random.default_rng([seed, known.as_of])
     hazards, factors = _draw(chain, rng)
     weight = win_weights(known, days=max(horizons))
-    past_weight = weight[: known.age_days][::-1]
-    levels = _level_draws(counted, chain, known.n_won, past_weight, horizons, rng)
+    levels = _level_draws(_by_week(known, counted, chain, weight[: known.age_days]), horizons, rng)
     stage = counted.stage[waiting]
     last_bin = np.where(chain.starts < NEVER, chain.starts, 0).max(axis=1)
     age = np.minimum(counted.days[waiting], last_bin[stage])  # in the last bin one age is as good as another
@@ -233,43 +232,69 @@ def _expected(known: _Counted, starts: Ints, hazard: Floats, part_of_day: Floats
     return expected, seen
 
 
-def _level_draws(
-    known: _Counted, chain: _Chain, n_won: int, past_weight: Floats, horizons: tuple[int, ...], rng: np.random.Generator
-) -> Floats:
-    """Factor on the hazards over each horizon, by direction and season of the exit, shape (horizon, draw, stage, code).
+@dataclass(frozen=True)
+class _Weeks:
+    """Exits by week, the latest first, with hazards of the whole history, and kinds of exit: (stage, code) masks."""
 
-    ``past_weight`` is that of each day for winning, the latest first.
-    """
-    n_open, n_stages = chain.shape.shape[:2]
-    by_class, by_size = _expected(known, chain.starts, chain.shape / chain.rate, chain.part_of_day, WEEK_DAYS)
+    seen: Floats  # (week, stage, code)
+    expected: Floats  # (week, stage, code)
+    forward: NDArray[np.bool_]
+    wins: NDArray[np.bool_]
+
+    def series(self, which: NDArray[np.bool_], *, weeks: int = 1) -> tuple[Floats, Floats]:
+        """Sum exits of a kind, seen and expected, by periods of so many weeks, oldest first."""
+        first = np.arange(0, len(self.seen), weeks)
+        came, told = (
+            np.add.reduceat(values[:, which].sum(axis=1), first)[::-1] for values in (self.seen, self.expected)
+        )
+        return came, told
+
+    def season(self, which: NDArray[np.bool_], *, days: int) -> tuple[Floats, Floats]:
+        """Season of a kind of exits: factor of each past week, the latest first, and of each coming day."""
+        yearly = yearly_factors(*self.series(which), ahead=-(-days // WEEK_DAYS))
+        past, coming = np.split(yearly, [len(self.seen)])
+        return past[::-1], np.repeat(coming, WEEK_DAYS)[:days]
+
+
+def win_season(known: KnownStays, *, days: int) -> Floats:
+    """Tell how the coming days share what is won in them, as far as the season does: mean one, shape (day,)."""
+    if known.age_days < WEEK_DAYS * MIN_WEEKS:
+        return np.ones(days)
+    counted = _counted(known)
+    weeks = _by_week(known, counted, _fit(counted, known.n_open, known.n_stages), win_weights(known, days=0))
+    _, coming = weeks.season(weeks.wins, days=days)
+    return np.asarray(coming / coming.mean())
+
+
+def _by_week(known: KnownStays, counted: _Counted, chain: _Chain, weight: Floats) -> _Weeks:
+    """Count exits by week; ``weight`` is that of each past day for winning, see :func:`win_weights`."""
+    by_class, by_size = _expected(counted, chain.starts, chain.shape / chain.rate, chain.part_of_day, WEEK_DAYS)
     factor = (chain.exits + LEVEL_SHRINK) / (chain.expected + LEVEL_SHRINK)
-    expected, seen = np.einsum("cpsj,csj->psj", by_class, factor), by_size.sum(axis=0)
-    won, week = slice(n_open, n_open + n_won), np.arange(len(past_weight)) // WEEK_DAYS
-    weight = np.bincount(week, past_weight, len(expected)) / np.bincount(week, minlength=len(expected))
-    expected[:, :, won] *= weight[:, None, None]
-    forward = _forward(chain.exits.sum(axis=0), n_open + n_won)
+    expected = np.einsum("cpsj,csj->psj", by_class, factor)
+    won, week = slice(known.n_open, known.n_open + known.n_won), np.arange(len(weight)) // WEEK_DAYS
+    of_week = np.bincount(week, weight[::-1], len(expected)) / np.bincount(week, minlength=len(expected))
+    expected[:, :, won] *= of_week[:, None, None]
+    forward = _forward(chain.exits.sum(axis=0), known.n_open + known.n_won)
     wins = np.zeros_like(forward)
-    wins[:, won] = True
-    draws = np.ones((len(horizons), HAZARD_DRAWS, n_open, n_stages))
-    for kind in (wins & forward, ~wins & forward, ~forward):
-        yearly = yearly_factors(*_series(seen, expected, kind, 1), ahead=-(-max(horizons) // WEEK_DAYS))
-        past, coming = yearly[: len(expected)], np.repeat(yearly[len(expected) :], WEEK_DAYS)
-        expected[:, kind] *= past[::-1, None]
+    wins[:, won] = forward[:, won]
+    return _Weeks(by_size.sum(axis=0), expected, forward, wins)
+
+
+def _level_draws(weeks: _Weeks, horizons: tuple[int, ...], rng: np.random.Generator) -> Floats:
+    """Factor on the hazards over each horizon, by direction and season of the exit, shape (horizon, draw, stage, code)."""
+    draws, expected = np.ones((len(horizons), HAZARD_DRAWS, *weeks.forward.shape)), weeks.expected.copy()
+    for kind in (weeks.wins, weeks.forward & ~weeks.wins, ~weeks.forward):
+        past, coming = weeks.season(kind, days=max(horizons))
+        expected[:, kind] *= past[:, None]
         for drawn, days in zip(draws, horizons, strict=True):
             drawn[:, kind] *= coming[:days].mean()
+    usual = replace(weeks, expected=expected)
     width = period_days(max(horizons))
-    for direction in (forward, ~forward):
-        state = filter_level(*_series(seen, expected, direction, width // WEEK_DAYS), days=width)
+    for direction in (weeks.forward, ~weeks.forward):
+        state = filter_level(*usual.series(direction, weeks=width // WEEK_DAYS), days=width)
         ahead = -(-max(horizons) // width)
         draws[:, :, direction] *= draw_levels(state, periods=ahead, draws=HAZARD_DRAWS, rng=rng)[:, None]
     return draws
-
-
-def _series(seen: Floats, expected: Floats, which: NDArray[np.bool_], weeks: int) -> tuple[Floats, Floats]:
-    """Sum exits seen and expected, by week (latest first), stage and code, to periods of so many weeks, oldest first."""
-    first = np.arange(0, len(seen), weeks)
-    came, told = (np.add.reduceat(values[:, which].sum(axis=1), first)[::-1] for values in (seen, expected))
-    return came, told
 
 
 def _forward(exits: Floats, first_lost: int) -> NDArray[np.bool_]:

@@ -254,6 +254,23 @@ def test_calibration_keeps_everything_coherent(floor: Forecast) -> None:
         with_calibration(wide, prior, seed=2)
 
 
+def test_a_season_moves_revenue_between_days_and_nothing_else(floor: Forecast) -> None:
+    plain = replace(learn(NO_PAST, horizon_days=60, age_days=700), season=np.ones(0))
+    share = floor.horizon_days // 2
+    season = np.repeat([0.5, 1.5], [share, floor.horizon_days - share])
+    half_tracked = replace(plain, tracked=(np.arange(len(plain.tau)) % 2).astype(float), season=season)
+    usual, moved = (with_calibration(floor, each, seed=2) for each in (plain, half_tracked))
+    tracked = half_tracked.draw(floor.draws, seed=2).tracked
+    assert 0.3 < tracked.mean() < 0.7
+    for before, after in ((usual.open_cents, moved.open_cents), (usual.new_cents, moved.new_cents)):
+        np.testing.assert_allclose(after.sum(axis=1), before.sum(axis=1), atol=2 * floor.horizon_days)
+        np.testing.assert_array_equal(after[~tracked], before[~tracked])
+        first, second = (each[tracked, :share].sum() / each[tracked].sum() for each in (before, after))
+        odds = (first * 0.5) / (first * 0.5 + (1.0 - first) * 1.5)
+        assert second == pytest.approx(odds, abs=0.1)
+        assert second < first - 0.1
+
+
 def test_no_error_makes_open_deals_bring_more_than_they_are_worth(floor: Forecast) -> None:
     from forecasting.engine.deal_groups import group_deals
 
