@@ -351,9 +351,9 @@ def with_calibration(
     """Forecast that carries what its own closed forecasts taught.
 
     One factor per draw acts on all days and segments of open deals, one on those of new business, so that everything
-    still adds up; a season of wins moves revenue from day to day within a draw. The factors come from the draw's error:
-    revenue of open deals is multiplied by ``calibration.factors`` of its total, new business by ``new.factors`` of its
-    own; without ``new`` by the shift of the open deals alone.
+    still adds up; a season of wins moves revenue from day to day and leaves the sum of each draw as it is. The factors
+    come from the draw's error: revenue of open deals is multiplied by ``calibration.factors`` of its total, new business
+    by ``new.factors`` of its own; without ``new`` by the shift of the open deals alone.
 
     Parameters
     ----------
@@ -379,11 +379,11 @@ def with_calibration(
         mean, sd = calibration.shift_moments
         open_errors = (shift - mean) / max(sd, 1e-9)
         on_new = new.factors(forecast.new_cents.sum(axis=(1, 2)) / 100, open_errors=open_errors, seed=seed)
-    shares = calibration.day_shares(forecast.draws, days=forecast.horizon_days, seed=seed)
+    season = calibration.season_of_days(forecast.horizon_days)
     return replace(
         forecast,
-        open_cents=scaled(moved_in_time(forecast.open_cents, shares), on_open),
-        new_cents=scaled(moved_in_time(forecast.new_cents, shares), on_new),
+        open_cents=scaled(moved_in_time(forecast.open_cents, season), on_open),
+        new_cents=scaled(moved_in_time(forecast.new_cents, season), on_new),
         open_factor=forecast.open_factor * on_open,
         new_factor=forecast.new_factor * on_new,
         calibration=calibration,

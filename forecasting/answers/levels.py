@@ -143,22 +143,26 @@ def with_levels(forecast: "Forecast", *, share: float, options: EngineOptions | 
     )
 
 
-def scaled(cents: NDArray[np.int64], factor: Floats) -> NDArray[np.int64]:
+def scaled(cents: NDArray[np.int64] | Floats, factor: Floats) -> NDArray[np.int64]:
     """Cents (draw, day, segment) times a factor per draw."""
     return np.rint(cents * factor[:, None, None]).astype(np.int64)
 
 
-def moved_in_time(cents: NDArray[np.int64], shares: Floats) -> NDArray[np.int64]:
-    """Cents (draw, day, segment) with more on days of a high share (draw, day), each draw's sum by segment as it was.
+def moved_in_time(cents: NDArray[np.int64], season: Floats) -> NDArray[np.int64] | Floats:
+    """Cents (draw, day, segment) moved between days so that they come on average as they did times the season (day,).
+
+    What comes until a day is what came until an earlier or later one, in every draw alike: each keeps its sum.
 
     Examples
     --------
-    >>> moved_in_time(np.array([[[300], [100]]]), np.array([[0.5, 1.5]])).ravel().tolist()
-    [200, 200]
+    >>> moved_in_time(np.array([[[40], [40], [20]]]), np.array([0.5, 0.5, 3.0])).ravel().tolist()
+    [20.0, 20.0, 60.0]
     """
-    if (shares == 1.0).all():
+    came = cents.sum(axis=(0, 2)).astype(float)
+    if (season == 1.0).all() or not came.any():
         return cents
-    moved = cents * shares[:, :, None]
-    before, after = (each.sum(axis=1, keepdims=True) for each in (cents, moved))
-    kept = np.divide(before, after, out=np.zeros_like(after), where=after > 0.0)
-    return np.rint(np.where(after > 0.0, moved * kept, cents)).astype(np.int64)
+    until, moved_until = (np.concatenate([[0.0], np.cumsum(each) / each.sum()]) for each in (came, came * season))
+    ends, begins = np.minimum.outer(until[1:], moved_until[1:]), np.maximum.outer(until[:-1], moved_until[:-1])
+    overlap = np.maximum(ends - begins, 0.0)
+    share = np.divide(overlap, overlap.sum(axis=1, keepdims=True), out=np.eye(len(came)), where=came[:, None] > 0.0)
+    return np.ascontiguousarray(np.moveaxis(np.tensordot(cents, share, axes=(1, 0)), -1, 1))

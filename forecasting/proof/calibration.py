@@ -89,15 +89,12 @@ class ErrorDraws:
         Added to log revenue: levels of the moment, bias, what comes again of last year's error, and unseen error.
     empty : ndarray of bool
         Whether next to nothing comes of what was expected.
-    tracked : ndarray of bool
-        Whether the draw is one at the levels of the moment.
     """
 
     scale: Floats
     stretch: Floats
     shift: Floats
     empty: NDArray[np.bool_]
-    tracked: NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -127,7 +124,7 @@ class Calibration:
     year_ago : ndarray of float64, shape (point,)
         That error, of the same days a year before; 0 where it is not known.
     season : ndarray of float64, shape (day,)
-        How the coming days share what is won in them at the levels of the moment, mean one; none without these.
+        How the coming days share what is won in them, mean one; none without levels of the moment.
     """
 
     origins: int
@@ -178,7 +175,7 @@ class Calibration:
         error = self.error_mean[point] + self.bias_sd[point] * first + self.tau[point] * second
         stretch = 1.0 + self.tracked[point] * (self.level_stretch - 1.0)
         shift = self.tracked[point] * self.level_shift + np.clip(error, -LARGEST_ERROR, LARGEST_ERROR)
-        return ErrorDraws(self.alpha[point], stretch, shift, error <= -LARGEST_ERROR, self.tracked[point] > 0.0)
+        return ErrorDraws(self.alpha[point], stretch, shift, error <= -LARGEST_ERROR)
 
     def factors(self, revenue: Floats, *, seed: int, most: Floats | None = None) -> Floats:
         """Factor on all revenue of each draw, from the uncalibrated total of each draw, shape (draw,).
@@ -218,12 +215,10 @@ class Calibration:
         factors[total <= 0.0] = 1.0
         return factors
 
-    def day_shares(self, draws: int, *, days: int, seed: int) -> Floats:
-        """Factor of the season on each coming day of each draw, shape (draw, day): what it moves from one day to another."""
-        season = np.ones(days)
+    def season_of_days(self, days: int) -> Floats:
+        """How so many coming days share what is won, shape (day,): ones beyond those that are known."""
         known = self.season[:days]
-        season[: len(known)] = known
-        return np.where(self.draw(draws, seed=seed).tracked[:, None], season, 1.0)
+        return np.concatenate([known, np.ones(days - len(known))])
 
     def to_dict(self) -> dict[str, Any]:
         """Return the summary as written to ``forecast.json``."""

@@ -37,6 +37,8 @@ MIN_CLASS_DEALS = 60
 """Deals in a class at least; fewer deals make fewer classes."""
 LEVEL_SHRINK = 12.0
 """Exits that an amount factor of one counts for when levels are filtered: there only its mean matters."""
+LEAST = 1e-9
+"""Revenue of a week in which nothing is won, so that weeks are alike where nothing is won at all."""
 HAZARD_DRAWS = 48
 """Posterior draws of the hazards: their spread is a small part of the total, and known then to about a tenth."""
 
@@ -108,7 +110,6 @@ def open_revenue(known: KnownStays, *, horizons: tuple[int, ...], seed: int) -> 
     rng = np.random.default_rng([seed, known.as_of])
     hazards, factors = _draw(chain, rng)
     weight = win_weights(known, days=max(horizons))
-    levels = _level_draws(_by_week(known, counted, chain, weight[: known.age_days]), horizons, rng)
     stage = counted.stage[waiting]
     last_bin = np.where(chain.starts < NEVER, chain.starts, 0).max(axis=1)
     age = np.minimum(counted.days[waiting], last_bin[stage])  # in the last bin one age is as good as another
@@ -118,14 +119,18 @@ def open_revenue(known: KnownStays, *, horizons: tuple[int, ...], seed: int) -> 
     groups = np.column_stack(np.unravel_index(code, sizes)).astype(np.int64)
     amount = known.filled_amount[known.deal[waiting]]
     sums = [np.bincount(of_deal, weights=amount**power, minlength=len(groups)) for power in (1, 2)]
-    reached = progress(known, weight)[list(horizons)]
+    reached = progress(known, weight)
 
-    def won_by(days: Floats, factors: Floats) -> Floats:
-        return _won_by(days, hazards, factors, chain.starts, groups, known.n_won)
+    def won_by(days: Ints, hazards: Floats, factors: Floats) -> Floats:
+        return _won_by(reached[days], hazards, factors, chain.starts, groups, known.n_won)
 
-    static, found = won_by(reached, factors), []
+    week_ends = np.minimum(WEEK_DAYS * np.arange(1, -(-max(horizons) // WEEK_DAYS) + 1), max(horizons))
+    by_week = sums[0] @ won_by(week_ends, hazards.mean(axis=0)[None], factors.mean(axis=0)[None])[0]
+    levels = _level_draws(_by_week(known, counted, chain, weight[: known.age_days]), horizons, by_week, rng)
+    days = np.array(horizons)
+    static, found = won_by(days, hazards, factors), []
     for place, level in enumerate(levels):
-        tracked = won_by(reached[[place]], factors * level[:, None])
+        tracked = won_by(days[[place]], hazards, factors * level[:, None])
         by_then = static[:, :, place], tracked[:, :, 0]
         found.append(OpenValue(*(moment for chance in by_then for moment in _moments(chance, *sums))))
     return tuple(found)
@@ -258,7 +263,7 @@ class _Weeks:
 
 def win_season(known: KnownStays, *, days: int) -> Floats:
     """Tell how the coming days share what is won in them, as far as the season does: mean one, shape (day,)."""
-    if known.age_days < WEEK_DAYS * MIN_WEEKS:
+    if known.age_days <= WEEK_DAYS * (MIN_WEEKS - 1):
         return np.ones(days)
     counted = _counted(known)
     weeks = _by_week(known, counted, _fit(counted, known.n_open, known.n_stages), win_weights(known, days=0))
@@ -276,23 +281,29 @@ def _by_week(known: KnownStays, counted: _Counted, chain: _Chain, weight: Floats
     expected[:, :, won] *= of_week[:, None, None]
     forward = _forward(chain.exits.sum(axis=0), known.n_open + known.n_won)
     wins = np.zeros_like(forward)
-    wins[:, won] = forward[:, won]
+    wins[:, won] = True
     return _Weeks(by_size.sum(axis=0), expected, forward, wins)
 
 
-def _level_draws(weeks: _Weeks, horizons: tuple[int, ...], rng: np.random.Generator) -> Floats:
-    """Factor on the hazards over each horizon, by direction and season of the exit, shape (horizon, draw, stage, code)."""
+def _level_draws(weeks: _Weeks, horizons: tuple[int, ...], by_week: Floats, rng: np.random.Generator) -> Floats:
+    """Factor on the hazards over each horizon, by direction and season of the exit, shape (horizon, draw, stage, code).
+
+    ``by_week`` is what will be won by the end of each week of the longest horizon without them: a season counts when wins
+    fall.
+    """
+    longest = max(horizons)
+    when = np.repeat(np.maximum(np.diff(by_week, prepend=0.0), LEAST), WEEK_DAYS)[:longest]
     draws, expected = np.ones((len(horizons), HAZARD_DRAWS, *weeks.forward.shape)), weeks.expected.copy()
     for kind in (weeks.wins, weeks.forward & ~weeks.wins, ~weeks.forward):
-        past, coming = weeks.season(kind, days=max(horizons))
+        past, coming = weeks.season(kind, days=longest)
         expected[:, kind] *= past[:, None]
         for drawn, days in zip(draws, horizons, strict=True):
-            drawn[:, kind] *= coming[:days].mean()
+            drawn[:, kind] *= np.average(coming[:days], weights=when[:days])
     usual = replace(weeks, expected=expected)
-    width = period_days(max(horizons))
+    width = period_days(longest)
     for direction in (weeks.forward, ~weeks.forward):
         state = filter_level(*usual.series(direction, weeks=width // WEEK_DAYS), days=width)
-        ahead = -(-max(horizons) // width)
+        ahead = -(-longest // width)
         draws[:, :, direction] *= draw_levels(state, periods=ahead, draws=HAZARD_DRAWS, rng=rng)[:, None]
     return draws
 
@@ -305,7 +316,9 @@ def _forward(exits: Floats, first_lost: int) -> NDArray[np.bool_]:
     value = np.zeros(n_stages)
     value[n_open:first_lost] = 1.0
     value[:n_open] = np.linalg.solve(stays, share[:, n_open:first_lost].sum(axis=1))
-    return np.asarray(value[None, :] > value[:n_open, None])
+    forward = value[None, :] > value[:n_open, None]
+    forward[:, n_open:first_lost] = True  # from a stage that is never lost too, where a win is worth no more
+    return np.asarray(forward)
 
 
 def _age_bins(known: _Counted, stage: int) -> Ints:

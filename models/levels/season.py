@@ -33,7 +33,7 @@ WAYS = tuple((nearby, prior) for nearby in (SAME_WEEK, SAME_TIME) for prior in P
 SEASON_PRIOR = 0.1
 """Probability of a season before the past tells, shared by all ways: most pipelines have none."""
 MEMORY_WEEKS = np.array([4.0, 16.0, 200.0])
-WEEK_SIZE = np.array([1e6, 30.0, 8.0])
+WEEK_SIZE = np.array([1e6, 30.0, 8.0, 2.0])
 """What else may move exits while seasons are judged: levels remembered for so many weeks, and the negative binomial size of a
 week's own luck."""
 
@@ -69,7 +69,8 @@ def yearly_factors(exits: Floats, expected: Floats, *, ahead: int) -> Floats:
         return none
     factors = np.stack([none, *(_of_years_before(exits, expected, *way, ahead=ahead) for way in WAYS)])
     prior = np.array([1.0 - SEASON_PRIOR, *np.full(len(WAYS), SEASON_PRIOR / len(WAYS))])
-    told = [_log_score(exits, expected * each[:weeks], YEAR_WEEKS, MEMORY_WEEKS, WEEK_SIZE) for each in factors]
+    judged = slice(YEAR_WEEKS, weeks)  # afresh: a first year that explains itself would pass for one foretold
+    told = [_log_score(exits[judged], (expected * each[:weeks])[judged], MEMORY_WEEKS, WEEK_SIZE) for each in factors]
     return np.asarray(softmax(np.log(prior) + told) @ factors)
 
 
@@ -103,19 +104,14 @@ def _smoothed(values: Floats, nearby: Floats) -> Floats:
 
 
 @njit(cache=True, nogil=True)
-def _log_score(exits: Floats, expected: Floats, judged_from: int, memory: Floats, size: Floats) -> float:
-    """Log probability of the weeks from one on given those before.
-
-    A gamma belief about the level forgets; its settings are weighed by how well they foretold each week.
-    """
+def _log_score(exits: Floats, expected: Floats, memory: Floats, size: Floats) -> float:
+    """Log probability of exits by week: a gamma belief about their level forgets, mean over the ways in which it may."""
     n = len(memory) * len(size)
-    until, total = np.zeros(n), np.zeros(n)
+    total = np.zeros(n)
     for i in range(n):
         kept, week_size = 0.5 ** (1.0 / memory[i // len(size)]), size[i % len(size)]
         shape, rate = 1.0, 1.0
         for p in range(len(exits)):
-            if p == judged_from:
-                until[i] = total[i]
             if not expected[p] > 0.0:
                 continue
             shape, rate = 1.0 + kept * (shape - 1.0), 1.0 + kept * (rate - 1.0)
@@ -125,4 +121,4 @@ def _log_score(exits: Floats, expected: Floats, judged_from: int, memory: Floats
             total[i] -= own * math.log1p(mean / own) + exits[p] * math.log1p(own / mean)
             trust = 1.0 / (1.0 + mean / week_size)
             shape, rate = shape + trust * exits[p], rate + trust * expected[p]
-    return math.log(np.exp(total - total.max()).sum() / np.exp(until - until.max()).sum()) + total.max() - until.max()
+    return math.log(np.exp(total - total.max()).mean()) + total.max()

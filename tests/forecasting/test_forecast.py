@@ -21,6 +21,7 @@ from planted_floor import (
 from scipy import stats
 
 from forecasting.answers.forecasts import Forecast, forecast, forecast_snapshot, with_calibration, worth_of_open
+from forecasting.answers.levels import moved_in_time
 from forecasting.answers.revenue import LEVELS, QUANTILES, SOURCES, Span, cents_in, target_cents, target_span
 from forecasting.data.deals import Deals, deals_from_frames
 from forecasting.data.snapshot import cut
@@ -255,20 +256,26 @@ def test_calibration_keeps_everything_coherent(floor: Forecast) -> None:
 
 
 def test_a_season_moves_revenue_between_days_and_nothing_else(floor: Forecast) -> None:
-    plain = replace(learn(NO_PAST, horizon_days=60, age_days=700), season=np.ones(0))
-    share = floor.horizon_days // 2
-    season = np.repeat([0.5, 1.5], [share, floor.horizon_days - share])
-    half_tracked = replace(plain, tracked=(np.arange(len(plain.tau)) % 2).astype(float), season=season)
-    usual, moved = (with_calibration(floor, each, seed=2) for each in (plain, half_tracked))
-    tracked = half_tracked.draw(floor.draws, seed=2).tracked
-    assert 0.3 < tracked.mean() < 0.7
+    plain = learn(NO_PAST, horizon_days=60, age_days=700)
+    half, days = floor.horizon_days // 2, floor.horizon_days
+    season = np.repeat([0.5, 1.5], [half, days - half])
+    usual, moved = (with_calibration(floor, replace(plain, season=each), seed=2) for each in (np.ones(0), season))
     for before, after in ((usual.open_cents, moved.open_cents), (usual.new_cents, moved.new_cents)):
-        np.testing.assert_allclose(after.sum(axis=1), before.sum(axis=1), atol=2 * floor.horizon_days)
-        np.testing.assert_array_equal(after[~tracked], before[~tracked])
-        first, second = (each[tracked, :share].sum() / each[tracked].sum() for each in (before, after))
-        odds = (first * 0.5) / (first * 0.5 + (1.0 - first) * 1.5)
-        assert second == pytest.approx(odds, abs=0.1)
-        assert second < first - 0.1
+        np.testing.assert_allclose(after.sum(axis=1), before.sum(axis=1), atol=days)
+    for raw in (floor.open_cents, floor.new_cents):
+        came = raw.sum(axis=(0, 2))
+        after = moved_in_time(raw, season)
+        np.testing.assert_allclose(
+            after.sum(axis=(0, 2)), came * season * came.sum() / (came * season).sum(), rtol=1e-9
+        )
+        later = [np.cumsum(each, axis=1)[:, :-1].sum() for each in (raw, after)]
+        assert later[1] < 0.9 * later[0]
+    single = np.zeros((4, 10, 3), dtype=np.int64)
+    single[np.arange(4), [0, 3, 5, 9], [0, 1, 2, 0]] = 100  # one win in a draw moves as well
+    moved_single = moved_in_time(single, np.repeat([0.5, 1.5], 5))
+    np.testing.assert_allclose(moved_single.sum(axis=(0, 2))[:5].sum(), 100.0)
+    np.testing.assert_allclose(moved_single.sum(axis=1), single.sum(axis=1))
+    assert moved_in_time(single * 0, np.repeat([0.5, 1.5], 5)).sum() == 0
 
 
 def test_no_error_makes_open_deals_bring_more_than_they_are_worth(floor: Forecast) -> None:

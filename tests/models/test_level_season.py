@@ -49,6 +49,19 @@ def test_without_a_season_weeks_stay_alike(moving: float) -> None:
     assert np.quantile(off, 0.9) < 0.05
 
 
+@pytest.mark.parametrize("weeks", [66, 91])
+@pytest.mark.parametrize("once", [0.1, 2.5])
+def test_what_happened_once_is_no_season_before_a_year_has_passed(weeks: int, once: float) -> None:
+    odd = slice(weeks - YEAR_WEEKS, weeks - YEAR_WEEKS + 8)  # the same weeks of the year as those to come
+    factors = []
+    for seed in range(20):
+        level = np.ones(weeks)
+        level[odd] = once
+        exits = np.random.default_rng(seed).poisson(60.0 * level / level.mean()).astype(float)
+        factors.append(yearly_factors(exits, np.full(weeks, 60.0), ahead=4)[weeks:].mean())
+    assert 0.85 < np.mean(factors) < 1.2
+
+
 def test_a_short_history_and_one_without_exits_tell_nothing() -> None:
     exits, expected, _ = planted(MIN_WEEKS - 1, seed=2)
     assert (yearly_factors(exits, expected, ahead=4) == 1.0).all()
@@ -68,7 +81,7 @@ def test_factors_equal_plain_code() -> None:
     expected = np.random.default_rng(5).uniform(5.0, 60.0, 110)
     ways = [np.ones(130), *(plain_factors(exits, expected, nearby, prior, 130) for nearby, prior in WAYS)]
     prior = np.array([1.0 - SEASON_PRIOR, *np.full(len(WAYS), SEASON_PRIOR / len(WAYS))])
-    score = np.array([plain_score(exits, expected * each[:110]) for each in ways])
+    score = np.array([plain_score(exits[YEAR_WEEKS:], (expected * each[:110])[YEAR_WEEKS:]) for each in ways])
     weight = prior * np.exp(score - score.max())
     found = yearly_factors(exits, expected, ahead=20)
     np.testing.assert_allclose(found, weight @ np.stack(ways) / weight.sum(), rtol=1e-9)
@@ -105,21 +118,20 @@ def plain_factors(exits: np.ndarray, expected: np.ndarray, nearby: np.ndarray, p
 
 
 def plain_score(exits: np.ndarray, expected: np.ndarray) -> float:
-    """Log probability of all weeks but those of the first year given these."""
+    """Log probability of all weeks, mean over the ways in which their level may move."""
     ways = []
     for memory in MEMORY_WEEKS:
         for size in WEEK_SIZE:
-            shape, rate, scores = 1.0, 1.0, []
+            shape, rate, score = 1.0, 1.0, 0.0
             for seen, usual in zip(exits, expected, strict=True):
                 shape, rate = (1.0 + 0.5 ** (1.0 / memory) * (value - 1.0) for value in (shape, rate))
                 mean = usual * shape / rate
                 own = 1.0 / ((1.0 + 1.0 / shape) * (1.0 + 1.0 / size) - 1.0)
-                scores.append(stats.nbinom.logpmf(seen, own, own / (own + mean)))
+                score += stats.nbinom.logpmf(seen, own, own / (own + mean))
                 trust = size / (size + mean)
                 shape, rate = shape + trust * seen, rate + trust * usual
-            ways.append((sum(scores[:YEAR_WEEKS]), sum(scores)))
-    first, total = np.logaddexp.reduce(np.array(ways), axis=0)
-    return float(total - first)
+            ways.append(score)
+    return float(np.logaddexp.reduce(ways) - np.log(len(ways)))
 
 
 def test_the_quick_forecast_knows_summers_and_ends_of_years() -> None:
