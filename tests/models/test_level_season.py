@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from benchmarks.accuracy.quirks import World, deals_of, make_company
+from benchmarks.accuracy.quirks import Exit, World, deals_of, make_company
 from forecasting.proof.quick_chain import open_revenue, win_season
 from forecasting.proof.stay_table import day_of, known_at, stay_table
 from models.levels.season import (
@@ -134,10 +134,12 @@ def plain_score(exits: np.ndarray, expected: np.ndarray) -> float:
     return float(np.logaddexp.reduce(ways) - np.log(len(ways)))
 
 
-def test_the_quick_forecast_knows_summers_and_ends_of_years() -> None:
-    world = World(days=3 * 365 + 366, win_factor="slow summer", deals_per_day=3.0)
+@pytest.mark.parametrize("lost_from_last_stage", [0.01, 0.0])
+def test_the_quick_forecast_knows_summers_and_ends_of_years(lost_from_last_stage: float) -> None:
+    down = Exit(0.03), Exit(0.015), Exit(lost_from_last_stage)
+    world = World(days=3 * 365 + 366, win_factor="slow summer", deals_per_day=3.0, down=down)
     stays = stay_table(deals_of(world, make_company(world, np.random.default_rng(6))))
-    for as_of, low, high in ((date(2025, 6, 30), 0.4, 0.75), (date(2025, 10, 31), 1.4, 2.5)):
+    for as_of, low, high in ((date(2025, 6, 30), 0.4, 0.75), (date(2025, 10, 31), 1.25, 2.5)):
         told = open_revenue(known_at(stays, day_of(as_of)), horizons=(30,), seed=1)[0]
         assert low < told.tracked_mean / told.mean < high
     coming = win_season(known_at(stays, day_of(date(2025, 5, 31))), days=213)  # June to December
