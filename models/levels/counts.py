@@ -118,7 +118,9 @@ def exit_directions(stage: "StagePosterior", of_stage: Ints, slot: Ints) -> Ints
     value[: graph.n_open] = np.linalg.solve(np.eye(graph.n_open) - moves, share[:, list(graph.won_codes)].sum(axis=1))
     direction = np.full((graph.n_open, slots), NO_DIRECTION, dtype=np.int64)
     for code, fit in enumerate(stage.stages):
-        direction[code, : len(fit.exits)] = np.where(value[list(fit.exits)] > value[code], FORWARD, DOWN)
+        exits = np.array(fit.exits, dtype=np.int64)
+        wins = np.isin(exits, graph.won_codes)  # from a stage that is never lost too, where a win is worth no more
+        direction[code, : len(exits)] = np.where(wins | (value[exits] > value[code]), FORWARD, DOWN)
     return direction
 
 

@@ -1,6 +1,8 @@
 """Levels: counts against a loop over days, the density against its definition, and levels against brute force."""
 
 from datetime import timedelta
+from types import SimpleNamespace
+from typing import cast
 
 import numpy as np
 import pytest
@@ -11,7 +13,7 @@ from forecasting.data.deals import deals_from_frames
 from forecasting.data.sample import demo_history
 from forecasting.data.snapshot import Snapshot, cut, stage_history
 from models.errors import SettingsError
-from models.levels.counts import DOWN, FORWARD, NO_DIRECTION, LevelCounts, level_counts
+from models.levels.counts import DOWN, FORWARD, NO_DIRECTION, LevelCounts, exit_directions, level_counts
 from models.levels.density import LevelSeries, level_series, series_point
 from models.levels.fit import learn_levels
 from models.levels.laplace import laplace_level
@@ -19,6 +21,7 @@ from models.levels.posterior import LevelPosterior, future_factors, level_effect
 from models.levels.priors import settings_at
 from models.stage_model.fit import fit_stages
 from models.stage_model.posterior import StagePosterior
+from models.stages import StageGraph
 
 DAYS = 7
 
@@ -65,6 +68,15 @@ def test_expected_exits_are_the_hazards_summed_day_by_day(fitted: tuple[Snapshot
     np.testing.assert_array_equal(told.exits, exits)
     np.testing.assert_allclose(told.expected, expected, rtol=1e-9)
     np.testing.assert_allclose(told.exits.sum(axis=0), told.expected.sum(axis=0), rtol=0.05)
+
+
+def test_a_win_is_forward_from_a_stage_that_is_never_lost() -> None:
+    graph = StageGraph(open=("A", "B"), won=("Won",), lost=("Lost",))
+    stages = SimpleNamespace(exits=(1, 3)), SimpleNamespace(exits=(2,))
+    found = exit_directions(
+        cast(StagePosterior, SimpleNamespace(graph=graph, stages=stages)), np.array([0, 0, 1]), np.array([0, 1, 0])
+    )
+    np.testing.assert_array_equal(found, [[FORWARD, DOWN], [FORWARD, NO_DIRECTION]])
 
 
 def test_a_win_is_forward_a_loss_and_a_way_back_are_down(fitted: tuple[Snapshot, StagePosterior]) -> None:
