@@ -125,8 +125,8 @@ def open_revenue(known: KnownStays, *, horizons: tuple[int, ...], seed: int) -> 
         return _won_by(reached[days], hazards, factors, chain.starts, groups, known.n_won)
 
     week_ends = np.minimum(WEEK_DAYS * np.arange(1, -(-max(horizons) // WEEK_DAYS) + 1), max(horizons))
-    by_week = sums[0] @ won_by(week_ends, hazards.mean(axis=0)[None], factors.mean(axis=0)[None])[0]
-    levels = _level_draws(_by_week(known, counted, chain, weight[: known.age_days]), horizons, by_week, rng)
+    won_by_week = sums[0] @ won_by(week_ends, hazards.mean(axis=0)[None], factors.mean(axis=0)[None])[0]
+    levels = _level_draws(_by_week(known, counted, chain, weight[: known.age_days]), horizons, won_by_week, rng)
     days = np.array(horizons)
     static, found = won_by(days, hazards, factors), []
     for place, level in enumerate(levels):
@@ -285,14 +285,14 @@ def _by_week(known: KnownStays, counted: _Counted, chain: _Chain, weight: Floats
     return _Weeks(by_size.sum(axis=0), expected, forward, wins)
 
 
-def _level_draws(weeks: _Weeks, horizons: tuple[int, ...], by_week: Floats, rng: np.random.Generator) -> Floats:
+def _level_draws(weeks: _Weeks, horizons: tuple[int, ...], won_by_week: Floats, rng: np.random.Generator) -> Floats:
     """Factor on the hazards over each horizon, by direction and season of the exit, shape (horizon, draw, stage, code).
 
-    ``by_week`` is what will be won by the end of each week of the longest horizon without them: a season counts when wins
+    ``won_by_week`` is what will be won by the end of each week of the longest horizon without them: a season counts when wins
     fall.
     """
     longest = max(horizons)
-    when = np.repeat(np.maximum(np.diff(by_week, prepend=0.0), LEAST), WEEK_DAYS)[:longest]
+    when = np.repeat(np.maximum(np.diff(won_by_week, prepend=0.0), LEAST), WEEK_DAYS)[:longest]
     draws, expected = np.ones((len(horizons), HAZARD_DRAWS, *weeks.forward.shape)), weeks.expected.copy()
     for kind in (weeks.wins, weeks.forward & ~weeks.wins, ~weeks.forward):
         past, coming = weeks.season(kind, days=longest)
