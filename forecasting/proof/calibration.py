@@ -235,9 +235,11 @@ class Calibration:
         """
         if self.origins == 0:
             return "no closed forecast to learn from yet: the range is widened by what such forecasts usually miss"
+        low, high = self.season.min(initial=1.0), self.season.max(initial=1.0)
+        season = f"; the season gives coming weeks {low:.0%} to {high:.0%} of their mean" if high > 1.1 * low else ""
         return (
             f"learned from our own forecasts of {self.origins} past dates: they add {self.sd:.0%} to the range "
-            f"and move the expected revenue by {np.expm1(self.mean_gain):+.1%}"
+            f"and move the expected revenue by {np.expm1(self.mean_gain):+.1%}{season}"
         )
 
 

@@ -383,6 +383,9 @@ def test_what_went_wrong_a_year_ago_goes_wrong_again_only_where_it_did() -> None
     assert told["seasonal"].shift_moments[0] == pytest.approx(-1.5, abs=0.1)
     assert told["seasonal"].sd < 0.2
     assert told["steady"].probability @ told["steady"].again < 0.001
+    assert "season" not in told["steady"].in_words()
+    shares = replace(told["steady"], season=np.repeat([0.5, 1.5], 14))
+    assert shares.in_words().endswith("; the season gives coming weeks 50% to 150% of their mean")
     unknown = learn(seasonal, horizon_days=28, age_days=1000)
     assert abs(unknown.shift_moments[0]) < 0.5 < unknown.sd
 
