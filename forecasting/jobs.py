@@ -15,6 +15,7 @@ from forecasting.output.findings import Findings, Goal, findings
 from forecasting.periods import as_date
 from forecasting.proof.calibration import own_calibration
 from forecasting.proof.new_calibration import own_new_calibration
+from forecasting.proof.past_forecasts import Memory
 from forecasting.proof.stay_table import stay_table
 from models.errors import DiagnosticsError, InputError, SettingsError
 from models.posterior import ModelSpec, Posterior, load_posterior, save_posterior
@@ -218,9 +219,11 @@ def forecast_job(job: Job, *, as_of: str | date, refit: bool = False, progress: 
     if not config.forecast.calibrate:
         return made
     stays = stay_table(job.deals, calendar=posterior.spec.calendar_options)
-    seed, days = config.model.seed, made.horizon_days
-    learned = own_calibration(stays, as_of=day, horizon_days=days, seed=seed, levels=config.forecast.levels)
-    of_new = own_new_calibration(stays, as_of=day, horizon_days=days) if config.forecast.new_business else None
+    seed, days, levels, memory = config.model.seed, made.horizon_days, config.forecast.levels, Memory()
+    learned = own_calibration(stays, as_of=day, horizon_days=days, seed=seed, levels=levels, memory=memory)
+    of_new = None
+    if config.forecast.new_business:
+        of_new = own_new_calibration(stays, as_of=day, horizon_days=days, seed=seed, levels=levels, memory=memory)
     return with_calibration(made, learned, seed=seed, new=of_new)
 
 

@@ -353,7 +353,7 @@ def with_calibration(
     One factor per draw acts on all days and segments of open deals, one on those of new business, so that everything
     still adds up; a season of wins moves revenue from day to day and leaves the sum of each draw as it is. The factors
     come from the draw's error: revenue of open deals is multiplied by ``calibration.factors`` of its total, new business
-    by ``new.factors`` of its own; without ``new`` by the shift of the open deals alone.
+    by ``new.factors`` of its own, in the season its wins fall in; without ``new`` by the shift of the open deals alone.
 
     Parameters
     ----------
@@ -372,14 +372,16 @@ def with_calibration(
     if forecast.calibration is not None:
         raise SettingsError("this forecast is calibrated already: calibrate the forecast it was made from")
     most = worth_of_open(forecast)
+    season = calibration.season_of_days(forecast.horizon_days)
     on_open = calibration.factors(forecast.open_cents.sum(axis=(1, 2)) / 100, seed=seed, most=most)
     shift = calibration.draw(forecast.draws, seed=seed).shift
     on_new = np.exp(shift)
     if new is not None:
+        came = forecast.new_cents.sum(axis=(0, 2))
+        in_season = float(season @ came / came.sum()) if came.any() else 1.0
         mean, sd = calibration.shift_moments
-        open_errors = (shift - mean) / max(sd, 1e-9)
-        on_new = new.factors(forecast.new_cents.sum(axis=(1, 2)) / 100, open_errors=open_errors, seed=seed)
-    season = calibration.season_of_days(forecast.horizon_days)
+        open_errors, revenue = (shift - mean) / max(sd, 1e-9), forecast.new_cents.sum(axis=(1, 2)) / 100
+        on_new = in_season * new.factors(in_season * revenue, open_errors=open_errors, seed=seed)
     return replace(
         forecast,
         open_cents=scaled(moved_in_time(forecast.open_cents, season), on_open),

@@ -67,7 +67,7 @@ class BacktestOptions:
     new_business : bool
         Whether deals created after the origin count.
     levels : bool
-        Whether calibration counts the levels of the moment, see :mod:`models.levels.filtering`.
+        Whether calibration counts the levels of the moment, see :mod:`models.levels`.
     calendar, holidays, fiscal_year_start
         As in :class:`models.posterior.ModelSpec`.
     target : float or None
@@ -258,11 +258,14 @@ def forecast_origin(course: Course, as_of: date, until: date) -> OriginForecast:
     made = forecast_past(snapshot, until, options, of_origin)
     learned, of_new, published = None, None, made
     if course.calibrate:
+        levels = options.levels
         learned = own_calibration(
-            stays, as_of=as_of, horizon_days=horizon_days, seed=seed, levels=options.levels, memory=memory, threads=1
+            stays, as_of=as_of, horizon_days=horizon_days, seed=seed, levels=levels, memory=memory, threads=1
         )
         if options.new_business:
-            of_new = own_new_calibration(stays, as_of=as_of, horizon_days=horizon_days, memory=memory, threads=1)
+            of_new = own_new_calibration(
+                stays, as_of=as_of, horizon_days=horizon_days, seed=seed, levels=levels, memory=memory, threads=1
+            )
         published = with_calibration(made, learned, seed=of_origin, new=of_new)
     later = cut(deals, as_of=until)
     wins = later.won[later.won["won_on"] > pd.Timestamp(as_of)]

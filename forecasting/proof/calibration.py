@@ -44,7 +44,7 @@ from forecasting.proof.past_forecasts import (
     spacing_days,
     telling,
 )
-from forecasting.proof.quick_chain import OpenValue, win_season
+from forecasting.proof.quick_chain import OpenValue
 from forecasting.proof.stay_table import StayTable, day_of, known_at, stay_table
 from models.calendar.days import CalendarOptions
 
@@ -124,7 +124,7 @@ class Calibration:
     year_ago : ndarray of float64, shape (point,)
         That error, of the same days a year before; 0 where it is not known.
     season : ndarray of float64, shape (day,)
-        How the coming days share what is won in them, mean one; none without levels of the moment.
+        Factor of the season on what is won on each coming day; none without levels of the moment.
     """
 
     origins: int
@@ -216,7 +216,7 @@ class Calibration:
         return factors
 
     def season_of_days(self, days: int) -> Floats:
-        """How so many coming days share what is won, shape (day,): ones beyond those that are known."""
+        """Factor of the season on what is won on so many coming days, shape (day,): one beyond those that are known."""
         known = self.season[:days]
         return np.concatenate([known, np.ones(days - len(known))])
 
@@ -236,7 +236,7 @@ class Calibration:
         if self.origins == 0:
             return "no closed forecast to learn from yet: the range is widened by what such forecasts usually miss"
         low, high = self.season.min(initial=1.0), self.season.max(initial=1.0)
-        season = f"; the season gives coming weeks {low:.0%} to {high:.0%} of their mean" if high > 1.1 * low else ""
+        season = f"; the season gives coming weeks {low:.0%} to {high:.0%} of a usual one" if high > 1.1 * low else ""
         return (
             f"learned from our own forecasts of {self.origins} past dates: they add {self.sd:.0%} to the range "
             f"and move the expected revenue by {np.expm1(self.mean_gain):+.1%}{season}"
@@ -396,7 +396,7 @@ def calibrations(
         learn(past, horizon_days=horizon_days, age_days=known.age_days, levels_now=levels, year_ago=before)
         for levels in (None, now)
     )
-    return without, replace(with_levels, season=win_season(known, days=horizon_days))
+    return without, replace(with_levels, season=np.array(now.season))
 
 
 def scaled_distance(revenue: Floats, distance: Floats, *, scale: Floats, stretch: Floats) -> Floats:

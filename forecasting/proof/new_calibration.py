@@ -10,7 +10,6 @@ of the draw's open deals, because a good month is good for both.
 
 from dataclasses import dataclass
 from datetime import date
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,11 +25,12 @@ from forecasting.proof.past_forecasts import (
     ClosedOrigin,
     Memory,
     closed_origins,
+    foretold,
     look_back,
     recalled,
 )
-from forecasting.proof.quick_new import new_revenue
-from forecasting.proof.stay_table import StayTable, day_of, known_at, stay_table
+from forecasting.proof.quick_new import NewValue, new_revenue
+from forecasting.proof.stay_table import KnownStays, StayTable, day_of, known_at, stay_table
 from models.calendar.days import CalendarOptions
 
 if TYPE_CHECKING:
@@ -126,6 +126,8 @@ def past_new_forecasts(
     as_of: date,
     horizon_days: int,
     origins: int = MOST_ORIGINS,
+    seed: int = 0,
+    levels: bool = True,
     memory: Memory | None = None,
     threads: int = THREADS,
 ) -> pd.DataFrame:
@@ -139,8 +141,12 @@ def past_new_forecasts(
     horizon_days : int
     origins : int
         Past dates at most, the latest ones.
+    seed : int
+        Of the forecasts of open deals, which tell the season.
+    levels : bool
+        Whether these forecasts follow seasons.
     memory : Memory, optional
-        Past forecasts of this history made before; new ones are added.
+        Past forecasts of this history and seed made before, of open deals too; new ones are added.
     threads : int
         Past dates forecast at a time; the forecasts are the same.
 
@@ -151,11 +157,11 @@ def past_new_forecasts(
         ``sd`` and ``actual``, as in :func:`forecasting.proof.past_forecasts.past_forecasts`.
     """
     stays = deals if isinstance(deals, StayTable) else stay_table(deals)
-    now, made = known_at(stays, day_of(as_of)), (memory or Memory()).new
+    now, made = known_at(stays, day_of(as_of)), memory or Memory()
 
     def rows_of(past: ClosedOrigin) -> list[tuple[Any, ...]]:
         known = known_at(stays, past.day)
-        values = recalled(made, (past.day, past.horizons), partial(new_revenue, known, horizons=past.horizons))
+        values = _foretold_new(known, horizons=past.horizons, seed=seed, levels=levels, memory=made)
         rows = []
         for days, value in zip(past.horizons, values, strict=True):
             of_open = now.revenue(after=past.day, until=past.day + days, open_deals_only=True)
@@ -167,11 +173,26 @@ def past_new_forecasts(
     return pd.DataFrame(rows, columns=list(COLUMNS)).astype({"as_of": "datetime64[ns]"})
 
 
+def _foretold_new(
+    known: KnownStays, *, horizons: tuple[int, ...], seed: int, levels: bool, memory: Memory
+) -> tuple[NewValue, ...]:
+    """Forecast deals to come as :func:`new_revenue` does, in the season of open ones, unless it was done before."""
+
+    def make() -> tuple[NewValue, ...]:
+        open_deals = foretold(known, horizons=horizons, seed=seed, memory=memory) if levels else ()
+        season = max((value.season for value in open_deals), key=len, default=())
+        return new_revenue(known, horizons=horizons, season=season)
+
+    return recalled(memory.new, (known.as_of, horizons, levels), make)
+
+
 def own_new_calibration(
     deals: "Deals | StayTable",
     *,
     as_of: date,
     horizon_days: int,
+    seed: int = 0,
+    levels: bool = True,
     calendar: CalendarOptions | None = None,
     memory: Memory | None = None,
     threads: int = THREADS,
@@ -184,6 +205,10 @@ def own_new_calibration(
     as_of : date
         Of the forecast to be calibrated; what came later is not looked at.
     horizon_days : int
+    seed : int
+        Of the forecasts of open deals, which tell the season.
+    levels : bool
+        Whether the levels of the moment count, seasons included.
     calendar : CalendarOptions, optional
         That of the forecast: ``calendar_options`` of its ``ModelSpec``. A StayTable has its own.
     memory : Memory, optional
@@ -192,7 +217,9 @@ def own_new_calibration(
         Past dates forecast at a time; the result is the same.
     """
     stays = deals if isinstance(deals, StayTable) else stay_table(deals, calendar=calendar)
-    past = past_new_forecasts(stays, as_of=as_of, horizon_days=horizon_days, memory=memory, threads=threads)
+    past = past_new_forecasts(
+        stays, as_of=as_of, horizon_days=horizon_days, seed=seed, levels=levels, memory=memory, threads=threads
+    )
     age = known_at(stays, day_of(as_of)).age_days
     raised = past.assign(mean=past["mean"] * (1.0 + RAISED), actual=past["actual"] + past["mean"] * RAISED)
     return NewCalibration(learn(raised, horizon_days=horizon_days, age_days=age))

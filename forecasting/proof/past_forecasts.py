@@ -39,9 +39,6 @@ NO_PAST = pd.DataFrame({name: pd.Series(dtype="datetime64[ns]" if name == "as_of
 """Table of past forecasts without a row: of a history too short to look back."""
 
 
-type DayAndHorizons = tuple[int, tuple[int, ...]]
-
-
 @dataclass(frozen=True)
 class Memory:
     """Forecasts of past dates made already: looking back from one date after the other meets the same ones.
@@ -51,14 +48,15 @@ class Memory:
     Parameters
     ----------
     open, new : dict
-        What was foretold of open deals, and of deals created later, by day number and horizons.
+        What was foretold of open deals, by day number and horizons, and of deals created later, by these and whether
+        seasons were followed.
     """
 
-    open: dict[DayAndHorizons, tuple[OpenValue, ...]] = field(default_factory=dict)
-    new: dict[DayAndHorizons, tuple[NewValue, ...]] = field(default_factory=dict)
+    open: dict[tuple[int, tuple[int, ...]], tuple[OpenValue, ...]] = field(default_factory=dict)
+    new: dict[tuple[int, tuple[int, ...], bool], tuple[NewValue, ...]] = field(default_factory=dict)
 
 
-def recalled[Value](made: dict[DayAndHorizons, Value], key: DayAndHorizons, make: Callable[[], Value]) -> Value:
+def recalled[Key, Value](made: dict[Key, Value], key: Key, make: Callable[[], Value]) -> Value:
     """Give what was made before under the key, made now if it was not."""
     if key not in made:
         made[key] = make()

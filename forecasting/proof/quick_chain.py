@@ -18,7 +18,7 @@ from forecasting.proof.quick_kernels import bins_of_days, count_exits, count_exp
 from forecasting.proof.shrinkage import log_evidence
 from forecasting.proof.stay_table import NEVER, KnownStays
 from models.levels.filtering import draw_levels, filter_level, period_days
-from models.levels.season import MIN_WEEKS, WEEK_DAYS, yearly_factors
+from models.levels.season import WEEK_DAYS, yearly_factors
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -53,12 +53,15 @@ class OpenValue:
         With hazards as in the whole history.
     tracked_mean, tracked_sd : float
         With hazards at the levels of :mod:`models.levels.filtering` and in the season of :mod:`models.levels.season`.
+    season : tuple of float
+        Factor of that season on what is won on each coming day; empty where nothing was open.
     """
 
     mean: float
     sd: float
     tracked_mean: float
     tracked_sd: float
+    season: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -126,13 +129,14 @@ def open_revenue(known: KnownStays, *, horizons: tuple[int, ...], seed: int) -> 
 
     week_ends = np.minimum(WEEK_DAYS * np.arange(1, -(-max(horizons) // WEEK_DAYS) + 1), max(horizons))
     won_by_week = sums[0] @ won_by(week_ends, hazards.mean(axis=0)[None], factors.mean(axis=0)[None])[0]
-    levels = _level_draws(_by_week(known, counted, chain, weight[: known.age_days]), horizons, won_by_week, rng)
+    weeks = _by_week(known, counted, chain, weight[: known.age_days])
+    levels, season = _level_draws(weeks, horizons, won_by_week, rng)
     days = np.array(horizons)
     static, found = won_by(days, hazards, factors), []
     for place, level in enumerate(levels):
         tracked = won_by(days[[place]], hazards, factors * level[:, None])
-        by_then = static[:, :, place], tracked[:, :, 0]
-        found.append(OpenValue(*(moment for chance in by_then for moment in _moments(chance, *sums))))
+        as_usual, now = _moments(static[:, :, place], *sums), _moments(tracked[:, :, 0], *sums)
+        found.append(OpenValue(*as_usual, *now, tuple(season[: horizons[place]].tolist())))
     return tuple(found)
 
 
@@ -261,16 +265,6 @@ class _Weeks:
         return past[::-1], np.repeat(coming, WEEK_DAYS)[:days]
 
 
-def win_season(known: KnownStays, *, days: int) -> Floats:
-    """Tell how the coming days share what is won in them, as far as the season does: mean one, shape (day,)."""
-    if known.age_days <= WEEK_DAYS * (MIN_WEEKS - 1):
-        return np.ones(days)
-    counted = _counted(known)
-    weeks = _by_week(known, counted, _fit(counted, known.n_open, known.n_stages), win_weights(known, days=0))
-    _, coming = weeks.season(weeks.wins, days=days)
-    return np.asarray(coming / coming.mean())
-
-
 def _by_week(known: KnownStays, counted: _Counted, chain: _Chain, weight: Floats) -> _Weeks:
     """Count exits by week; ``weight`` is that of each past day for winning, see :func:`win_weights`."""
     by_class, by_size = _expected(counted, chain.starts, chain.shape / chain.rate, chain.part_of_day, WEEK_DAYS)
@@ -285,17 +279,20 @@ def _by_week(known: KnownStays, counted: _Counted, chain: _Chain, weight: Floats
     return _Weeks(by_size.sum(axis=0), expected, forward, wins)
 
 
-def _level_draws(weeks: _Weeks, horizons: tuple[int, ...], won_by_week: Floats, rng: np.random.Generator) -> Floats:
+def _level_draws(
+    weeks: _Weeks, horizons: tuple[int, ...], won_by_week: Floats, rng: np.random.Generator
+) -> tuple[Floats, Floats]:
     """Factor on the hazards over each horizon, by direction and season of the exit, shape (horizon, draw, stage, code).
 
-    ``won_by_week`` is what will be won by the end of each week of the longest horizon without them: a season counts when wins
-    fall.
+    The second is the season of wins by coming day. ``won_by_week`` is what will be won by the end of each week of the
+    longest horizon without them: a season counts when wins fall.
     """
     longest = max(horizons)
     when = np.repeat(np.maximum(np.diff(won_by_week, prepend=0.0), LEAST), WEEK_DAYS)[:longest]
     draws, expected = np.ones((len(horizons), HAZARD_DRAWS, *weeks.forward.shape)), weeks.expected.copy()
-    for kind in (weeks.wins, weeks.forward & ~weeks.wins, ~weeks.forward):
-        past, coming = weeks.season(kind, days=longest)
+    kinds = weeks.wins, weeks.forward & ~weeks.wins, ~weeks.forward
+    seasons = [weeks.season(kind, days=longest) for kind in kinds]
+    for kind, (past, coming) in zip(kinds, seasons, strict=True):
         expected[:, kind] *= past[:, None]
         for drawn, days in zip(draws, horizons, strict=True):
             drawn[:, kind] *= np.average(coming[:days], weights=when[:days])
@@ -305,7 +302,7 @@ def _level_draws(weeks: _Weeks, horizons: tuple[int, ...], won_by_week: Floats, 
         state = filter_level(*usual.series(direction, weeks=width // WEEK_DAYS), days=width)
         ahead = -(-longest // width)
         draws[:, :, direction] *= draw_levels(state, periods=ahead, draws=HAZARD_DRAWS, rng=rng)[:, None]
-    return draws
+    return draws, seasons[0][1]
 
 
 def _forward(exits: Floats, first_lost: int) -> NDArray[np.bool_]:

@@ -37,7 +37,9 @@ class NewValue:
     sd: float
 
 
-def new_revenue(known: KnownStays, *, horizons: tuple[int, ...]) -> tuple[NewValue, ...]:
+def new_revenue(
+    known: KnownStays, *, horizons: tuple[int, ...], season: tuple[float, ...] = ()
+) -> tuple[NewValue, ...]:
     """Forecast the revenue of deals created after the day, within so many days of it.
 
     Parameters
@@ -46,6 +48,8 @@ def new_revenue(known: KnownStays, *, horizons: tuple[int, ...]) -> tuple[NewVal
         All that was known at the end of a day.
     horizons : tuple of int
         Days ahead.
+    season : tuple of float
+        Factor on what is won on each coming day, as :class:`forecasting.proof.quick_chain.OpenValue` has it; empty is none.
 
     Returns
     -------
@@ -65,8 +69,7 @@ def new_revenue(known: KnownStays, *, horizons: tuple[int, ...]) -> tuple[NewVal
     arriving = _Arriving.from_days(created[begun] - known.as_of, date_of(known.as_of))
     reached, found = progress(known, win_weights(known, days=max(horizons))), []
     for horizon in horizons:
-        left = reached[horizon] - reached[1 : horizon + 1]  # usual days that a deal created on a day has left
-        expected, variance = arriving.wins(np.interp(left, np.arange(len(won_by)), won_by))
+        expected, variance = arriving.wins(_share_won(reached[1 : horizon + 1], won_by, np.array(season[:horizon])))
         unknown = (expected * first) ** 2 * max(second / first**2, 1.0) / len(amount) if first > 0.0 else 0.0
         spread = expected * second + variance * first**2 + unknown
         found.append(NewValue(expected * first, float(np.sqrt(spread))))
@@ -78,6 +81,20 @@ def _won_by(age: Ints, cycle: Ints) -> Floats:
     days = int(age.max()) + 1
     watched = np.cumsum(np.bincount(age, minlength=days)[::-1])[::-1]
     return np.cumsum(np.bincount(cycle, minlength=days)[:days] / watched)
+
+
+def _share_won(reached: Floats, won_by: Floats, season: Floats) -> Floats:
+    """Share of the deals created on each coming day that is won by the last, shape (day,).
+
+    ``reached`` counts usual days until each day, ``won_by`` is what is won within 0, 1, ... of them, ``season`` a factor on
+    what is won on each day, if there is one.
+    """
+    ages = np.arange(len(won_by))
+    if (season == 1.0).all():
+        return np.asarray(np.interp(reached[-1] - reached, ages, won_by))
+    old = reached - reached[:, None]  # (created, day)
+    by_then = np.where(old >= 0.0, np.interp(old, ages, won_by), 0.0)
+    return np.asarray(np.diff(by_then, axis=1, prepend=0.0) @ season)
 
 
 @dataclass(frozen=True)

@@ -385,7 +385,7 @@ def test_what_went_wrong_a_year_ago_goes_wrong_again_only_where_it_did() -> None
     assert told["steady"].probability @ told["steady"].again < 0.001
     assert "season" not in told["steady"].in_words()
     shares = replace(told["steady"], season=np.repeat([0.5, 1.5], 14))
-    assert shares.in_words().endswith("; the season gives coming weeks 50% to 150% of their mean")
+    assert shares.in_words().endswith("; the season gives coming weeks 50% to 150% of a usual one")
     unknown = learn(seasonal, horizon_days=28, age_days=1000)
     assert abs(unknown.shift_moments[0]) < 0.5 < unknown.sd
 

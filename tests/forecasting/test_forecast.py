@@ -27,6 +27,7 @@ from forecasting.data.deals import Deals, deals_from_frames
 from forecasting.data.snapshot import cut
 from forecasting.fitting import fit_snapshot
 from forecasting.proof.calibration import learn
+from forecasting.proof.new_calibration import NewCalibration
 from forecasting.proof.past_forecasts import NO_PAST
 from models.errors import SettingsError
 from models.posterior import ModelSpec
@@ -270,6 +271,11 @@ def test_a_season_moves_revenue_between_days_and_nothing_else(floor: Forecast) -
         )
         later = [np.cumsum(each, axis=1)[:, :-1].sum() for each in (raw, after)]
         assert later[1] < 0.9 * later[0]
+    none = NewCalibration(learn(NO_PAST, horizon_days=60, age_days=700))
+    of_new = [with_calibration(floor, replace(plain, season=each), seed=2, new=none) for each in (np.ones(0), season)]
+    came = floor.new_cents.sum(axis=(0, 2))
+    ratio = of_new[1].new_cents.sum() / of_new[0].new_cents.sum()
+    assert ratio == pytest.approx((came @ season) / came.sum(), rel=0.01)
     single = np.zeros((4, 10, 3), dtype=np.int64)
     single[np.arange(4), [0, 3, 5, 9], [0, 1, 2, 0]] = 100  # one win in a draw moves as well
     moved_single = moved_in_time(single, np.repeat([0.5, 1.5], 5))

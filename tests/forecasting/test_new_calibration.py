@@ -9,6 +9,7 @@ import pytest
 from planted_floor import sales_floor
 from test_calibration import FIRST, made_up
 
+from benchmarks.accuracy.quirks import World, deals_of, make_company
 from forecasting.answers.forecasts import with_calibration
 from forecasting.proof.calibration import learn
 from forecasting.proof.new_calibration import (
@@ -18,7 +19,7 @@ from forecasting.proof.new_calibration import (
     own_new_calibration,
     past_new_forecasts,
 )
-from forecasting.proof.past_forecasts import NO_PAST
+from forecasting.proof.past_forecasts import NO_PAST, Memory
 from forecasting.proof.quick_new import new_revenue
 from forecasting.proof.stay_table import NEVER, day_of, known_at, stay_table
 from models.amounts import ALL_WON, AmountPosterior
@@ -145,9 +146,36 @@ def test_a_forecast_carries_both_errors_and_still_adds_up() -> None:
     np.testing.assert_allclose(weeks, years, rtol=1e-12)
 
 
+def test_new_wins_count_in_the_season_they_fall_in() -> None:
+    known = known_at(stay_table(made_up(2)), day_of(FIRST + timedelta(days=320)))
+    usual, half, third = (
+        new_revenue(known, horizons=(30, 60), season=season)
+        for season in ((), (0.5,) * 60, (0.0,) * 20 + (3.0,) * 20 + (0.0,) * 20)
+    )
+    assert half[0].mean == pytest.approx(0.5 * usual[0].mean)
+    assert half[1].mean == pytest.approx(0.5 * usual[1].mean)
+    by_day = [0.0, *(new_revenue(known, horizons=(day,))[0].mean for day in (20, 40))]  # all that is won until then
+    assert third[1].mean == pytest.approx(3.0 * (by_day[2] - by_day[1]), rel=1e-6)
+
+
 def test_nothing_won_expects_nothing_and_learns_nothing() -> None:
     known = known_at(stay_table(made_up(1)), day_of(FIRST + timedelta(days=1)))
     assert new_revenue(known, horizons=(28,))[0].mean == 0.0
     assert own_new_calibration(made_up(1), as_of=FIRST + timedelta(days=20), horizon_days=28).errors.origins == 0
     none = NewCalibration(learn(NO_PAST, horizon_days=28, age_days=30))
     np.testing.assert_array_equal(none.factors(np.zeros(5), open_errors=np.zeros(5), seed=1), np.ones(5))
+
+
+def test_past_forecasts_of_new_deals_follow_the_season_only_with_levels() -> None:
+    world = World(days=1100, win_factor="slow summer", deals_per_day=2.0)
+    stays = stay_table(deals_of(world, make_company(world, np.random.default_rng(3))))
+    as_of = date(2024, 10, 31)
+    memory = Memory()
+    with_season, without = (
+        past_new_forecasts(stays, as_of=as_of, horizon_days=30, origins=16, levels=levels, memory=memory)
+        for levels in (True, False)
+    )
+    ratio = (with_season["mean"] / without["mean"]).groupby(with_season["as_of"].dt.month).mean()
+    assert ratio[7] < 0.8
+    alone = past_new_forecasts(stays, as_of=as_of, horizon_days=30, origins=16, threads=1)
+    pd.testing.assert_frame_equal(alone, with_season)
