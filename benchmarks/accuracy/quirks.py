@@ -10,10 +10,10 @@ summer, on the last working day of a month, or six times as often on the last th
 paid in early December; whatever stays 60 days in a stage is lost; stays take half a year; amounts have so heavy a tail
 that one deal is most of the money; the win rate halves from one day to the next; the company is three, six or ten weeks
 old (ten companies for one); all deals of a year are entered in its first twenty days; and none, for comparison.
-Forecasts are of the revenue from open deals, or of all revenue where deals are entered in January, 30 days ahead (60 in
-the first weeks, 90 where cycles are long or deals entered in January), at the last days of months or of every second
-month, with the setting of ``open_deals``; where wins follow the end of a month also on a calendar of weekdays and
-period ends.
+Forecasts are of the revenue from open deals, or of all revenue where deals are entered in January and once where
+summers are slow, 30 days ahead (60 in the first weeks, 90 where cycles are long and of all revenue), at the last days
+of months or of every second month, with the setting of ``open_deals``; where wins follow the end of a month also on a
+calendar of weekdays and period ends.
 
 Printed for every world are the shares of outcomes within the 50, 80 and 95 % ranges, the width of the 80 % range and the
 CRPS, both over the mean actual revenue: of the published forecast, of the same before calibration, of two simple rules
@@ -240,6 +240,9 @@ WORLDS = {
     "busy month ends, no wins at weekends": World(win_factor="busy month end", calendar=MONTH_ENDS),
     "slow summers, busy ends of years": World(
         days=FOUR_YEARS + 31, win_factor="slow summer", origins=24, deals_per_day=3.0
+    ),
+    "slow summers, deals to come too": World(
+        days=FOUR_YEARS + 91, horizon=90, win_factor="slow summer", origins=20, deals_per_day=3.0, with_new=True
     ),
 }
 TOY_WORLDS = {
