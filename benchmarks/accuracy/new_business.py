@@ -24,7 +24,7 @@ from forecasting.data.snapshot import cut
 from forecasting.proof.backtesting import BacktestOptions, forecast_past, origin_dates, origin_seed
 from forecasting.proof.calibration import own_calibration
 from forecasting.proof.new_calibration import own_new_calibration, past_new_forecasts
-from forecasting.proof.past_forecasts import log_error, past_forecasts
+from forecasting.proof.past_forecasts import Memory, log_error, past_forecasts
 from forecasting.proof.scores import central_range, crps
 from forecasting.proof.stay_table import StayTable, day_of, known_at, stay_table
 
@@ -35,13 +35,13 @@ LEVELS = (0.5, 0.8, 0.95)
 def measure(pipeline: Pipeline, options: BacktestOptions) -> pd.DataFrame:
     """Score all revenue at every origin, a row per origin and recipe."""
     deals = pipeline.load()
-    stays, rows = stay_table(deals), []
+    stays, memory, rows = stay_table(deals), Memory(), []
     for day in origin_dates(pipeline.first, pipeline.last, every=pipeline.every):
         until = horizon_end(ForecastConfig(horizon=pipeline.horizon), day)
         days, seed = (until - day).days, origin_seed(SEED, day)
         made = forecast_past(cut(deals, as_of=day, covariates=options.covariates), until, options, seed)
-        learned = own_calibration(stays, as_of=day, horizon_days=days, seed=SEED)
-        of_new = own_new_calibration(stays, as_of=day, horizon_days=days)
+        learned = own_calibration(stays, as_of=day, horizon_days=days, seed=SEED, memory=memory)
+        of_new = own_new_calibration(stays, as_of=day, horizon_days=days, seed=SEED, memory=memory)
         shifted, own = (with_calibration(made, learned, seed=seed, new=each) for each in (None, of_new))
         alone = replace(shifted, new_cents=made.new_cents)
         actual = known_at(stays, day_of(until)).revenue(after=day_of(day), until=day_of(until))

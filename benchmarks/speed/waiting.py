@@ -24,6 +24,7 @@ from forecasting.output.artefacts import write_artefacts
 from forecasting.output.findings import Goal, findings
 from forecasting.proof.calibration import own_calibration
 from forecasting.proof.new_calibration import own_new_calibration
+from forecasting.proof.past_forecasts import Memory
 from forecasting.proof.stay_table import stay_table
 from models.posterior import Posterior
 
@@ -56,9 +57,9 @@ def seconds(deals: Deals, posterior: Posterior, *, draws: int, goal: bool = Fals
 
 def look_back_seconds(deals: Deals) -> float:
     """Time of learning from the closed forecasts of open deals and of new business."""
-    started, stays = time.perf_counter(), stay_table(deals)
-    own_calibration(stays, as_of=AS_OF, horizon_days=HORIZON_DAYS, seed=1)
-    own_new_calibration(stays, as_of=AS_OF, horizon_days=HORIZON_DAYS)
+    started, stays, memory = time.perf_counter(), stay_table(deals), Memory()
+    own_calibration(stays, as_of=AS_OF, horizon_days=HORIZON_DAYS, memory=memory)
+    own_new_calibration(stays, as_of=AS_OF, horizon_days=HORIZON_DAYS, memory=memory)
     return time.perf_counter() - started
 
 

@@ -351,9 +351,10 @@ def with_calibration(
     """Forecast that carries what its own closed forecasts taught.
 
     One factor per draw acts on all days and segments of open deals, one on those of new business, so that everything
-    still adds up; a season of wins moves revenue from day to day and leaves the sum of each draw as it is. The factors
-    come from the draw's error: revenue of open deals is multiplied by ``calibration.factors`` of its total, new business
-    by ``new.factors`` of its own, in the season its wins fall in; without ``new`` by the shift of the open deals alone.
+    still adds up. The factors come from the draw's error: revenue of open deals is multiplied by ``calibration.factors``
+    of its total, new business by ``new.factors`` of its own; without ``new`` by the shift of the open deals alone. A
+    season of wins moves revenue from day to day in all draws, and counts in full in the sum of new business; in that of
+    open deals it counts as far as the levels of the moment do.
 
     Parameters
     ----------

@@ -142,12 +142,12 @@ def leads_by_draw(forecast: "Forecast", span: Span, *, gap: NDArray[np.int64]) -
         return np.where(gap <= 0, 0, MAX_LEADS + 1).astype(np.int64)
     last = (span.end - forecast.as_of).days
     first = max((span.start - forecast.as_of).days, 1)
-    needed = np.zeros(forecast.draws, dtype=np.int64)
+    needed, in_season = np.zeros(forecast.draws, dtype=np.int64), season_of_span(forecast, first=first, last=last)
 
     def of_block(block: tuple[int, int]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         draws = np.arange(*block)
         wins = win_by_creation(forecast, draws, first=first, last=last)
-        cents = 100 * np.exp(amounts.pool_log_scale[draws]) * forecast.new_factor[draws, None]
+        cents = 100 * np.exp(amounts.pool_log_scale[draws]) * in_season * forecast.new_factor[draws, None]
         return draws, _leads_until(
             gap[draws],
             wins * kind_shares(arrivals, draws)[:, :, None],
@@ -162,6 +162,18 @@ def leads_by_draw(forecast: "Forecast", span: Span, *, gap: NDArray[np.int64]) -
     for draws, leads in run_blocks(of_block, cut_draws(forecast.draws, BLOCK_DRAWS), EngineOptions()):
         needed[draws] = leads
     return needed
+
+
+def season_of_span(forecast: "Forecast", *, first: int, last: int) -> float:
+    """Season of new wins on forecast days ``first`` .. ``last``, over that of all days, which ``new_factor`` holds.
+
+    New revenue by day is what came without the season times the season: divided by it, it tells the weights of the days.
+    """
+    came = forecast.new_cents.sum(axis=(0, 2)).astype(float)
+    if forecast.calibration is None or not came[first - 1 : last].any():
+        return 1.0
+    usual = came / forecast.calibration.season_of_days(forecast.horizon_days)
+    return float(came[first - 1 : last].sum() / usual[first - 1 : last].sum() * (usual.sum() / came.sum()))
 
 
 def kind_shares(arrivals: ArrivalPosterior, draws: NDArray[np.int64]) -> NDArray[np.float64]:

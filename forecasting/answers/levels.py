@@ -159,7 +159,7 @@ def moved_in_time(cents: NDArray[np.int64], season: Floats) -> NDArray[np.int64]
     [20.0, 20.0, 60.0]
     """
     came = cents.sum(axis=(0, 2)).astype(float)
-    if (season == 1.0).all() or not came.any():
+    if (season == 1.0).all() or not (came * season).any():
         return cents
     until, moved_until = (np.concatenate([[0.0], np.cumsum(each) / each.sum()]) for each in (came, came * season))
     ends, begins = np.minimum.outer(until[1:], moved_until[1:]), np.maximum.outer(until[:-1], moved_until[:-1])

@@ -359,7 +359,7 @@ def own_calibration(
     horizon_days : int
     seed : int
     levels : bool
-        Whether the levels of the moment count.
+        Whether the levels of the moment count, seasons included.
     calendar : CalendarOptions, optional
         That of the forecast: ``calendar_options`` of its ``ModelSpec``. A StayTable has its own.
     memory : Memory, optional

@@ -54,7 +54,7 @@ class OpenValue:
     tracked_mean, tracked_sd : float
         With hazards at the levels of :mod:`models.levels.filtering` and in the season of :mod:`models.levels.season`.
     season : tuple of float
-        Factor of that season on what is won on each coming day; empty where nothing was open.
+        Factor of that season on what is won on each coming day; empty where nothing has happened yet.
     """
 
     mean: float
@@ -106,10 +106,14 @@ def open_revenue(known: KnownStays, *, horizons: tuple[int, ...], seed: int) -> 
         One per horizon.
     """
     waiting = known.is_open
-    if not waiting.any():
+    if not len(waiting):
         return tuple(OpenValue(0.0, 0.0, 0.0, 0.0) for _ in horizons)
     counted = _counted(known)
     chain = _fit(counted, known.n_open, known.n_stages)
+    if not waiting.any():
+        weeks = _by_week(known, counted, chain, win_weights(known, days=0))
+        season = weeks.season(weeks.wins, days=max(horizons))[1].tolist()
+        return tuple(OpenValue(0.0, 0.0, 0.0, 0.0, tuple(season[:days])) for days in horizons)
     rng = np.random.default_rng([seed, known.as_of])
     hazards, factors = _draw(chain, rng)
     weight = win_weights(known, days=max(horizons))

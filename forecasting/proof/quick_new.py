@@ -3,7 +3,7 @@
 The same belief as the published forecast in its cheapest form: the level of arrivals from the same filter over its grid
 of settings, the share of created deals that was won by each number of days since creation (each deal watched as long as
 it has existed), and the mean amount of past wins. With L_j the arrivals of coming week j, w_j the share of them won
-within the horizon, and a the amount of a win,
+within the horizon, in the season of the days they are won on, and a the amount of a win,
 
     mean = E[sum_j L_j w_j] E[a],   variance = E[wins] E[a^2] + Var[sum_j L_j w_j] E[a]^2 + what is not known of w and a.
 
@@ -49,7 +49,8 @@ def new_revenue(
     horizons : tuple of int
         Days ahead.
     season : tuple of float
-        Factor on what is won on each coming day, as :class:`forecasting.proof.quick_chain.OpenValue` has it; empty is none.
+        Factor on what is won on each day of the longest horizon, as :class:`forecasting.proof.quick_chain.OpenValue` has
+        it; empty is none.
 
     Returns
     -------

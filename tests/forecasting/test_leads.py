@@ -17,16 +17,20 @@ from planted_floor import (
 )
 from scipy import stats
 
-from forecasting.answers.forecasts import Forecast, forecast_snapshot
+from forecasting.answers.forecasts import Forecast, forecast_snapshot, with_calibration
 from forecasting.answers.leads import (
     EVENTUAL_DAYS,
     MAX_LEADS,
     USEFUL_SHARE,
     leads_by_draw,
+    season_of_span,
     smallest_number,
     win_by_creation,
 )
 from forecasting.answers.revenue import Span, cents_in
+from forecasting.proof.calibration import learn
+from forecasting.proof.new_calibration import NewCalibration
+from forecasting.proof.past_forecasts import NO_PAST
 from models.errors import SettingsError
 
 UNTIL = AS_OF + timedelta(days=30)
@@ -178,3 +182,24 @@ def test_no_arrivals_ever_is_an_answer() -> None:
 def test_confidence_is_a_probability(confidence: float) -> None:
     with pytest.raises(SettingsError, match="between 0 and 1"):
         empty_floor(2, proposal=(0.1, 0.1)).leads_needed(target=10, by=UNTIL, confidence=confidence)
+
+
+def test_a_lead_counts_in_the_season_of_the_span_asked_for() -> None:
+    floor = sales_floor(draws=2000, weekly=40.0)
+    half = floor.horizon_days // 2
+    season = np.repeat([0.5, 1.5], [half, floor.horizon_days - half])
+    plain = learn(NO_PAST, horizon_days=60, age_days=700)
+    of_new = NewCalibration(plain)
+    usual, seasonal = (
+        with_calibration(floor, replace(plain, season=each), seed=2, new=of_new) for each in (np.ones(0), season)
+    )
+    came = floor.new_cents.sum(axis=(0, 2))
+    whole = float(came @ season / came.sum())
+    assert season_of_span(usual, first=1, last=half) == pytest.approx(1.0)
+    for first, last, factor in ((1, floor.horizon_days, whole), (1, half, 0.5), (half + 1, floor.horizon_days, 1.5)):
+        found = season_of_span(seasonal, first=first, last=last) * whole  # what new_factor holds already
+        assert found == pytest.approx(factor, rel=1e-3)
+    gap = np.full(floor.draws, 10_000_000)
+    late = Span(AS_OF + timedelta(days=half + 1), floor.until)
+    needed = [np.median(leads_by_draw(each, late, gap=gap)) for each in (usual, seasonal)]
+    assert needed[0] / needed[1] == pytest.approx(1.5, rel=0.15)

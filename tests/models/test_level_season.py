@@ -1,5 +1,6 @@
 """Seasons of exits: found where they are, not where they are not, and equal to what slow and plain code makes of them."""
 
+from dataclasses import replace
 from datetime import date
 
 import numpy as np
@@ -147,3 +148,18 @@ def test_the_quick_forecast_knows_summers_and_ends_of_years(lost_from_last_stage
     assert coming[30:92].mean() < 0.75 < 1.3 < coming[153:].mean()
     assert to_june.season == to_december.season[:30]
     assert set(open_revenue(known_at(stays, day_of(date(2023, 3, 1))), horizons=(30,), seed=1)[0].season) == {1.0}
+
+
+def test_the_season_does_not_hang_on_a_deal_being_open() -> None:
+    world = World(days=3 * 365, win_factor="slow summer", deals_per_day=2.0)
+    company = make_company(world, np.random.default_rng(8))
+    known = known_at(stay_table(deals_of(world, company)), day_of(date(2024, 10, 31)))
+    ended = ~known.is_open
+    columns = {
+        name: getattr(known, name)[ended] for name in ("deal", "stage", "exit_code", "entered", "left", "stands")
+    }
+    closed = replace(known, **columns)
+    value = open_revenue(closed, horizons=(60, 30), seed=1)
+    assert value[0].mean == value[0].tracked_mean == 0.0
+    assert np.mean(value[0].season) > 1.3
+    assert value[1].season == value[0].season[:30]
