@@ -22,7 +22,7 @@ which are those of the season where exits have one. The next forecast is the mix
 that their closed forecasts leave it.
 """
 
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
@@ -142,7 +142,7 @@ class Calibration:
     level_gain: float
     again: Floats
     year_ago: Floats
-    season: Floats = field(default_factory=lambda: np.ones(0))
+    season: Floats
 
     @property
     def error_mean(self) -> Floats:
@@ -318,6 +318,7 @@ def learn(
         level_gain=level_gain,
         again=again,
         year_ago=np.nan_to_num(year_ago)[which],
+        season=np.array(() if levels_now is None else levels_now.season),
     )
 
 
@@ -396,7 +397,7 @@ def calibrations(
         learn(past, horizon_days=horizon_days, age_days=known.age_days, levels_now=levels, year_ago=before)
         for levels in (None, now)
     )
-    return without, replace(with_levels, season=np.array(now.season))
+    return without, with_levels
 
 
 def scaled_distance(revenue: Floats, distance: Floats, *, scale: Floats, stretch: Floats) -> Floats:
