@@ -30,6 +30,8 @@ ODD_SHARES = {0.0: 0.5, 0.05: 0.5}
 """Share of odd weeks: holidays, campaigns, imports, two or three a year."""
 ODD_SHAPE = 1.0
 """Noise shape of an odd week: anything from nothing to three times the level."""
+SEASON_PRIOR = 0.1
+"""Probability of a season before the past tells: most companies have none."""
 MAX_WEEKS = 260
 """Older weeks say nothing more about the level of today."""
 NO_SEASON = "none"
@@ -144,14 +146,60 @@ def filter_levels(
     seasons : sequence of PastSeason
         Ways in which the year may go, beside every week being like any other.
     """
-    weeks, n_groups = counts.shape
-    seasons = (PastSeason(NO_SEASON, np.ones(weeks), 0), *seasons)
+    seasons = (PastSeason(NO_SEASON, np.ones(len(counts)), 0), *seasons)
     (level_sd, noise_shape, growth, odd_share), season, log_prior = _settings([given.name for given in seasons])
     factor = np.repeat(np.column_stack([given.factor for given in seasons]), len(season) // len(seasons), axis=1)
-    mean = np.repeat(((counts.sum(0) + 0.5) / (exposure.sum(0) + 0.5))[:, None], len(growth), axis=1)
-    shape = np.ones_like(mean)
-    scores = np.zeros((weeks, *mean.shape))
-    weight = np.tile(log_prior, (n_groups, 1))
+    settings = _Settings(log_prior, level_sd, noise_shape, growth, odd_share)
+    found = _filtered(counts, exposure, factor, settings)
+    return LevelGrid(
+        log_weight=log_prior + found.score,
+        season_odds=_season_odds(counts, exposure, factor, settings, season, seasons),
+        shape=found.shape,
+        rate=found.shape / found.mean,
+        level_sd=level_sd,
+        noise_shape=noise_shape,
+        growth=growth,
+        odd_share=odd_share,
+        season=season,
+        common_sd=np.zeros(len(season)),
+        surprise=found.surprise,
+        spread=found.spread,
+        expected=found.expected,
+    )
+
+
+class _Settings(NamedTuple):
+    """Settings of the filter with their log prior probability, each of shape (setting,)."""
+
+    log_prior: NDArray[np.float64]
+    level_sd: NDArray[np.float64]
+    noise_shape: NDArray[np.float64]
+    growth: NDArray[np.float64]
+    odd_share: NDArray[np.float64]
+
+    def some(self, chosen: NDArray[np.bool_]) -> "_Settings":
+        """Keep those chosen."""
+        return _Settings(*(values[chosen] for values in self))
+
+
+class _Filtered(NamedTuple):
+    """Where the filter ends: beliefs and log score by (group, setting), and what it expected by (week, group)."""
+
+    mean: NDArray[np.float64]
+    shape: NDArray[np.float64]
+    score: NDArray[np.float64]
+    surprise: NDArray[np.float64]
+    spread: NDArray[np.float64]
+    expected: NDArray[np.float64]
+
+
+def _filtered(
+    counts: NDArray[np.float64], exposure: NDArray[np.float64], factor: NDArray[np.float64], settings: _Settings
+) -> _Filtered:
+    """Go through the weeks under every setting; ``factor`` is that of the season, shape (week, setting)."""
+    (weeks, n_groups), (log_prior, level_sd, noise_shape, growth, odd_share) = counts.shape, settings
+    mean = (counts.sum(0)[:, None] + 0.5) / (exposure.T @ factor + 0.5)
+    shape, score = np.ones_like(mean), np.zeros_like(mean)
     surprise, spread, expected = (np.full((weeks, n_groups), np.nan) for _ in range(3))
     for week in range(weeks):
         seen = exposure[week, :, None] > 0
@@ -164,30 +212,15 @@ def filter_levels(
         odd = np.log(np.maximum(odd_share, 1e-300)) + log_negative_binomial(y, mu, odd_extra)
         oddness = expit(odd - usual)
         extra = (1 - odd_share) * extra + odd_share * odd_extra
-        likely = softmax(weight, axis=1)
+        likely = softmax(log_prior + score, axis=1)
         expected[week], spread[week] = (likely * mu).sum(1), np.sqrt((likely * extra).sum(1))
         surprise[week] = np.where(seen[:, 0], counts[week] / expected[week] - 1, np.nan)
-        scores[week] = np.where(seen, np.logaddexp(usual, odd), 0.0)
-        weight += scores[week]
+        score += np.where(seen, np.logaddexp(usual, odd), 0.0)
         trust = (1 - oddness) / (1 + mu / noise_shape) + oddness / (1 + mu / ODD_SHAPE)
         rate, trust = shape / mean, np.where(seen, trust, 0.0)
         shape = shape + trust * y
         mean = shape / (rate + trust * part)
-    return LevelGrid(
-        log_weight=weight,
-        season_odds=_season_odds(log_prior, scores, season, seasons),
-        shape=shape,
-        rate=shape / mean,
-        level_sd=level_sd,
-        noise_shape=noise_shape,
-        growth=growth,
-        odd_share=odd_share,
-        season=season,
-        common_sd=np.zeros(len(season)),
-        surprise=surprise,
-        spread=spread,
-        expected=expected,
-    )
+    return _Filtered(mean, shape, score, surprise, spread, expected)
 
 
 def log_negative_binomial(
@@ -267,18 +300,23 @@ def _settings(seasons: Sequence[str]) -> tuple[tuple[NDArray[np.float64], ...], 
 
 
 def _season_odds(
-    log_prior: NDArray[np.float64],
-    scores: NDArray[np.float64],
+    counts: NDArray[np.float64],
+    exposure: NDArray[np.float64],
+    factor: NDArray[np.float64],
+    settings: _Settings,
     season: NDArray[np.str_],
     seasons: Sequence[PastSeason],
 ) -> dict[str, float]:
-    """Probability of each season, from the weeks it was predicted for; even odds beforehand."""
-    late, log_odds = log_prior + scores.sum(0), []
-    for given in seasons:
-        early = log_prior + scores[: given.judged_from].sum(0)
-        with_it, without = (
-            float((logsumexp(late[:, block], axis=1) - logsumexp(early[:, block], axis=1)).sum())
-            for block in (season == given.name, season == NO_SEASON)
-        )
-        log_odds.append(with_it - without)
-    return dict(zip((given.name for given in seasons), softmax(log_odds).tolist(), strict=True))
+    """Probability of each season, from the weeks it was predicted for.
+
+    Those weeks are gone through afresh: with a level that earlier weeks were given by themselves, quiet weeks before a
+    launch would pass for a season and the launch for its return.
+    """
+    log_odds, beforehand = {NO_SEASON: 0.0}, np.log(SEASON_PRIOR / (1.0 - SEASON_PRIOR))
+    for given in seasons[1:]:
+        judged, asked = slice(given.judged_from, None), (season == given.name) | (season == NO_SEASON)
+        found = _filtered(counts[judged], exposure[judged], factor[judged, asked], settings.some(asked))
+        told, mine = settings.log_prior[asked] + found.score, season[asked] == given.name
+        odds = logsumexp(told[:, mine], axis=1) - logsumexp(told[:, ~mine], axis=1)
+        log_odds[given.name] = float(beforehand + odds.sum())
+    return dict(zip(log_odds, softmax([*log_odds.values()]).tolist(), strict=True))

@@ -2,7 +2,7 @@
 
 import json
 from dataclasses import replace
-from datetime import date
+from datetime import date, timedelta
 
 import numpy as np
 import pandas as pd
@@ -305,6 +305,16 @@ def test_a_batch_seen_once_is_no_habit() -> None:
     counts = np.random.default_rng(15).poisson(3, 3 * 365)
     counts[500] = 3000
     assert fit(deals(counts)).by_year.mean() < 0.05
+
+
+@pytest.mark.parametrize("seed", [19, 22])
+def test_a_launch_after_quiet_holidays_is_no_yearly_batch(seed: int) -> None:
+    """Six deals a week in the first year, none over the holidays, then sixty: a level, not the return of a season."""
+    counts = np.random.default_rng(seed).poisson(np.repeat([6 / 7, 0.0, 60 / 7], [355, 14, 120]))
+    for passed in range(82, 100):
+        as_of = date(2026, 1, 1) + timedelta(days=passed)
+        fitted = fit(deals(counts[: 355 + 14 + passed], as_of=as_of), draws=50, as_of=as_of)
+        assert fitted.by_year.mean() < 0.15, as_of
 
 
 def test_deals_all_entered_on_one_day_a_year() -> None:
