@@ -8,10 +8,12 @@ Hazards are those of :mod:`models.hazards`: a deal that starts a day of its stay
 probability 1 - exp(-L), to exit j with share lambda_j / L.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.interpolate import RectBivariateSpline
 
 from forecasting.proof.quick_calendar import progress, win_weights
 from forecasting.proof.quick_kernels import bins_of_days, count_exits, count_expected, win_probabilities
@@ -39,6 +41,10 @@ LEVEL_SHRINK = 12.0
 """Exits that an amount factor of one counts for when levels are filtered: there only its mean matters."""
 LEAST = 1e-9
 """Revenue of a week in which nothing is won, so that weeks are alike where nothing is won at all."""
+LEVEL_DRAWS = 1024
+"""Draws of the levels, whose tails are heavy."""
+LEVEL_GRID = (9, 5)
+"""Levels forward and down at which revenue is worked out."""
 HAZARD_DRAWS = 48
 """Posterior draws of the hazards: their spread is a small part of the total, and known then to about a tenth."""
 
@@ -116,7 +122,36 @@ def open_revenue(known: KnownStays, *, horizons: tuple[int, ...], seed: int) -> 
         return tuple(OpenValue(0.0, 0.0, 0.0, 0.0, tuple(season[:days])) for days in horizons)
     rng = np.random.default_rng([seed, known.as_of])
     hazards, factors = _draw(chain, rng)
-    weight = win_weights(known, days=max(horizons))
+    mean_hazards, mean_factors = hazards.mean(axis=0), factors.mean(axis=0)
+    weight, (groups, amount, squared) = win_weights(known, days=max(horizons)), _alike(known, counted, chain)
+    reached = progress(known, weight)
+
+    def won_by(days: Ints, hazards: Floats, factors: Floats) -> Floats:
+        return _won_by(reached[days], hazards, factors, chain.starts, groups, known.n_won)
+
+    week_ends = np.minimum(WEEK_DAYS * np.arange(1, -(-max(horizons) // WEEK_DAYS) + 1), max(horizons))
+    won_by_week = amount @ won_by(week_ends, mean_hazards[None], mean_factors[None])[0]
+    weeks = _by_week(known, counted, chain, weight[: known.age_days])
+    levels, in_season, season = _level_draws(weeks, horizons, won_by_week, rng)
+    static, found = won_by(np.array(horizons), hazards, factors), []
+    for place, (days, seasonal) in enumerate(zip(horizons, in_season, strict=True)):
+
+        def revenue_at(factor: Floats, *, days: int = days) -> tuple[Floats, Floats]:
+            """Foretell revenue with hazards times a factor (point, stage, code)."""
+            repeated = np.repeat(mean_hazards[None], len(factor), axis=0)
+            return _revenue(
+                won_by(np.array([days]), repeated, mean_factors * factor[:, None])[:, :, 0], amount, squared
+            )
+
+        usual = _Spread.of(*_revenue(static[:, :, place], amount, squared))
+        now = usual.at_levels(weeks.forward, seasonal, levels, revenue_at)
+        found.append(OpenValue(usual.mean, usual.sd, now.mean, now.sd, tuple(season[:days].tolist())))
+    return tuple(found)
+
+
+def _alike(known: KnownStays, counted: _Counted, chain: _Chain) -> tuple[Ints, Floats, Floats]:
+    """Put open deals of one class, stage and age together: rows of these, and sums of their amounts and of the squares."""
+    waiting = known.is_open
     stage = counted.stage[waiting]
     last_bin = np.where(chain.starts < NEVER, chain.starts, 0).max(axis=1)
     age = np.minimum(counted.days[waiting], last_bin[stage])  # in the last bin one age is as good as another
@@ -125,23 +160,7 @@ def open_revenue(known: KnownStays, *, horizons: tuple[int, ...], seed: int) -> 
     code, of_deal = np.unique(alike, return_inverse=True)
     groups = np.column_stack(np.unravel_index(code, sizes)).astype(np.int64)
     amount = known.filled_amount[known.deal[waiting]]
-    sums = [np.bincount(of_deal, weights=amount**power, minlength=len(groups)) for power in (1, 2)]
-    reached = progress(known, weight)
-
-    def won_by(days: Ints, hazards: Floats, factors: Floats) -> Floats:
-        return _won_by(reached[days], hazards, factors, chain.starts, groups, known.n_won)
-
-    week_ends = np.minimum(WEEK_DAYS * np.arange(1, -(-max(horizons) // WEEK_DAYS) + 1), max(horizons))
-    won_by_week = sums[0] @ won_by(week_ends, hazards.mean(axis=0)[None], factors.mean(axis=0)[None])[0]
-    weeks = _by_week(known, counted, chain, weight[: known.age_days])
-    levels, season = _level_draws(weeks, horizons, won_by_week, rng)
-    days = np.array(horizons)
-    static, found = won_by(days, hazards, factors), []
-    for place, level in enumerate(levels):
-        tracked = won_by(days[[place]], hazards, factors * level[:, None])
-        as_usual, now = _moments(static[:, :, place], *sums), _moments(tracked[:, :, 0], *sums)
-        found.append(OpenValue(*as_usual, *now, tuple(season[: horizons[place]].tolist())))
-    return tuple(found)
+    return groups, np.bincount(of_deal, weights=amount), np.bincount(of_deal, weights=amount**2)
 
 
 def _won_by(reached: Floats, hazards: Floats, factors: Floats, starts: Ints, groups: Ints, n_won: int) -> Floats:
@@ -153,11 +172,56 @@ def _won_by(reached: Floats, hazards: Floats, factors: Floats, starts: Ints, gro
     return np.asarray(begun + (reached - whole) * (ended - begun))
 
 
-def _moments(chance: Floats, amount: Floats, squared: Floats) -> tuple[float, float]:
-    """Mean and sd of revenue from win probabilities (draw, group): spread between draws and luck within them."""
+def _revenue(chance: Floats, amount: Floats, squared: Floats) -> tuple[Floats, Floats]:
+    """Turn win probabilities (point, group) into expected revenue and the variance of luck, each of shape (point,)."""
     chance = np.ascontiguousarray(chance)
-    sums, luck = chance @ amount, (chance * (1.0 - chance)) @ squared
-    return float(sums.mean()), float(np.sqrt(sums.var() + luck.mean()))
+    return chance @ amount, (chance * (1.0 - chance)) @ squared
+
+
+@dataclass(frozen=True)
+class _Spread:
+    """Mean revenue, the variance of what is not known of it, and that of luck."""
+
+    mean: float
+    unknown: float
+    luck: float
+
+    @classmethod
+    def of(cls, sums: Floats, luck: Floats) -> "_Spread":
+        """Take together draws of the expected revenue and of the variance of luck."""
+        return cls(float(sums.mean()), float(sums.var()), float(luck.mean()))
+
+    @property
+    def sd(self) -> float:
+        """Of revenue."""
+        return float(np.sqrt(self.unknown + self.luck))
+
+    def at_levels(
+        self,
+        forward: NDArray[np.bool_],
+        season: Floats,
+        levels: Floats,
+        revenue_at: Callable[[Floats], tuple[Floats, Floats]],
+    ) -> "_Spread":
+        """Move to the levels of the moment, (direction, draw), and the season (stage, code).
+
+        Levels have tails that a handful of draws tells nothing of: revenue is smooth in them, so it is worked out on a
+        grid and read off for many draws.
+        """
+        usual = float(revenue_at(np.ones((1, *season.shape)))[0][0])
+        if not usual > 0.0:
+            return self
+        ahead, down = (
+            np.linspace(each.min() - 0.01, each.max() + 0.01, n) for each, n in zip(levels, LEVEL_GRID, strict=True)
+        )
+        points = [np.exp(each).ravel()[:, None, None] for each in np.meshgrid(ahead, down, indexing="ij")]
+        sums, luck = (
+            np.exp(RectBivariateSpline(ahead, down, np.log(np.maximum(values, LEAST)).reshape(LEVEL_GRID)).ev(*levels))
+            for values in revenue_at(season * np.where(forward, *points))
+        )
+        now = _Spread.of(sums, luck)
+        mean = self.mean * now.mean / usual
+        return _Spread(mean, now.unknown * (mean / now.mean) ** 2 + self.unknown * (mean / self.mean) ** 2, now.luck)
 
 
 def amount_edges(amounts: Floats) -> Floats:
@@ -285,28 +349,27 @@ def _by_week(known: KnownStays, counted: _Counted, chain: _Chain, weight: Floats
 
 def _level_draws(
     weeks: _Weeks, horizons: tuple[int, ...], won_by_week: Floats, rng: np.random.Generator
-) -> tuple[Floats, Floats]:
-    """Factor on the hazards over each horizon, by direction and season of the exit, shape (horizon, draw, stage, code).
+) -> tuple[Floats, Floats, Floats]:
+    """Draw log levels of both directions, (direction, draw), beside the season of exits and of the wins of coming days.
 
-    The second is the season of wins by coming day. ``won_by_week`` is what will be won by the end of each week of the
-    longest horizon without them: a season counts when wins fall.
+    The season has a factor by horizon, stage and code, ``won_by_week`` is what will be won by the end of each week of the
+    longest horizon without it: a season counts when wins fall.
     """
     longest = max(horizons)
     when = np.repeat(np.maximum(np.diff(won_by_week, prepend=0.0), LEAST), WEEK_DAYS)[:longest]
-    draws, expected = np.ones((len(horizons), HAZARD_DRAWS, *weeks.forward.shape)), weeks.expected.copy()
+    factor, expected = np.ones((len(horizons), *weeks.forward.shape)), weeks.expected.copy()
     kinds = weeks.wins, weeks.forward & ~weeks.wins, ~weeks.forward
     seasons = [weeks.season(kind, days=longest) for kind in kinds]
     for kind, (past, coming) in zip(kinds, seasons, strict=True):
         expected[:, kind] *= past[:, None]
-        for drawn, days in zip(draws, horizons, strict=True):
-            drawn[:, kind] *= np.average(coming[:days], weights=when[:days])
-    usual = replace(weeks, expected=expected)
+        for of_horizon, days in zip(factor, horizons, strict=True):
+            of_horizon[kind] = np.average(coming[:days], weights=when[:days])
+    usual, levels = replace(weeks, expected=expected), []
     width = period_days(longest)
     for direction in (weeks.forward, ~weeks.forward):
         state = filter_level(*usual.series(direction, weeks=width // WEEK_DAYS), days=width)
-        ahead = -(-longest // width)
-        draws[:, :, direction] *= draw_levels(state, periods=ahead, draws=HAZARD_DRAWS, rng=rng)[:, None]
-    return draws, seasons[0][1]
+        levels.append(np.log(draw_levels(state, periods=-(-longest // width), draws=LEVEL_DRAWS, rng=rng)))
+    return np.stack(levels), factor, seasons[0][1]
 
 
 def _forward(exits: Floats, first_lost: int) -> NDArray[np.bool_]:
