@@ -20,7 +20,8 @@ from scipy.special import softmax
 
 from forecasting.proof.quick_calendar import progress, win_weights
 from forecasting.proof.stay_table import NEVER, KnownStays, date_of
-from models.arrivals.level import NO_SEASON, ODD_SHAPE, LevelGrid
+from models.arrivals.level import NO_SEASON, STEP_SD, LevelGrid
+from models.arrivals.level_kernel import LASTING, ODD_SHAPE
 from models.arrivals.model import GROWTH_KEPT, level_grid
 from models.arrivals.season import MONTHS, month_factors
 from models.arrivals.year import YEAR, YEAR_WEEKS, year_profile
@@ -132,8 +133,9 @@ class _Arriving:
         mean = (shape / grid.rate[0])[:, None] * np.exp(growth) * part * season
         earlier = np.minimum(week[:, None], week)
         known_to = (1.0 + 1.0 / shape) * np.exp(grid.common_sd**2)
-        level = known_to[:, None, None] * np.exp((grid.level_sd**2)[:, None, None] * earlier)
-        odd = (1.0 - grid.odd_share) / grid.noise_shape + grid.odd_share / ODD_SHAPE
+        step = np.exp(grid.level_sd**2) * (1.0 + LASTING * grid.odd_share * np.expm1(STEP_SD**2))
+        level = known_to[:, None, None] * step[:, None, None] ** earlier
+        odd = (1.0 - grid.odd_share) / grid.noise_shape + (1.0 - LASTING) * grid.odd_share / ODD_SHAPE
         level += level * odd[:, None, None] * np.eye(weeks)
         variance = np.einsum("sj,sk,sjk->s", mean, mean, level - 1.0)
         total = mean.sum(axis=1)

@@ -5,10 +5,11 @@ For fixed (level_sd, noise shape r, growth) the belief about the level after wee
     mean <- mean x exp(growth),   1 + 1/a <- (1 + 1/a) exp(level_sd^2),
 
 the count is negative binomial with that mean and relative extra variance 1/a + (1 + 1/a)/r, and learning from a count
-y with expected value mu adds ``w y`` to a and ``w`` exposures to b, ``w = 1 / (1 + mu / r)``. A week may be odd, with
-noise of shape ``ODD_SHAPE``: chances and w are then averages over both. With level_sd = growth = 0 and infinite r
-this is the conjugate gamma-Poisson model exactly. Settings are weighted by the product of the probabilities they gave
-to each week before it was seen.
+y with expected value mu adds ``w y`` to a and ``w`` exposures to b, ``w = 1 / (1 + mu / r)``. A week may be odd: mostly its
+noise is wild and passes, now and then it is the first one at a new level, a third of the old or three times as much, give
+or take a factor of two. Beliefs under each are put together as one gamma of their mean and variance. With level_sd =
+growth = 0, infinite r and no odd weeks this is the conjugate gamma-Poisson model exactly. Settings are weighted by the
+product of the probabilities they gave to each week before it was seen.
 """
 
 from collections.abc import Sequence
@@ -18,7 +19,9 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import expit, gammaln, logsumexp, softmax, xlog1py, xlogy
+from scipy.special import logsumexp, softmax
+
+from models.arrivals.level_kernel import filter_weeks
 
 LEVEL_SDS = {0.0: 0.2, 0.02: 0.2, 0.05: 0.2, 0.1: 0.2, 0.2: 0.12, 0.4: 0.08}
 """Weekly sd of the log level, with prior probabilities."""
@@ -28,8 +31,8 @@ GROWTHS = {-0.01: 0.1, -0.005: 0.15, 0.0: 0.5, 0.005: 0.15, 0.01: 0.1}
 """Weekly growth of the log level; 0.01 is two thirds a year."""
 ODD_SHARES = {0.0: 0.5, 0.05: 0.5}
 """Share of odd weeks: holidays, campaigns, imports, two or three a year."""
-ODD_SHAPE = 1.0
-"""Noise shape of an odd week: anything from nothing to three times the level."""
+STEP_SD = 1.0
+"""Sd of coming steps of the log level to a new one."""
 SEASON_PRIOR = 0.1
 """Probability of a season before the past tells: most companies have none."""
 MAX_WEEKS = 260
@@ -197,51 +200,14 @@ def _filtered(
     counts: NDArray[np.float64], exposure: NDArray[np.float64], factor: NDArray[np.float64], settings: _Settings
 ) -> _Filtered:
     """Go through the weeks under every setting; ``factor`` is that of the season, shape (week, setting)."""
-    (weeks, n_groups), (log_prior, level_sd, noise_shape, growth, odd_share) = counts.shape, settings
     mean = (counts.sum(0)[:, None] + 0.5) / (exposure.T @ factor + 0.5)
-    shape, score = np.ones_like(mean), np.zeros_like(mean)
-    surprise, spread, expected = (np.full((weeks, n_groups), np.nan) for _ in range(3))
-    for week in range(weeks):
-        seen = exposure[week, :, None] > 0
-        mean = np.where(seen, mean * np.exp(growth), mean)
-        shape = np.where(seen, 1 / ((1 + 1 / shape) * np.exp(level_sd**2) - 1), shape)
-        part = exposure[week, :, None] * factor[week]
-        mu, y = np.maximum(mean * part, 1e-300), counts[week, :, None]
-        extra, odd_extra = (1 / shape + (1 + 1 / shape) / noise for noise in (noise_shape, ODD_SHAPE))
-        usual = np.log1p(-odd_share) + log_negative_binomial(y, mu, extra)
-        odd = np.log(np.maximum(odd_share, 1e-300)) + log_negative_binomial(y, mu, odd_extra)
-        oddness = expit(odd - usual)
-        extra = (1 - odd_share) * extra + odd_share * odd_extra
-        likely = softmax(log_prior + score, axis=1)
-        expected[week], spread[week] = (likely * mu).sum(1), np.sqrt((likely * extra).sum(1))
-        surprise[week] = np.where(seen[:, 0], counts[week] / expected[week] - 1, np.nan)
-        score += np.where(seen, np.logaddexp(usual, odd), 0.0)
-        trust = (1 - oddness) / (1 + mu / noise_shape) + oddness / (1 + mu / ODD_SHAPE)
-        rate, trust = shape / mean, np.where(seen, trust, 0.0)
-        shape = shape + trust * y
-        mean = shape / (rate + trust * part)
-    return _Filtered(mean, shape, score, surprise, spread, expected)
-
-
-def log_negative_binomial(
-    count: NDArray[np.float64], mean: NDArray[np.float64], extra: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """Log probability of a count with the given mean and relative variance ``extra`` beside the Poisson part.
-
-    Examples
-    --------
-    >>> one = np.ones(1)
-    >>> np.exp(log_negative_binomial(0 * one, one, one)).round(6).tolist()  # geometric
-    [0.5]
-    """
-    size = 1 / extra
-    return (
-        gammaln(count + size)
-        - gammaln(size)
-        - gammaln(count + 1)
-        - xlog1py(size, mean * extra)
-        + xlogy(count, mean / (size + mean))
-    )
+    shape = np.ones_like(mean)
+    score, expected, extra = filter_weeks(counts, exposure, factor, np.stack(settings[1:]), mean, shape)
+    before = settings.log_prior + np.cumsum(score, axis=0) - score
+    likely = softmax(before, axis=2)
+    told = (likely * expected).sum(axis=2)
+    surprise = np.where(exposure > 0.0, counts / np.maximum(told, 1e-300) - 1.0, np.nan)
+    return _Filtered(mean, shape, score.sum(axis=0), surprise, np.sqrt((likely * extra).sum(axis=2)), told)
 
 
 def draw_levels(grid: LevelGrid, draws: int, rng: np.random.Generator) -> LevelDraws:

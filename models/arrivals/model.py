@@ -2,10 +2,11 @@
 
 Arrivals of a segment in week w are Poisson with the rate
 
-    level_w x season_w x noise_w,   noise_w ~ Gamma(shape r, mean 1), now and then much wilder,
+    level_w x season_w x noise_w,   noise_w ~ Gamma(shape r, mean 1), in odd weeks much wilder,
     log level_w = log level_(w-1) + growth_w + level_sd x normal - level_sd^2 / 2,
 
-so counts are negative binomial around a level that moves; growth fades by ``GROWTH_KEPT`` a week into the future.
+so counts are negative binomial around a level that moves, after a few of the odd weeks by a step for good; growth fades by
+``GROWTH_KEPT`` a week into the future.
 Weeks are counted back from the as-of date and forward from it, so no week is ever cut short. The season is that of the
 months or, where deals are entered in batches, that of the dates of the years before. Within a week days differ by
 weekday. Level, growth, its mobility and the overdispersion are learned by
@@ -25,7 +26,8 @@ from numpy.typing import NDArray
 from scipy.special import gammaincinv, ndtr
 
 from models.amounts import AmountPosterior
-from models.arrivals.level import ODD_SHAPE, LevelGrid, draw_levels, filter_levels, shared_surprise, weekly_counts
+from models.arrivals.level import STEP_SD, LevelGrid, draw_levels, filter_levels, shared_surprise, weekly_counts
+from models.arrivals.level_kernel import LASTING, ODD_SHAPE
 from models.arrivals.plan import NO_PLAN, ArrivalPlan, PlannedDeals, apply_plan
 from models.arrivals.season import MONTHS, draw_season, past_season
 from models.arrivals.year import YEAR, by_day_of_year, day_of_year, past_year, with_yearly_level, year_profile
@@ -66,7 +68,7 @@ class ArrivalPosterior:
     noise_shape : ndarray of float64, shape (draw, group)
         Shape of the weekly gamma noise; infinite where counts are Poisson.
     odd_share : ndarray of float64, shape (draw, group)
-        Probability of an odd week, whose noise has the shape ``ODD_SHAPE``.
+        Probability of an odd week: its noise has the shape ``ODD_SHAPE``, or, in ``LASTING`` of them, the level a step.
     common : float
         Correlation between segments of their steps and noise, 0 to 1.
     season : ndarray of float64, shape (draw, 12)
@@ -159,13 +161,10 @@ def daily_intensity(
     normal = np.stack([_draw_generator(seed, int(draw)).standard_normal((weeks, 3, n_groups + 1)) for draw in draws])
     mixed = np.sqrt(arrivals.common) * normal[..., :1] + np.sqrt(1 - arrivals.common) * normal[..., 1:]
 
-    step_sd = arrivals.level_sd[draws][:, None]
+    steps, noise = _weekly_luck(arrivals, mixed, draws)
     faded = arrivals.growth[draws][:, None] * GROWTH_KEPT ** np.arange(weeks)[None, :, None]
-    steps = step_sd * mixed[:, :, 0] - step_sd**2 / 2
     path = np.cumsum(faded + steps, axis=1)
     path = arrivals.log_level[draws][:, None] + np.clip(path, -MAX_LOG_GROWTH, MAX_LOG_GROWTH)
-    odd = ndtr(mixed[:, :, 2]) < arrivals.odd_share[draws][:, None]
-    noise = _gamma_noise(mixed[:, :, 1], np.where(odd, ODD_SHAPE, arrivals.noise_shape[draws][:, None]))
     rate = np.exp(path) * noise
 
     calendar = pd.date_range(arrivals.as_of + timedelta(days=1), periods=days)
@@ -181,6 +180,20 @@ def daily_intensity(
         level, first_day = np.exp(arrivals.log_level[draws]), arrivals.as_of + timedelta(days=1)
         apply_plan(by_day, around, arrivals.plan, first_day=first_day, level=level, weekday=weekday)
     return np.ascontiguousarray(by_day)
+
+
+def _weekly_luck(
+    arrivals: ArrivalPosterior, normal: NDArray[np.float64], draws: NDArray[np.int64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Turn three normal numbers each into steps of the log level and factors of noise, (draw, week, group)."""
+    step_sd, odd_share, shape = (
+        values[draws][:, None] for values in (arrivals.level_sd, arrivals.odd_share, arrivals.noise_shape)
+    )
+    chance = ndtr(normal[:, :, 2])
+    lasting, odd = chance < LASTING * odd_share, chance < odd_share
+    steps = step_sd * normal[:, :, 0] - step_sd**2 / 2
+    steps += np.where(lasting, STEP_SD * normal[:, :, 1] - STEP_SD**2 / 2, 0.0)
+    return steps, _gamma_noise(normal[:, :, 1], np.where(lasting, np.inf, np.where(odd, ODD_SHAPE, shape)))
 
 
 def _draw_generator(seed: int, draw: int) -> Generator:

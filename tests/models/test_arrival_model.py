@@ -15,9 +15,9 @@ from models.arrivals.level import (
     NOISE_SHAPES,
     ODD_SHARES,
     filter_levels,
-    log_negative_binomial,
     weekly_counts,
 )
+from models.arrivals.level_kernel import LASTING, ODD_SHAPE, STEP_SHAPE, filter_weeks, log_negative_binomial
 from models.arrivals.model import ArrivalPosterior, daily_intensity, fit_arrivals
 from models.errors import SettingsError
 
@@ -115,7 +115,7 @@ def test_gamma_poisson_is_exact_in_the_limit() -> None:
 
 def test_negative_binomial_sums_to_one_with_its_moments() -> None:
     counts = np.arange(2000.0)
-    p = np.exp(log_negative_binomial(counts, np.full(2000, 6.0), np.full(2000, 0.4)))
+    p = np.exp([log_negative_binomial(count, 6.0, 0.4) for count in counts])
     mean = (p * counts).sum()
     assert p.sum() == pytest.approx(1)
     assert mean == pytest.approx(6)
@@ -305,6 +305,42 @@ def test_a_batch_seen_once_is_no_habit() -> None:
     counts = np.random.default_rng(15).poisson(3, 3 * 365)
     counts[500] = 3000
     assert fit(deals(counts)).by_year.mean() < 0.05
+
+
+def test_an_odd_week_is_weighed_as_luck_and_as_a_new_level() -> None:
+    """One week after a belief that is known: chances by scipy's negative binomial, beliefs as gammas of known moments."""
+    counts, mean, shape, odd = 40.0, 10.0, 50.0, 0.05
+    belief, settings = (np.array([[mean]]), np.array([[shape]])), np.array([[0.0], [30.0], [0.0], [odd]])
+    one = np.ones((1, 1))
+    score, expected, extra = filter_weeks(counts * one, one, one, settings, *belief)
+    usual, passing = (1 / shape + (1 + 1 / shape) / noise for noise in (30.0, ODD_SHAPE))
+    new = (1 + 1 / shape) * (1 + 1 / STEP_SHAPE) - 1
+    told, beliefs = [], []
+    for prior, level, more, noise in (
+        (1 - odd, mean, usual, 30.0),
+        (odd * (1 - LASTING), mean, passing, ODD_SHAPE),
+        (odd * LASTING / 2, mean / 3, new, np.inf),
+        (odd * LASTING / 2, mean * 3, new, np.inf),
+    ):
+        told.append(prior * stats.nbinom.pmf(counts, 1 / more, 1 / (1 + level * more)))
+        a, trust = shape if level == mean else 1 / new, 1 / (1 + level / noise)
+        beliefs.append(stats.gamma(a + trust * counts, scale=1 / (a / level + trust)))
+    share = np.array(told) / sum(told)
+    first, second = (sum(share * [each.moment(power) for each in beliefs]) for power in (1, 2))
+    assert score.item() == pytest.approx(np.log(sum(told)))
+    assert expected.item() == pytest.approx(mean)
+    assert extra.item() == pytest.approx((1 - odd) * usual + odd * passing)
+    assert belief[0].item() == pytest.approx(first)
+    assert belief[1].item() == pytest.approx(first**2 / (second - first**2))
+
+
+def test_a_new_level_is_believed_after_weeks_and_holidays_are_not_one() -> None:
+    steady = np.random.default_rng(21).poisson(4.0, 728)
+    for weeks, times, low, high in ((2, 0, 0.9, 1.1), (1, 5, 1.0, 2.5), (2, 5, 2.5, 5.5), (3, 5, 4.0, 5.5)):
+        counts = steady.copy()
+        counts[-7 * weeks :] *= times
+        level = np.exp(fit(deals(counts), draws=2000).log_level).mean() / 28.0
+        assert low < level < high, (weeks, times, level)
 
 
 @pytest.mark.parametrize("seed", [19, 22])
