@@ -26,7 +26,7 @@ USUAL = 0.9
 LARGEST_ERROR = 2.5
 """Errors beyond a factor of 12 count as this, so that one empty period does not rule the rest."""
 LONG_HORIZON = 45
-"""Up to this many days ahead a past forecast is made every week, beyond that every H / 14 weeks."""
+"""Up to this many days ahead a past forecast is made every week, beyond that every H / 28 weeks."""
 THREADS = 2
 """Past dates forecast at a time: their kernels release the interpreter's lock."""
 MOST_ORIGINS = 60
@@ -64,14 +64,14 @@ def recalled[Key, Value](made: dict[Key, Value], key: Key, make: Callable[[], Va
 
 
 def spacing_days(horizon_days: int) -> int:
-    """Days between the past dates looked at: a week, or about half the horizon in whole weeks beyond 45 days.
+    """Days between the past dates looked at: a week, or about a quarter of the horizon in whole weeks beyond 45 days.
 
     Examples
     --------
     >>> spacing_days(28), spacing_days(60), spacing_days(90)
-    (7, 28, 42)
+    (7, 14, 21)
     """
-    return 7 if horizon_days <= LONG_HORIZON else 7 * round(horizon_days / 14)
+    return 7 if horizon_days <= LONG_HORIZON else 7 * round(horizon_days / 28)
 
 
 @dataclass(frozen=True)
