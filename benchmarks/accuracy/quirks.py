@@ -9,11 +9,12 @@ The quirks: wins come mostly in the last two weeks of the year, in January only,
 summer, on the last working day of a month, or six times as often on the last three; deals are created in spring and
 paid in early December; whatever stays 60 days in a stage is lost; stays take half a year; amounts have so heavy a tail
 that one deal is most of the money; the win rate halves from one day to the next; the company is three, six or ten weeks
-old (ten companies for one); all deals of a year are entered in its first twenty days; and none, for comparison.
+old (ten companies for one); all deals of a year are entered in its first twenty days; some deals are many times as fast
+as others and sellers know it; and none, for comparison.
 Forecasts are of the revenue from open deals, or of all revenue where deals are entered in January and once where
 summers are slow, 30 days ahead (60 in the first weeks, 90 where cycles are long and of all revenue), at the last days
 of months or of every second month, with the setting of ``open_deals``; where wins follow the end of a month also on a
-calendar of weekdays and period ends.
+calendar of weekdays and period ends, and where sellers expect a closing date also with that date as a covariate.
 
 Printed for every world are the shares of outcomes within the 50, 80 and 95 % ranges, the width of the 80 % range and the
 CRPS, both over the mean actual revenue: of the published forecast, of the same before calibration, of two simple rules
@@ -47,6 +48,8 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 FIRST = date(2022, 1, 1)
+SPEED_SD, PLANNED_DAYS, PLAN_SD = 0.8, 80.0, 0.3
+"""Where closing dates are expected: log-sd of the speed of deals, days expected of a usual one, log-sd of that guess."""
 LONGEST = 400
 """Days in a stage after which hazards no longer change."""
 OPTIONS = replace(open_deals.OPTIONS, draws=1000, new_business=False)
@@ -54,6 +57,8 @@ ORACLE_RUNS = 300
 PUBLISHED, UNCALIBRATED, ORACLE = "published", "before calibration", "oracle"
 ON_CALENDAR = ", on the calendar"
 """Added to the name of a recipe where the world is forecast on its calendar too, which is off by default."""
+WITH_DATES = ", expected dates known"
+"""The same where the expected closing date is a covariate."""
 MONTH_ENDS = ("weekday", "period_end")
 RULES = {"landmark": "rule: landmark", "stage_weighted": "rule: stage weighted"}
 """Simple rules of the backtest's table and what they are called here."""
@@ -106,6 +111,10 @@ class World:
     drop_day : int or None
         Day from which the hazard of a win is ``drop`` times what it was.
     drop : float
+    calendar : tuple of str
+        Parts of the calendar on which it is forecast too.
+    dated : bool
+        Whether deals differ in speed, and sellers know it: a closing date is expected from the first day on.
     """
 
     days: int = 1095
@@ -126,6 +135,7 @@ class World:
     drop_day: int | None = None
     drop: float = 1.0
     calendar: tuple[str, ...] = ()
+    dated: bool = False
 
     @property
     def won(self) -> int:
@@ -135,10 +145,15 @@ class World:
 
 @dataclass(frozen=True)
 class Company:
-    """Deals that begin in stage 0 on day ``created``, and their moves in order of time: which, where to, on what day."""
+    """Deals that begin in stage 0 on day ``created``, and their moves in order of time: which, where to, on what day.
+
+    ``speed`` is a factor on all hazards of a deal, ``expected`` the day on which it is expected to close.
+    """
 
     created: Ints
     amount: Floats
+    speed: Floats
+    expected: Ints
     deal: Ints
     target: Ints
     day: Ints
@@ -244,6 +259,7 @@ WORLDS = {
     "slow summers, deals to come too": World(
         days=FOUR_YEARS + 91, horizon=90, win_factor="slow summer", origins=20, deals_per_day=3.0, with_new=True
     ),
+    "closing dates expected": World(dated=True),
 }
 TOY_WORLDS = {
     name: replace(WORLDS[name], days=390, first_origin=300, origins=2)
@@ -269,7 +285,7 @@ def hazards(exits: tuple[Exit, ...]) -> Floats:
 
 
 def play(
-    world: World, stage: Ints, entered: Ints, days: range, rng: np.random.Generator
+    world: World, stage: Ints, entered: Ints, speed: Floats, days: range, rng: np.random.Generator
 ) -> Iterator[tuple[int, Ints, Ints]]:
     """Move deals day by day; yields day, deals that move and where to, changing ``stage`` and ``entered``.
 
@@ -284,7 +300,7 @@ def play(
         dropped = world.drop if world.drop_day is not None and day >= world.drop_day else 1.0
         ahead[now == world.won - 1] *= factor(day_date(day)) * dropped
         total = ahead + down
-        moves = rng.random(len(rows)) < -np.expm1(-total)
+        moves = rng.random(len(rows)) < -np.expm1(-total * speed[rows])
         forward = moves & (rng.random(len(rows)) * total < ahead)
         if world.lost_after is not None:
             moves |= age >= world.lost_after
@@ -300,12 +316,17 @@ def make_company(world: World, rng: np.random.Generator) -> Company:
     arrivals[-1] = max(arrivals[-1], 1)  # something is written on the last day, so that the last horizon has closed
     created = np.repeat(np.arange(world.days), arrivals)
     n = len(created)
-    amount = amounts_of(world, n, rng)
+    amount, speed, expected = amounts_of(world, n, rng), np.ones(n), np.zeros(n, dtype=np.int64)
+    if world.dated:
+        speed = rng.lognormal(0.0, SPEED_SD, n)
+        expected = created + (PLANNED_DAYS / speed * rng.lognormal(0.0, PLAN_SD, n)).astype(np.int64)
     stage, entered = np.zeros(n, dtype=np.int64), created.copy()
-    days, deal, target = zip(*play(world, stage, entered, range(world.days), rng), strict=True)
+    days, deal, target = zip(*play(world, stage, entered, speed, range(world.days), rng), strict=True)
     return Company(
         created=created,
         amount=amount,
+        speed=speed,
+        expected=expected,
         deal=np.concatenate(deal),
         target=np.concatenate(target),
         day=np.repeat(days, [len(rows) for rows in deal]),
@@ -330,6 +351,8 @@ def deals_of(world: World, company: Company) -> Deals:
     ids = np.array([f"D{number:05d}" for number in range(len(company.created))])
     dates = np.array([str(day_date(day)) for day in range(world.days)])
     table = pd.DataFrame({"deal_id": ids, "created_at": dates[company.created], "amount": company.amount})
+    if world.dated:
+        table["expected_close"] = [str(day_date(int(day))) for day in company.expected]
     codes = np.concatenate([np.zeros(len(ids), dtype=np.int64), company.target])
     history = pd.DataFrame(
         {
@@ -358,14 +381,15 @@ def oracle(world: World, company: Company, origin: int, rng: np.random.Generator
     waiting = np.flatnonzero((stage < world.won) & (company.created <= origin))
     state, since = np.tile(stage[waiting], ORACLE_RUNS), np.tile(entered[waiting], ORACLE_RUNS)
     run, amount = np.repeat(np.arange(ORACLE_RUNS), len(waiting)), np.tile(company.amount[waiting], ORACLE_RUNS)
-    days = range(origin + 1, origin + world.horizon + 1)
+    days, speed = range(origin + 1, origin + world.horizon + 1), np.tile(company.speed[waiting], ORACLE_RUNS)
     if world.with_new:
         number = rng.poisson(created_per_day(world, days), (ORACLE_RUNS, len(days)))
         run_of_new, day_of_new = np.indices(number.shape).reshape(2, -1).repeat(number.ravel(), axis=1)
         state = np.concatenate([state, np.zeros_like(run_of_new)])
         since, run = np.concatenate([since, origin + 1 + day_of_new]), np.concatenate([run, run_of_new])
         amount = np.concatenate([amount, amounts_of(world, len(run_of_new), rng)])
-    for _ in play(world, state, since, days, rng):
+        speed = np.concatenate([speed, np.ones(len(run_of_new))])
+    for _ in play(world, state, since, speed, days, rng):
         pass
     return np.bincount(run, weights=amount * (state == world.won), minlength=ORACLE_RUNS)
 
@@ -380,14 +404,16 @@ def measure(name: str, number: int, world: World, options: BacktestOptions) -> p
     table, runs = result.table, {"": result}
     if world.calendar:
         runs[ON_CALENDAR] = run(options=replace(options, calendar=world.calendar))
+    if world.dated:
+        runs[WITH_DATES] = run(options=replace(options, covariates=(*options.covariates, "expected_close")))
     actuals = table["actual" if world.with_new else "actual_open"]
     for as_of, actual in zip(table["as_of"], actuals, strict=True):
         draws = oracle(world, company, (as_of.date() - FIRST).days, rng)
         played.append(score_columns(draws, actual, prefix=own, seed=SEED))
     found = [
         *(
-            scored(told, actuals, own).assign(recipe=recipe + calendar)
-            for calendar, each in runs.items()
+            scored(told, actuals, own).assign(recipe=recipe + varied)
+            for varied, each in runs.items()
             for recipe, told in ((PUBLISHED, each.table), (UNCALIBRATED, each.uncalibrated))
         ),
         *(

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,6 +16,7 @@ MISSING_NUMBER = "missing"
 """Last level of a number cut into classes: deals without the number."""
 ANY_NUMBER = "any"
 """The only class of a number that too few deals have for a second class."""
+ISO_DATE = r"\d{4}-\d{2}-\d{2}"
 MAX_CLASSES = 5
 MIN_CLASS_DEALS = 60
 """Five classes with at least 60 deals each separate what amounts do and still tell it from luck."""
@@ -30,6 +32,18 @@ def as_levels(values: Sequence[object] | NDArray[np.object_]) -> NDArray[np.obje
     kinds, distinct = pd.factorize(pd.Series(np.asarray(values)))
     texts = [f"{value:.15g}" if isinstance(value, int | float) else str(value) for value in distinct]
     return np.array([*texts, MISSING_LEVEL], dtype=object)[kinds]  # a missing value has the code -1: the last text
+
+
+def as_dates(column: "pd.Series[Any]") -> "pd.Series[pd.Timestamp]":
+    """Dates of a column, day by day; missing where a value is none.
+
+    Examples
+    --------
+    >>> as_dates(pd.Series(["2026-03-31", "2026-04-01 12:00", "soon", None])).dt.day.tolist()
+    [31.0, 1.0, nan, nan]
+    """
+    text = column.astype("string").str.slice(0, 10)
+    return pd.to_datetime(text.where(text.str.fullmatch(ISO_DATE).fillna(False)), format="%Y-%m-%d", errors="coerce")
 
 
 def number_factor(name: str, values: NDArray[np.float64], *, weights: NDArray[np.float64] | None = None) -> Factor:

@@ -19,6 +19,8 @@ from numpy.typing import NDArray
 
 from forecasting.data.deals import Deals
 from forecasting.data.factors import (
+    MIN_CLASS_DEALS,
+    as_dates,
     as_levels,
     category_factor,
     distinct_cells,
@@ -35,6 +37,8 @@ from models.stages import StageGraph
 AMOUNT, LOG_AMOUNT, LOOPED = "amount", "log_amount", "looped"
 """Covariates that are not columns: the amount known at the time (cut into classes, so its log is the same), and whether
 the deal had been in the stage or a later one before."""
+OVERWRITTEN = 1 / 3
+"""Part of the closed deals whose date is that of closing, beyond which it is not what was expected of them before."""
 _LOOPED_FACTOR = Factor(LOOPED, ("no", "yes"))
 
 
@@ -297,19 +301,36 @@ def _factors(deals: Deals, known: _Known, segment: tuple[str, ...], covariates: 
         elif name == AMOUNT:
             found.append(number_factor(AMOUNT, amount, weights=np.sqrt(np.nan_to_num(amount))))
         else:
-            values = deals.deals[name].to_numpy()[present]
-            numbers = _numbers(values)
-            found.append(category_factor(name, values) if numbers is None else number_factor(name, numbers))
+            values, numbers = deals.deals[name].to_numpy()[present], _numbers(deals, name, present)
+            is_text = (np.isnan(numbers) & pd.notna(values)).any() or np.isnan(numbers).all()
+            found.append(category_factor(name, values) if is_text else number_factor(name, numbers))
+            _check_not_overwritten(deals, known, name)
     return tuple(found)
 
 
-def _numbers(values: NDArray[np.object_]) -> NDArray[np.float64] | None:
-    """Take the values as numbers if all that are not missing are numbers, else None."""
-    column = pd.Series(values)
-    numbers = pd.to_numeric(column, errors="coerce")
-    return (
-        None if (numbers.isna() & column.notna()).any() or numbers.isna().all() else numbers.to_numpy(dtype=np.float64)
-    )
+def _numbers(deals: Deals, name: str, rows: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Take a column as numbers, dates as days since the deal was created; NaN where it is neither."""
+    column = pd.Series(deals.deals[name].to_numpy()[rows])
+    numbers = pd.to_numeric(column, errors="coerce").to_numpy(dtype=np.float64)
+    if column.dtype.kind != "M" and not np.isnan(numbers).all():
+        return numbers
+    days = as_dates(column).to_numpy() - deals.deals["created_on"].to_numpy()[rows]
+    return np.asarray(days / np.timedelta64(1, "D"), dtype=np.float64)
+
+
+def _check_not_overwritten(deals: Deals, known: _Known, name: str) -> None:
+    """Raise a SettingsError where a date column of closed deals is the day on which they closed."""
+    closed = known.last[known.stage[known.last] >= deals.graph.n_open]
+    if len(closed) < MIN_CLASS_DEALS:
+        return
+    dates = as_dates(pd.Series(deals.deals[name].to_numpy()[known.deal[closed]]))
+    same = float((dates.to_numpy() == _dates(known.day[closed])).mean())
+    if same > OVERWRITTEN:
+        raise SettingsError(
+            f"covariates: {name} is the very day of closing in {same:.0%} of closed deals: it was overwritten when they "
+            "closed, which tells the past what came and open deals nothing; leave it out, or bring the date as it was "
+            "when the deal was created"
+        )
 
 
 def _codes(
@@ -325,9 +346,7 @@ def _codes(
         else:
             present = known.deal[known.last]
             values = deals.deals[factor.name].to_numpy()[present]
-            mapped = (
-                pd.to_numeric(pd.Series(values), errors="coerce").to_numpy() if is_number(factor) else as_levels(values)
-            )
+            mapped = _numbers(deals, factor.name, present) if is_number(factor) else as_levels(values)
             by_deal = np.zeros(deals.n_deals, dtype=np.int32)
             by_deal[present] = level_codes(factor, mapped)
             codes[:, column] = by_deal[known.deal[rows]]

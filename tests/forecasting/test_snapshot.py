@@ -40,6 +40,47 @@ def stays_of(snapshot: Snapshot, deal_id: str = "A") -> list[tuple[int, int, int
     return list(zip(rows["stage"], rows["next"], rows["days"], strict=True))
 
 
+def dated(n: int, *, closed_on_it: bool, kind: type = str) -> Deals:
+    """Deals created a day apart, expected to close ten days later times the number's last digit, won after fifteen."""
+    names = [f"{number:04d}" for number in range(n)]
+    created = [date(2026, 1, 1) + timedelta(days=number) for number in range(n)]
+    closed = [first + timedelta(days=15) for first in created]
+    expected = closed if closed_on_it else [first + timedelta(days=10 * (i % 10)) for i, first in enumerate(created)]
+    moves = pd.DataFrame(
+        [(name, "Lead", first) for name, first in zip(names, created, strict=True)]
+        + [(name, "Won", last) for name, last in zip(names, closed, strict=True)],
+        columns=COLUMNS[:3],
+    )
+    table = pd.DataFrame({"deal_id": names, "created_at": created, "amount": 1.0})
+    table["expected_close"] = [kind(each) if i % 50 else None for i, each in enumerate(expected)]
+    return deals_from_frames(table, moves, stages=GRAPH)
+
+
+@pytest.mark.parametrize("kind", [str, pd.Timestamp, lambda each: each, lambda each: f"{each} 09:30:00"])
+def test_a_date_counts_as_days_from_the_creation_of_the_deal(kind: type) -> None:
+    snapshot = cut(dated(700, closed_on_it=False, kind=kind), as_of=date(2027, 12, 31), covariates=["expected_close"])
+    factor = snapshot.factors[0]
+    assert factor.edges == (20.0, 40.0, 60.0, 80.0)
+    assert factor.levels[-1] == "missing"
+    level = snapshot.cells[snapshot.stays["cell"].to_numpy(), 0]
+    of_digit = [factor.levels[code] for code in level[1:10]]
+    assert of_digit[:2] == ["under 20", "20 to 40"]
+    assert of_digit[-1] == "80 and more"
+    assert factor.levels[level[0]] == "missing"
+
+
+def test_a_date_that_closing_overwrote_is_refused() -> None:
+    deals = dated(200, closed_on_it=True)
+    with pytest.raises(SettingsError, match="expected_close is the very day of closing in 98% of closed deals"):
+        cut(deals, as_of=date(2027, 12, 31), covariates=["expected_close"])
+    assert cut(deals, as_of=date(2026, 2, 1), covariates=["expected_close"]).factors  # too few have closed to tell
+
+
+def test_words_among_dates_make_a_category() -> None:
+    deals = deals_of(("A", "Lead", 0, None), ("B", "Lead", 0, None), renewal=["2026-05-01", "never"])
+    assert cut(deals, as_of=day(9), covariates=["renewal"]).factors[0].levels == ("2026-05-01", "never")
+
+
 # --- one deal at a time --------------------------------------------------------------------------------------
 
 
