@@ -3,7 +3,7 @@
     python -m benchmarks.accuracy.quirks                 # 2 companies a world
     python -m benchmarks.accuracy.quirks --companies 10
     python -m benchmarks.accuracy.quirks --save          # also keeps the table for the results page
-    python -m benchmarks.accuracy.quirks --toy           # one company in two short worlds, for the tests
+    python -m benchmarks.accuracy.quirks --toy           # one company in a few short worlds, for the tests
 
 The quirks: wins come mostly in the last two weeks of the year, in January only, five times as often at its end as in
 summer, on the last working day of a month, or six times as often on the last three; deals are created in spring and
@@ -263,7 +263,7 @@ WORLDS = {
 }
 TOY_WORLDS = {
     name: replace(WORLDS[name], days=390, first_origin=300, origins=2)
-    for name in ("no quirk", "lost after 60 days untouched")
+    for name in ("no quirk", "lost after 60 days untouched", "closing dates expected")
 } | {"deals entered in January": replace(WORLDS["deals entered in January"], days=820, first_origin=660, origins=2)}
 
 
@@ -459,7 +459,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--companies", type=int, default=2, help="companies in each world")
     parser.add_argument("--processes", type=int, default=2, help="companies at a time")
-    parser.add_argument("--toy", action="store_true", help="one company in two short worlds, few draws")
+    parser.add_argument("--toy", action="store_true", help="one company in a few short worlds, few draws")
     parser.add_argument("--only", help="name of one world")
     parser.add_argument("--save", action="store_true", help="keep the table for the results page")
     parser.add_argument("--folder", type=Path, default=SAVED, help="where --save keeps it")

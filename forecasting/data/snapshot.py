@@ -39,6 +39,8 @@ AMOUNT, LOG_AMOUNT, LOOPED = "amount", "log_amount", "looped"
 the deal had been in the stage or a later one before."""
 OVERWRITTEN = 1 / 3
 """Part of the closed deals whose date is that of closing, beyond which it is not what was expected of them before."""
+TOLD, MIN_LEVEL_DEALS = 0.99, 20
+"""Part of the closed deals, in levels of so many, that no covariate known beforehand tells won from lost."""
 _LOOPED_FACTOR = Factor(LOOPED, ("no", "yes"))
 
 
@@ -294,17 +296,18 @@ def _factors(deals: Deals, known: _Known, segment: tuple[str, ...], covariates: 
     """Levels and classes of the deals known at the as-of date."""
     present = known.deal[known.last]
     amount = known.amount[known.last]
-    found = [category_factor(name, deals.deals[name].to_numpy()[present]) for name in segment]
-    for name in covariates:
+    found = []
+    for name in (*segment, *covariates):
         if name == LOOPED:
             found.append(_LOOPED_FACTOR)
         elif name == AMOUNT:
             found.append(number_factor(AMOUNT, amount, weights=np.sqrt(np.nan_to_num(amount))))
         else:
             values, numbers = deals.deals[name].to_numpy()[present], _numbers(deals, name, present)
-            is_text = (np.isnan(numbers) & pd.notna(values)).any() or np.isnan(numbers).all()
+            is_text = name in segment or (np.isnan(numbers) & pd.notna(values)).any() or np.isnan(numbers).all()
             found.append(category_factor(name, values) if is_text else number_factor(name, numbers))
-            _check_not_overwritten(deals, known, name)
+            level = level_codes(found[-1], as_levels(values) if is_text else numbers)
+            _check_not_overwritten(deals, known, name, level)
     return tuple(found)
 
 
@@ -318,19 +321,32 @@ def _numbers(deals: Deals, name: str, rows: NDArray[np.int64]) -> NDArray[np.flo
     return np.asarray(days / np.timedelta64(1, "D"), dtype=np.float64)
 
 
-def _check_not_overwritten(deals: Deals, known: _Known, name: str) -> None:
-    """Raise a SettingsError where a date column of closed deals is the day on which they closed."""
-    closed = known.last[known.stage[known.last] >= deals.graph.n_open]
+def _check_not_overwritten(deals: Deals, known: _Known, name: str, level: NDArray[np.int32]) -> None:
+    """Raise a SettingsError where a column of closed deals is what became of them, by its ``level`` of each known deal.
+
+    A date is the day of closing, or levels tell won from lost nearly without fail.
+    """
+    stage = known.stage[known.last]
+    closed = np.flatnonzero(stage >= deals.graph.n_open)
     if len(closed) < MIN_CLASS_DEALS:
         return
-    dates = as_dates(pd.Series(deals.deals[name].to_numpy()[known.deal[closed]]))
-    same = float((dates.to_numpy() == _dates(known.day[closed])).mean())
+    last = known.last[closed]
+    dates = as_dates(pd.Series(deals.deals[name].to_numpy()[known.deal[last]])).to_numpy()
+    same = float((dates == _dates(known.day[last])).mean())
+    won = stage[closed] < deals.graph.n_open + len(deals.graph.won)
+    by_level = np.stack([np.bincount(level[closed], which) for which in (won, ~won)])
+    common = by_level[:, by_level.sum(axis=0) >= MIN_LEVEL_DEALS]
+    told = 1.0 - common.min(axis=0).sum() / max(common.sum(), 1.0)
     if same > OVERWRITTEN:
-        raise SettingsError(
-            f"covariates: {name} is the very day of closing in {same:.0%} of closed deals: it was overwritten when they "
-            "closed, which tells the past what came and open deals nothing; leave it out, or bring the date as it was "
-            "when the deal was created"
-        )
+        what = f"is the very day of closing in {same:.0%}"
+    elif told >= TOLD and common.sum() > 0.8 * len(closed) and common.sum(axis=1).min() > 0.1 * common.sum():
+        what = f"tells won from lost in {told:.1%}"
+    else:
+        return
+    raise SettingsError(
+        f"segment or covariates: {name} {what} of closed deals: it was filled in or overwritten when they closed, which tells "
+        "the past what came and open deals nothing; leave it out, or bring it as it was when the deal was created"
+    )
 
 
 def _codes(

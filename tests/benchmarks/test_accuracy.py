@@ -94,6 +94,7 @@ def test_quirks_keep_a_row_for_every_recipe_and_no_range_for_a_rule(kept: Path) 
         for world, asked in quirks.TOY_WORLDS.items()
         for recipe in (
             *quirks.RECIPES[:2],
+            *(recipe + quirks.WITH_DATES for recipe in quirks.RECIPES[:2] if asked.dated),
             *(quirks.RULES_OF_ALL if asked.with_new else quirks.RULES).values(),
             quirks.ORACLE,
         )
@@ -140,7 +141,7 @@ def test_the_oracle_of_quirks_agrees_with_the_chances_of_its_world() -> None:
     """One stage with constant hazards: the mean revenue of a deal is its amount times the chance in closed form."""
     world = replace(quirks.World(), ahead=(quirks.Exit(0.02),), down=(quirks.Exit(0.03),), horizon=30)
     none = np.zeros(0, dtype=np.int64)
-    company = quirks.Company(np.zeros(200, dtype=np.int64), np.full(200, 10.0), none, none, none)
+    company = quirks.Company(np.zeros(200, dtype=np.int64), np.full(200, 10.0), np.ones(200), none, none, none, none)
     revenue = quirks.oracle(world, company, 5, np.random.default_rng(1))
     assert revenue.mean() == pytest.approx(200 * 10.0 * 0.4 * -np.expm1(-0.05 * 30), rel=0.01)
 

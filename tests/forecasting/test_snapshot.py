@@ -76,6 +76,21 @@ def test_a_date_that_closing_overwrote_is_refused() -> None:
     assert cut(deals, as_of=date(2026, 2, 1), covariates=["expected_close"]).factors  # too few have closed to tell
 
 
+@pytest.mark.parametrize("written", [["100", "0"], ["competitor", None]])
+def test_what_became_of_a_deal_is_no_covariate(written: list[str | None]) -> None:
+    """The chance of winning that a CRM sets to 100 or 0 on closing, or a reason that only one kind of ending has."""
+    names = [f"{number:04d}" for number in range(300)]
+    rows = [(name, "Lead", i, None) for i, name in enumerate(names)]
+    ended = names[:200]
+    rows += [(name, "Won" if i % 3 else "Lost", i + 9, None) for i, name in enumerate(ended)]
+    known = [written[0 if i % 3 else 1] if i < 200 else "40" for i in range(300)]
+    deals = deals_of(*rows, mark=known, source=[f"s{i % 2}" for i in range(300)])
+    for wanted in ({"covariates": ["mark"]}, {"segment": ["mark"]}):
+        with pytest.raises(SettingsError, match=r"mark tells won from lost in 100.0% of closed deals"):
+            cut(deals, as_of=day(400), **wanted)
+    assert cut(deals, as_of=day(400), covariates=["source"]).factors[0].levels == ("s0", "s1")
+
+
 def test_words_among_dates_make_a_category() -> None:
     deals = deals_of(("A", "Lead", 0, None), ("B", "Lead", 0, None), renewal=["2026-05-01", "never"])
     assert cut(deals, as_of=day(9), covariates=["renewal"]).factors[0].levels == ("2026-05-01", "never")
