@@ -30,7 +30,8 @@ LONG_HORIZON = 45
 THREADS = 2
 """Past dates forecast at a time: their kernels release the interpreter's lock."""
 MOST_ORIGINS = 60
-"""Past dates looked at, the latest ones: older ones weigh little and the look back stays within seconds."""
+"""Past dates looked at, the latest ones, so that the look back stays within seconds: of a horizon of 90 days three and a half
+years, of a month fourteen months."""
 COLUMNS = (
     "as_of", "horizon_days", "age_days", "days_since", "mean", "sd", "tracked_mean", "tracked_sd", "actual", "year_ago",
     "tracked_year_ago",

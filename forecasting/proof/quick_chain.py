@@ -174,7 +174,7 @@ def _won_by(reached: Floats, hazards: Floats, factors: Floats, starts: Ints, gro
 
 def _revenue(chance: Floats, amount: Floats, squared: Floats) -> tuple[Floats, Floats]:
     """Turn win probabilities (point, group) into expected revenue and the variance of luck, each of shape (point,)."""
-    chance = np.ascontiguousarray(chance)
+    chance = np.minimum(chance, 1.0)  # sums of rounded parts
     return chance @ amount, (chance * (1.0 - chance)) @ squared
 
 
@@ -216,12 +216,18 @@ class _Spread:
         )
         points = [np.exp(each).ravel()[:, None, None] for each in np.meshgrid(ahead, down, indexing="ij")]
         sums, luck = (
-            np.exp(RectBivariateSpline(ahead, down, np.log(np.maximum(values, LEAST)).reshape(LEVEL_GRID)).ev(*levels))
+            _read_off(ahead, down, values.reshape(LEVEL_GRID), levels)
             for values in revenue_at(season * np.where(forward, *points))
         )
         now = _Spread.of(sums, luck)
         mean = self.mean * now.mean / usual
         return _Spread(mean, now.unknown * (mean / now.mean) ** 2 + self.unknown * (mean / self.mean) ** 2, now.luck)
+
+
+def _read_off(ahead: Floats, down: Floats, values: Floats, levels: Floats) -> Floats:
+    """Read values known on a grid of log levels off at those drawn, (direction, draw), smooth in their logs."""
+    logs = np.log(np.maximum(values, LEAST * values.max() + np.finfo(np.float64).tiny))
+    return np.asarray(np.exp(RectBivariateSpline(ahead, down, logs).ev(*levels)))
 
 
 def amount_edges(amounts: Floats) -> Floats:

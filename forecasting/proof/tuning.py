@@ -25,7 +25,7 @@ from forecasting.answers.forecasts import worth_of_open
 from forecasting.data.snapshot import check_columns, cut
 from forecasting.proof.backtesting import BacktestOptions, forecast_past, origin_seed
 from forecasting.proof.calibration import Calibration, calibrations
-from forecasting.proof.past_forecasts import Memory, spacing_days
+from forecasting.proof.past_forecasts import LONG_HORIZON, Memory
 from forecasting.proof.scores import blocks_that_overlap, crps
 from forecasting.proof.stay_table import day_of, known_at, stay_table
 from models.errors import EmptyInputError, SettingsError
@@ -281,7 +281,8 @@ def past_origins(deals: "Deals", *, as_of: date, horizon_days: int) -> tuple[dat
     """Dates to forecast at, oldest first: the last ones that have closed, each with twice the horizon of history."""
     entered = deals.entries["entered_on"]
     first, newest = pd.Timestamp(entered.min()).date(), pd.Timestamp(entered.max()).date()
-    last, step = min(as_of, newest) - timedelta(days=horizon_days), spacing_days(horizon_days)
+    step = 7 if horizon_days <= LONG_HORIZON else 7 * round(horizon_days / 14)  # half a horizon: outcomes apart
+    last = min(as_of, newest) - timedelta(days=horizon_days)
     found = [last - timedelta(days=step * back) for back in range(MOST_ORIGINS)]
     found = [day for day in found if (day - first).days >= 2 * horizon_days]
     if len(found) < FEWEST_ORIGINS:

@@ -33,8 +33,6 @@ ODD_SHARES = {0.0: 0.5, 0.05: 0.5}
 """Share of odd weeks: holidays, campaigns, imports, two or three a year."""
 STEP_SD = 1.0
 """Sd of coming steps of the log level to a new one."""
-SEASON_PRIOR = 0.1
-"""Probability of a season before the past tells: most companies have none."""
 MAX_WEEKS = 260
 """Older weeks say nothing more about the level of today."""
 NO_SEASON = "none"
@@ -45,11 +43,15 @@ SHARED_PRIOR_WEEKS = 13.0
 
 
 class PastSeason(NamedTuple):
-    """A way in which the year may go: factor of every past week, made of earlier weeks only from ``judged_from`` on."""
+    """A way in which the year may go: factor of every past week, made of earlier weeks only from ``judged_from`` on.
+
+    ``prior`` is its probability against no season before the past tells.
+    """
 
     name: str
     factor: NDArray[np.float64]
     judged_from: int
+    prior: float
 
 
 @dataclass(frozen=True)
@@ -149,7 +151,7 @@ def filter_levels(
     seasons : sequence of PastSeason
         Ways in which the year may go, beside every week being like any other.
     """
-    seasons = (PastSeason(NO_SEASON, np.ones(len(counts)), 0), *seasons)
+    seasons = (PastSeason(NO_SEASON, np.ones(len(counts)), 0, 0.5), *seasons)
     (level_sd, noise_shape, growth, odd_share), season, log_prior = _settings([given.name for given in seasons])
     factor = np.repeat(np.column_stack([given.factor for given in seasons]), len(season) // len(seasons), axis=1)
     settings = _Settings(log_prior, level_sd, noise_shape, growth, odd_share)
@@ -201,13 +203,18 @@ def _filtered(
 ) -> _Filtered:
     """Go through the weeks under every setting; ``factor`` is that of the season, shape (week, setting)."""
     mean = (counts.sum(0)[:, None] + 0.5) / (exposure.T @ factor + 0.5)
-    shape = np.ones_like(mean)
-    score, expected, extra = filter_weeks(counts, exposure, factor, np.stack(settings[1:]), mean, shape)
-    before = settings.log_prior + np.cumsum(score, axis=0) - score
-    likely = softmax(before, axis=2)
-    told = (likely * expected).sum(axis=2)
+    shape, total = np.ones_like(mean), np.zeros_like(mean)
+    told, spread = np.zeros_like(counts), np.zeros_like(counts)
+    for group in range(counts.shape[1]):  # one after the other: weeks by settings of all of them take gigabytes
+        mine = slice(group, group + 1)
+        score, expected, extra = filter_weeks(
+            counts[:, mine], exposure[:, mine], factor, np.stack(settings[1:]), mean[mine], shape[mine]
+        )
+        likely = softmax(settings.log_prior + np.cumsum(score, axis=0) - score, axis=2)
+        total[mine], told[:, mine] = score.sum(axis=0), (likely * expected).sum(axis=2)
+        spread[:, mine] = np.sqrt((likely * extra).sum(axis=2))
     surprise = np.where(exposure > 0.0, counts / np.maximum(told, 1e-300) - 1.0, np.nan)
-    return _Filtered(mean, shape, score.sum(axis=0), surprise, np.sqrt((likely * extra).sum(axis=2)), told)
+    return _Filtered(mean, shape, total, surprise, spread, told)
 
 
 def draw_levels(grid: LevelGrid, draws: int, rng: np.random.Generator) -> LevelDraws:
@@ -278,11 +285,11 @@ def _season_odds(
     Those weeks are gone through afresh: with a level that earlier weeks were given by themselves, quiet weeks before a
     launch would pass for a season and the launch for its return.
     """
-    log_odds, beforehand = {NO_SEASON: 0.0}, np.log(SEASON_PRIOR / (1.0 - SEASON_PRIOR))
+    log_odds = {NO_SEASON: 0.0}
     for given in seasons[1:]:
         judged, asked = slice(given.judged_from, None), (season == given.name) | (season == NO_SEASON)
         found = _filtered(counts[judged], exposure[judged], factor[judged, asked], settings.some(asked))
         told, mine = settings.log_prior[asked] + found.score, season[asked] == given.name
         odds = logsumexp(told[:, mine], axis=1) - logsumexp(told[:, ~mine], axis=1)
-        log_odds[given.name] = float(beforehand + odds.sum())
+        log_odds[given.name] = float(np.log(given.prior / (1.0 - given.prior)) + odds.sum())
     return dict(zip(log_odds, softmax([*log_odds.values()]).tolist(), strict=True))

@@ -12,11 +12,14 @@ ODD_SHAPE = 1.0
 """Noise shape of an odd week: anything from nothing to three times the level."""
 ODD_AGAIN = 0.4
 """Probability that the week after an odd one is odd as well: holidays and campaigns take a fortnight."""
-LASTING = 0.04
-"""Part of the odd weeks, those after another apart, that are the first of a new level: a launch or a new team, once in ten
+TIRED = 0.4
+"""What is left of that probability in each week after the second odd one."""
+LASTING = 0.03
+"""Part of the odd weeks, those after another apart, that are the first of a new level: a launch or a new team, once in a dozen
 years or so."""
-STEP_DOWN, STEP_UP, STEP_SHAPE = 1.0 / 3.0, 3.0, 4.0
-"""Where a new level is to be found, beside the old one, and the shape of the gamma around it: half of it, or double."""
+STEP_DOWN, STEP_UP, SHARE_UP, STEP_SHAPE = 1.0 / 3.0, 3.0, 0.25, 4.0
+"""Where a new level is to be found, beside the old one, how often above it, so that none is expected on the whole, and the
+shape of the gamma around it: half of it, or double."""
 SMALLEST = 1e-300
 
 
@@ -41,7 +44,7 @@ def filter_weeks(
             log_factorial[week] = math.lgamma(counts[week, group] + 1.0)
         for which in range(n_settings):
             level_sd, noise, growth, odd_share = settings[:, which]
-            a, level, was_odd = shape[group, which], mean[group, which], 0.0
+            a, level, was_odd, run = shape[group, which], mean[group, which], 0.0, 0.0
             for week in range(n_weeks):
                 if not exposure[week, group] > 0.0:
                     continue
@@ -57,13 +60,14 @@ def filter_weeks(
                     a, rate = a + trust * y, a / level + trust * part
                     level = a / rate
                     continue
-                odd = odd_share + was_odd * (ODD_AGAIN - odd_share)
+                again = max(ODD_AGAIN * TIRED ** max(run - 1.0, 0.0), odd_share)
+                odd = odd_share + was_odd * (again - odd_share)
                 passing, new = 1.0 / a + (1.0 + 1.0 / a) / ODD_SHAPE, (1.0 + 1.0 / a) * (1.0 + 1.0 / STEP_SHAPE) - 1.0
                 spread[week, group, which] += odd * (passing - usual)
                 told[0] = math.log(1.0 - odd) + _log_chance(y, mu, usual)
                 told[1] = math.log(odd - LASTING * odd_share) + _log_chance(y, mu, passing)
-                for place, step in ((2, STEP_DOWN), (3, STEP_UP)):
-                    told[place] = math.log(LASTING * odd_share / 2.0) + _log_chance(y, mu * step, new)
+                for place, step, share in ((2, STEP_DOWN, 1.0 - SHARE_UP), (3, STEP_UP, SHARE_UP)):
+                    told[place] = math.log(LASTING * odd_share * share) + _log_chance(y, mu * step, new)
                     shapes[place], rates[place] = 1.0 / new + y, 1.0 / new / (level * step) + part
                 for place, size in ((0, noise), (1, ODD_SHAPE)):
                     trust = 1.0 / (1.0 + mu / size)
@@ -71,7 +75,7 @@ def filter_weeks(
                 total = _add_up(told)
                 score[week, group, which] = total - log_factorial[week]
                 level, a = _together(told, shapes, rates)
-                was_odd = told[1]
+                was_odd, run = told[1], told[1] * (run + 1.0)
             mean[group, which], shape[group, which] = level, a
     return score, expected, spread
 

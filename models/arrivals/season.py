@@ -15,6 +15,8 @@ from models.arrivals.level import PastSeason
 
 MONTHS = "months"
 """Name of this season."""
+MONTHS_PRIOR = 0.5
+"""Probability of it before the past tells."""
 SEASON_WEEKS = 104
 """Weeks of history from which on a season is believed possible."""
 MIN_WEEKLY = 4.0
@@ -49,7 +51,7 @@ def past_season(counts: NDArray[np.float64], exposure: NDArray[np.float64], as_o
     def known_before(start: int, told: NDArray[np.int64]) -> NDArray[np.float64]:
         return np.exp(_month_effects(total[:start], month[:start])[0][month[told]])
 
-    return PastSeason(MONTHS, refitted(known_before, weeks=weeks, begin=SEASON_WEEKS), SEASON_WEEKS)
+    return PastSeason(MONTHS, refitted(known_before, weeks=weeks, begin=SEASON_WEEKS), SEASON_WEEKS, MONTHS_PRIOR)
 
 
 def refitted(

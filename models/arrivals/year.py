@@ -20,6 +20,8 @@ from models.arrivals.season import refitted
 
 YEAR = "year"
 """Name of this season."""
+YEAR_PRIOR = 0.1
+"""Probability of it before the past tells: crowded arrivals are a launch more often than a habit."""
 YEAR_WEEKS = 52
 """Places of a year; the last one has a day or two more."""
 MIN_YEAR_WEEKS = 65
@@ -64,7 +66,7 @@ def past_year(day: NDArray[np.int64], *, as_of: date, weeks: int) -> PastSeason 
         profile = year_profile(day[day <= -ahead] + ahead, as_of - timedelta(days=ahead))
         return profile[(told - start) % YEAR_WEEKS]
 
-    return PastSeason(YEAR, refitted(known_before, weeks=weeks, begin=YEAR_WEEKS), YEAR_WEEKS)
+    return PastSeason(YEAR, refitted(known_before, weeks=weeks, begin=YEAR_WEEKS), YEAR_WEEKS, YEAR_PRIOR)
 
 
 def crowded_weeks(by_place: NDArray[np.float64]) -> float:

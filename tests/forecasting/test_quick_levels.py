@@ -59,6 +59,25 @@ def shaken(seed: int) -> StayTable:
     )
 
 
+@pytest.mark.parametrize("unit", [1.0, 1e-8])
+def test_a_fast_pipeline_without_losses_has_a_spread_in_any_currency(unit: float) -> None:
+    """Every deal is won within days: sums of rounded chances come out above one."""
+    rng = np.random.default_rng(2)
+    entered = np.repeat(np.arange(200), 20)
+    left = entered + rng.geometric(0.78, len(entered)) - 1
+    none, won = np.zeros(0, dtype=np.int64), np.full(len(entered), 1)
+    amount = unit * rng.lognormal(3.0, 0.5, len(entered))
+    table = StayTable(
+        np.arange(len(entered)), 0 * entered, np.where(left < 199, won, -1), entered, np.where(left < 199, left, NEVER),
+        np.full(len(entered), NEVER), amount, none, none, np.zeros(0), 1, 1, 3,
+    )  # fmt: skip
+    for seed in range(4):
+        value = open_revenue(known_at(table, 150), horizons=(60,), seed=seed)[0]
+        assert value.mean > 0.0
+        assert 0.0 <= value.sd < 0.01 * value.mean
+        assert 0.0 <= value.tracked_sd < 0.01 * value.mean
+
+
 def test_the_spread_that_levels_bring_hangs_little_on_the_draws() -> None:
     """As many draws of heavy-tailed levels as of the hazards would put it anywhere within a factor of two."""
     known = known_at(shaken(4), 499)

@@ -3,6 +3,7 @@
 import tomllib
 from dataclasses import replace
 from datetime import date, timedelta
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -141,3 +142,12 @@ def test_a_calendar_is_written_and_taken_out_again() -> None:
 def test_a_layout_that_cannot_be_edited_by_line_is_left_alone() -> None:
     with pytest.raises(SettingsError, match="durations = "):
         with_settings('[model]\ncovariates = [\n  "a",\n]\n', Candidate("auto", ()))
+
+
+def test_dates_to_choose_at_lie_half_a_horizon_apart() -> None:
+    """Nearer ones share most of their outcome: a fifth of a year would pass for five forecasts."""
+    demo = demo_history(seed=7, n_deals=300, months=30, faulty_rows=False)
+    deals = deals_from_frames(demo.deals, demo.stage_history, stages=demo.graph, timezone="UTC")
+    for horizon, apart in ((28, 7), (60, 28), (90, 42)):
+        dates = past_origins(deals, as_of=demo.as_of, horizon_days=horizon)
+        assert {(after - before).days for before, after in pairwise(dates)} == {apart}

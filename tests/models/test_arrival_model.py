@@ -17,7 +17,7 @@ from models.arrivals.level import (
     filter_levels,
     weekly_counts,
 )
-from models.arrivals.level_kernel import LASTING, ODD_SHAPE, STEP_SHAPE, filter_weeks, log_negative_binomial
+from models.arrivals.level_kernel import LASTING, ODD_SHAPE, SHARE_UP, STEP_SHAPE, filter_weeks, log_negative_binomial
 from models.arrivals.model import ArrivalPosterior, daily_intensity, fit_arrivals
 from models.errors import SettingsError
 
@@ -319,8 +319,8 @@ def test_an_odd_week_is_weighed_as_luck_and_as_a_new_level() -> None:
     for prior, level, more, noise in (
         (1 - odd, mean, usual, 30.0),
         (odd * (1 - LASTING), mean, passing, ODD_SHAPE),
-        (odd * LASTING / 2, mean / 3, new, np.inf),
-        (odd * LASTING / 2, mean * 3, new, np.inf),
+        (odd * LASTING * (1 - SHARE_UP), mean / 3, new, np.inf),
+        (odd * LASTING * SHARE_UP, mean * 3, new, np.inf),
     ):
         told.append(prior * stats.nbinom.pmf(counts, 1 / more, 1 / (1 + level * more)))
         a, trust = shape if level == mean else 1 / new, 1 / (1 + level / noise)
@@ -334,13 +334,24 @@ def test_an_odd_week_is_weighed_as_luck_and_as_a_new_level() -> None:
     assert belief[1].item() == pytest.approx(first**2 / (second - first**2))
 
 
-def test_a_new_level_is_believed_after_weeks_and_holidays_are_not_one() -> None:
-    steady = np.random.default_rng(21).poisson(4.0, 728)
-    for weeks, times, low, high in ((2, 0, 0.9, 1.1), (1, 5, 1.0, 2.5), (2, 5, 2.5, 5.5), (3, 5, 4.0, 5.5)):
-        counts = steady.copy()
-        counts[-7 * weeks :] *= times
-        level = np.exp(fit(deals(counts), draws=2000).log_level).mean() / 28.0
-        assert low < level < high, (weeks, times, level)
+@pytest.mark.parametrize(
+    ("weeks", "times", "low", "high"),
+    [
+        (2, 0.0, 0.9, 1.1),
+        (1, 5.0, 1.0, 2.0),
+        (2, 5.0, 2.5, 5.5),
+        (5, 5.0, 4.0, 6.0),
+        (6, 1 / 3, 0.25, 0.65),
+        (10, 0.0, 0.0, 0.1),
+    ],
+)
+def test_a_new_level_is_believed_after_weeks_and_holidays_are_not_one(
+    weeks: int, times: float, low: float, high: float
+) -> None:
+    rng = np.random.default_rng(21)
+    counts = np.concatenate([rng.poisson(4.0, 728 - 7 * weeks), rng.poisson(4.0 * times, 7 * weeks)])
+    level = np.exp(fit(deals(counts), draws=2000).log_level).mean() / 28.0
+    assert low <= level <= high
 
 
 @pytest.mark.parametrize("seed", [19, 22])
