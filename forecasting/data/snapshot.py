@@ -303,10 +303,14 @@ def _factors(deals: Deals, known: _Known, segment: tuple[str, ...], covariates: 
         elif name == AMOUNT:
             found.append(number_factor(AMOUNT, amount, weights=np.sqrt(np.nan_to_num(amount))))
         else:
-            values, numbers = deals.deals[name].to_numpy()[present], _numbers(deals, name, present)
-            is_text = name in segment or (np.isnan(numbers) & pd.notna(values)).any() or np.isnan(numbers).all()
-            found.append(category_factor(name, values) if is_text else number_factor(name, numbers))
-            level = level_codes(found[-1], as_levels(values) if is_text else numbers)
+            values = deals.deals[name].to_numpy()[present]
+            numbers = None if name in segment else _numbers(deals, name, present)
+            if numbers is None or np.isnan(numbers).all() or (np.isnan(numbers) & pd.notna(values)).any():
+                found.append(category_factor(name, values))
+                level = level_codes(found[-1], as_levels(values))
+            else:
+                found.append(number_factor(name, numbers))
+                level = level_codes(found[-1], numbers)
             _check_not_overwritten(deals, known, name, level)
     return tuple(found)
 

@@ -206,13 +206,12 @@ def _filtered(
     shape, total = np.ones_like(mean), np.zeros_like(mean)
     told, spread = np.zeros_like(counts), np.zeros_like(counts)
     for group in range(counts.shape[1]):  # one after the other: weeks by settings of all of them take gigabytes
-        mine = slice(group, group + 1)
         score, expected, extra = filter_weeks(
-            counts[:, mine], exposure[:, mine], factor, np.stack(settings[1:]), mean[mine], shape[mine]
+            counts[:, group], exposure[:, group], factor, np.stack(settings[1:]), mean[group], shape[group]
         )
-        likely = softmax(settings.log_prior + np.cumsum(score, axis=0) - score, axis=2)
-        total[mine], told[:, mine] = score.sum(axis=0), (likely * expected).sum(axis=2)
-        spread[:, mine] = np.sqrt((likely * extra).sum(axis=2))
+        likely = softmax(settings.log_prior + np.cumsum(score, axis=0) - score, axis=1)
+        total[group], told[:, group] = score.sum(axis=0), (likely * expected).sum(axis=1)
+        spread[:, group] = np.sqrt((likely * extra).sum(axis=1))
     surprise = np.where(exposure > 0.0, counts / np.maximum(told, 1e-300) - 1.0, np.nan)
     return _Filtered(mean, shape, total, surprise, spread, told)
 

@@ -1,4 +1,4 @@
-"""The compiled loop of the level filter: weeks one after the other, every group and setting by itself."""
+"""The compiled loop of the level filter: the weeks of a group one after the other, every setting by itself."""
 
 import math
 
@@ -29,54 +29,52 @@ def filter_weeks(
 ) -> tuple[Floats, Floats, Floats]:
     """Learn the level from week after week; ``mean`` and ``shape`` are those of the gamma belief, before and after.
 
-    ``counts`` and ``exposure`` have shape (week, group), ``factor`` is that of the season, (week, setting), and
+    ``counts`` and ``exposure`` of one group have shape (week,), ``factor`` is that of the season, (week, setting), and
     ``settings`` has rows of level_sd, noise shape, growth and share of odd weeks. Gives the log probability of each week
-    before it was seen, its expected count and the relative variance expected of it beside Poisson noise, all of shape
-    (week, group, setting); zeros where a group was not watched.
+    before it was seen, its expected count and the relative variance expected of it beside Poisson noise, new levels
+    apart, all of shape (week, setting); zeros where the group was not watched.
     """
-    n_weeks, n_groups = counts.shape
-    n_settings = factor.shape[1]
-    score = np.zeros((n_weeks, n_groups, n_settings))
+    n_weeks, n_settings = factor.shape
+    score = np.zeros((n_weeks, n_settings))
     expected, spread = np.zeros(score.shape), np.zeros(score.shape)
     told, shapes, rates, log_factorial = np.empty(4), np.empty(4), np.empty(4), np.empty(n_weeks)
-    for group in range(n_groups):
+    for week in range(n_weeks):
+        log_factorial[week] = math.lgamma(counts[week] + 1.0)
+    for which in range(n_settings):
+        level_sd, noise, growth, odd_share = settings[:, which]
+        a, level, was_odd, run = shape[which], mean[which], 0.0, 0.0
         for week in range(n_weeks):
-            log_factorial[week] = math.lgamma(counts[week, group] + 1.0)
-        for which in range(n_settings):
-            level_sd, noise, growth, odd_share = settings[:, which]
-            a, level, was_odd, run = shape[group, which], mean[group, which], 0.0, 0.0
-            for week in range(n_weeks):
-                if not exposure[week, group] > 0.0:
-                    continue
-                level *= math.exp(growth)
-                a = 1.0 / ((1.0 + 1.0 / a) * math.exp(level_sd * level_sd) - 1.0)
-                y, part = counts[week, group], exposure[week, group] * factor[week, which]
-                mu = max(level * part, SMALLEST)
-                usual = 1.0 / a + (1.0 + 1.0 / a) / noise
-                expected[week, group, which], spread[week, group, which] = mu, usual
-                if odd_share == 0.0:
-                    score[week, group, which] = _log_chance(y, mu, usual) - log_factorial[week]
-                    trust = 1.0 / (1.0 + mu / noise)
-                    a, rate = a + trust * y, a / level + trust * part
-                    level = a / rate
-                    continue
-                again = max(ODD_AGAIN * TIRED ** max(run - 1.0, 0.0), odd_share)
-                odd = odd_share + was_odd * (again - odd_share)
-                passing, new = 1.0 / a + (1.0 + 1.0 / a) / ODD_SHAPE, (1.0 + 1.0 / a) * (1.0 + 1.0 / STEP_SHAPE) - 1.0
-                spread[week, group, which] += odd * (passing - usual)
-                told[0] = math.log(1.0 - odd) + _log_chance(y, mu, usual)
-                told[1] = math.log(odd - LASTING * odd_share) + _log_chance(y, mu, passing)
-                for place, step, share in ((2, STEP_DOWN, 1.0 - SHARE_UP), (3, STEP_UP, SHARE_UP)):
-                    told[place] = math.log(LASTING * odd_share * share) + _log_chance(y, mu * step, new)
-                    shapes[place], rates[place] = 1.0 / new + y, 1.0 / new / (level * step) + part
-                for place, size in ((0, noise), (1, ODD_SHAPE)):
-                    trust = 1.0 / (1.0 + mu / size)
-                    shapes[place], rates[place] = a + trust * y, a / level + trust * part
-                total = _add_up(told)
-                score[week, group, which] = total - log_factorial[week]
-                level, a = _together(told, shapes, rates)
-                was_odd, run = told[1], told[1] * (run + 1.0)
-            mean[group, which], shape[group, which] = level, a
+            if not exposure[week] > 0.0:
+                continue
+            level *= math.exp(growth)
+            a = 1.0 / ((1.0 + 1.0 / a) * math.exp(level_sd * level_sd) - 1.0)
+            y, part = counts[week], exposure[week] * factor[week, which]
+            mu = max(level * part, SMALLEST)
+            usual = 1.0 / a + (1.0 + 1.0 / a) / noise
+            expected[week, which], spread[week, which] = mu, usual
+            if odd_share == 0.0:
+                score[week, which] = _log_chance(y, mu, usual) - log_factorial[week]
+                trust = 1.0 / (1.0 + mu / noise)
+                a, rate = a + trust * y, a / level + trust * part
+                level = a / rate
+                continue
+            again = max(ODD_AGAIN * TIRED ** max(run - 1.0, 0.0), odd_share)
+            odd = odd_share + was_odd * (again - odd_share)
+            passing, new = 1.0 / a + (1.0 + 1.0 / a) / ODD_SHAPE, (1.0 + 1.0 / a) * (1.0 + 1.0 / STEP_SHAPE) - 1.0
+            spread[week, which] += odd * (passing - usual)
+            told[0] = math.log(1.0 - odd) + _log_chance(y, mu, usual)
+            told[1] = math.log(odd - LASTING * odd_share) + _log_chance(y, mu, passing)
+            for place, step, share in ((2, STEP_DOWN, 1.0 - SHARE_UP), (3, STEP_UP, SHARE_UP)):
+                told[place] = math.log(LASTING * odd_share * share) + _log_chance(y, mu * step, new)
+                shapes[place], rates[place] = 1.0 / new + y, 1.0 / new / (level * step) + part
+            for place, size in ((0, noise), (1, ODD_SHAPE)):
+                trust = 1.0 / (1.0 + mu / size)
+                shapes[place], rates[place] = a + trust * y, a / level + trust * part
+            total = _add_up(told)
+            score[week, which] = total - log_factorial[week]
+            level, a = _together(told, shapes, rates)
+            was_odd, run = told[1], told[1] * (run + 1.0)
+        mean[which], shape[which] = level, a
     return score, expected, spread
 
 

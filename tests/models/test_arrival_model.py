@@ -310,9 +310,9 @@ def test_a_batch_seen_once_is_no_habit() -> None:
 def test_an_odd_week_is_weighed_as_luck_and_as_a_new_level() -> None:
     """One week after a belief that is known: chances by scipy's negative binomial, beliefs as gammas of known moments."""
     counts, mean, shape, odd = 40.0, 10.0, 50.0, 0.05
-    belief, settings = (np.array([[mean]]), np.array([[shape]])), np.array([[0.0], [30.0], [0.0], [odd]])
-    one = np.ones((1, 1))
-    score, expected, extra = filter_weeks(counts * one, one, one, settings, *belief)
+    belief, settings = (np.array([mean]), np.array([shape])), np.array([[0.0], [30.0], [0.0], [odd]])
+    one = np.ones(1)
+    score, expected, extra = filter_weeks(counts * one, one, np.ones((1, 1)), settings, *belief)
     usual, passing = (1 / shape + (1 + 1 / shape) / noise for noise in (30.0, ODD_SHAPE))
     new = (1 + 1 / shape) * (1 + 1 / STEP_SHAPE) - 1
     told, beliefs = [], []
