@@ -251,8 +251,8 @@ def read_job(path: str | Path) -> Job:
     InputError
         As in :func:`forecasting.data.deals.read_deals`.
     """
+    from forecasting.data.deal_factors import check_columns
     from forecasting.data.deals import deals_from_database, read_deals
-    from forecasting.data.snapshot import check_columns
 
     config = read_config(path)
     data = config.data

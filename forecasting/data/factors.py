@@ -17,6 +17,9 @@ MISSING_NUMBER = "missing"
 ANY_NUMBER = "any"
 """The only class of a number that too few deals have for a second class."""
 ISO_DATE = r"\d{4}-\d{2}-\d{2}"
+ZERO, CENT = "0", 0.01
+"""Level of deals that are worth nothing, and the least amount that is something."""
+GOLDEN = (5.0**0.5 - 1.0) / 2.0
 MAX_CLASSES = 5
 MIN_CLASS_DEALS = 60
 """Five classes with at least 60 deals each separate what amounts do and still tell it from luck."""
@@ -72,6 +75,43 @@ def number_factor(name: str, values: NDArray[np.float64], *, weights: NDArray[np
     if not known.all():
         levels.append(MISSING_NUMBER)
     return Factor(name, tuple(levels), tuple(edges))
+
+
+def amount_factor(name: str, amounts: NDArray[np.float64], *, with_missing: bool) -> Factor:
+    """Classes of equal sums of the square root of the amount, and levels for deals worth nothing and without an amount.
+
+    Parameters
+    ----------
+    amounts : ndarray of float64, shape (deal,)
+        Not negative, NaN = missing.
+    with_missing : bool
+        Whether deals without an amount have a level of their own, the last; else :func:`spread_codes` is for them.
+
+    Examples
+    --------
+    >>> amount_factor("amount", np.array([0.0, np.nan, *range(1, 121)]), with_missing=True).levels
+    ('0', 'any', 'missing')
+    """
+    given = amounts[amounts >= CENT]
+    sizes = number_factor(name, given, weights=np.sqrt(given))
+    zero, missing = (amounts < CENT).any(), with_missing and np.isnan(amounts).any()
+    levels = (*(ZERO,) * int(zero), *sizes.levels, *(MISSING_NUMBER,) * int(missing))
+    return Factor(name, levels, (*(CENT,) * int(zero), *sizes.edges))
+
+
+def spread_codes(place: NDArray[np.int64], weights: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Codes for deals of which nothing is known, evenly spread over the codes in proportion to their weights.
+
+    ``place`` is any number of the deal that has nothing to do with what becomes of it.
+
+    Examples
+    --------
+    >>> spread_codes(np.arange(8), np.array([3.0, 1.0])).tolist()
+    [0, 1, 0, 0, 1, 0, 0, 0]
+    """
+    even = (place + 0.5) * GOLDEN % 1.0
+    codes = np.searchsorted(np.cumsum(weights) / max(weights.sum(), 1e-300), even, side="right")
+    return np.minimum(codes, len(weights) - 1)
 
 
 def _class_edges(values: NDArray[np.float64], weights: NDArray[np.float64]) -> list[float]:

@@ -45,7 +45,7 @@ from forecasting.proof.past_forecasts import (
     telling,
 )
 from forecasting.proof.quick_chain import OpenValue
-from forecasting.proof.stay_table import StayTable, day_of, known_at, stay_table
+from forecasting.proof.stay_table import StayTable, day_of, judged_at, known_at, stay_table
 from models.calendar.days import CalendarOptions
 
 if TYPE_CHECKING:
@@ -387,7 +387,7 @@ def calibrations(
     threads: int = THREADS,
 ) -> tuple[Calibration, Calibration]:
     """Learn as :func:`own_calibration` does, without and with the levels of the moment, from one look back."""
-    stays = deals if isinstance(deals, StayTable) else stay_table(deals)
+    stays = judged_at(deals if isinstance(deals, StayTable) else stay_table(deals), day_of(as_of))
     known, memory = known_at(stays, day_of(as_of)), memory or Memory()
     past = past_forecasts(stays, as_of=as_of, horizon_days=horizon_days, seed=seed, memory=memory, threads=threads)
     now = foretold(known, horizons=(horizon_days,), seed=seed, memory=memory)[0]

@@ -30,7 +30,7 @@ from forecasting.proof.past_forecasts import (
     recalled,
 )
 from forecasting.proof.quick_new import NewValue, new_revenue
-from forecasting.proof.stay_table import KnownStays, StayTable, day_of, known_at, stay_table
+from forecasting.proof.stay_table import KnownStays, StayTable, day_of, judged_at, known_at, stay_table
 from models.calendar.days import CalendarOptions
 
 if TYPE_CHECKING:
@@ -156,7 +156,7 @@ def past_new_forecasts(
         One row per closed forecast, latest first: ``as_of``, ``horizon_days``, ``age_days``, ``days_since``, ``mean``,
         ``sd`` and ``actual``, as in :func:`forecasting.proof.past_forecasts.past_forecasts`.
     """
-    stays = deals if isinstance(deals, StayTable) else stay_table(deals)
+    stays = judged_at(deals if isinstance(deals, StayTable) else stay_table(deals), day_of(as_of))
     now, made = known_at(stays, day_of(as_of)), memory or Memory()
 
     def rows_of(past: ClosedOrigin) -> list[tuple[Any, ...]]:
@@ -183,7 +183,7 @@ def _foretold_new(
         season = max((value.season for value in open_deals), key=len, default=())
         return new_revenue(known, horizons=horizons, season=season)
 
-    return recalled(memory.new, (known.as_of, horizons, levels), make)
+    return recalled(memory.new, (known.as_of, known.habits, horizons, levels), make)
 
 
 def own_new_calibration(

@@ -10,9 +10,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from forecasting.data.lacking import AmountHabits
 from forecasting.proof.quick_chain import OpenValue, open_revenue
 from forecasting.proof.quick_new import NewValue
-from forecasting.proof.stay_table import KnownStays, StayTable, date_of, day_of, known_at, stay_table
+from forecasting.proof.stay_table import KnownStays, StayTable, date_of, day_of, judged_at, known_at, stay_table
 
 if TYPE_CHECKING:
     from forecasting.data.deals import Deals
@@ -49,12 +50,12 @@ class Memory:
     Parameters
     ----------
     open, new : dict
-        What was foretold of open deals, by day number and horizons, and of deals created later, by these and whether
-        seasons were followed.
+        What was foretold of open deals, by day number, what a missing amount means and horizons, and of deals created
+        later, by these and whether seasons were followed.
     """
 
-    open: dict[tuple[int, tuple[int, ...]], tuple[OpenValue, ...]] = field(default_factory=dict)
-    new: dict[tuple[int, tuple[int, ...], bool], tuple[NewValue, ...]] = field(default_factory=dict)
+    open: dict[tuple[int, AmountHabits, tuple[int, ...]], tuple[OpenValue, ...]] = field(default_factory=dict)
+    new: dict[tuple[int, AmountHabits, tuple[int, ...], bool], tuple[NewValue, ...]] = field(default_factory=dict)
 
 
 def recalled[Key, Value](made: dict[Key, Value], key: Key, make: Callable[[], Value]) -> Value:
@@ -153,7 +154,7 @@ def past_forecasts(
         ``tracked_mean`` and ``tracked_sd`` at the levels of the moment, and ``actual``, in currency units; ``year_ago``
         and ``tracked_year_ago``, see :func:`errors_a_year_before`.
     """
-    stays = deals if isinstance(deals, StayTable) else stay_table(deals)
+    stays = judged_at(deals if isinstance(deals, StayTable) else stay_table(deals), day_of(as_of))
     now, made = known_at(stays, day_of(as_of)), memory or Memory()
 
     def rows_of(past: ClosedOrigin) -> list[tuple[Any, ...]]:
@@ -191,7 +192,8 @@ def telling(past: pd.DataFrame, *, mean: float) -> pd.DataFrame:
 
 def foretold(known: KnownStays, *, horizons: tuple[int, ...], seed: int, memory: Memory) -> tuple[OpenValue, ...]:
     """Forecast the revenue of open deals as :func:`open_revenue` does, unless it was done before."""
-    return recalled(memory.open, (known.as_of, horizons), lambda: open_revenue(known, horizons=horizons, seed=seed))
+    key = known.as_of, known.habits, horizons
+    return recalled(memory.open, key, lambda: open_revenue(known, horizons=horizons, seed=seed))
 
 
 def errors_a_year_before(

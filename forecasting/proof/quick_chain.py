@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.interpolate import RectBivariateSpline
 
+from forecasting.data.factors import CENT, spread_codes
 from forecasting.proof.quick_calendar import progress, win_weights
 from forecasting.proof.quick_kernels import bins_of_days, count_exits, count_expected, win_probabilities
 from forecasting.proof.shrinkage import log_evidence
@@ -251,18 +252,21 @@ def amount_edges(amounts: Floats) -> Floats:
 
 
 def _counted(known: KnownStays) -> _Counted:
-    """Lay the stays out for counting; deals without an amount form the last class."""
+    """Lay the stays out for counting; the first class holds deals worth nothing, the last those without an amount."""
     begun = np.zeros(len(known.amount), dtype=bool)
     begun[known.deal] = True
-    edges = amount_edges(known.amount[begun])
-    amount = known.amount[known.deal]
-    of_size = np.searchsorted(edges, np.nan_to_num(amount), side="right")
+    amount, missing = known.amount[begun], np.isnan(known.amount[begun])
+    edges = np.array([CENT, *amount_edges(amount[amount >= CENT])])
+    of_deal = np.where(missing, len(edges) + 1, np.searchsorted(edges, amount, side="right"))
+    if not known.habits.missing_tells:
+        weights = np.bincount(of_deal[~missing], minlength=len(edges) + 1).astype(np.float64)
+        of_deal[missing] = spread_codes(np.flatnonzero(missing), weights)
     return _Counted(
         stage=known.stage,
         exit_code=known.exit_code,
         days=np.minimum(known.left, known.as_of) - known.entered,
         days_ago=known.as_of - known.entered,
-        amount_class=np.where(np.isnan(amount), len(edges) + 1, of_size).astype(np.int64),
+        amount_class=of_deal[(np.cumsum(begun) - 1)[known.deal]],
         n_classes=len(edges) + 2,
     )
 

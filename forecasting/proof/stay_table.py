@@ -4,7 +4,7 @@
 this much of it. Both follow the same rules, and ``tests/forecasting/test_calibration.py`` holds them together.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date, timedelta
 from typing import TYPE_CHECKING
 
@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from forecasting.data.lacking import AS_GIVEN, AmountHabits, amount_habits, open_stays
 from models.calendar.days import CalendarOptions
 
 if TYPE_CHECKING:
@@ -49,6 +50,8 @@ class StayTable:
     n_stages : int
     calendar : CalendarOptions
         What may make a date count for more or less.
+    habits : AmountHabits, optional
+        What it means that a deal has no amount; by default what the stays known on the day show.
     """
 
     deal: Ints
@@ -65,6 +68,7 @@ class StayTable:
     n_won: int
     n_stages: int
     calendar: CalendarOptions = field(default_factory=CalendarOptions)
+    habits: AmountHabits | None = None
 
 
 @dataclass(frozen=True)
@@ -84,6 +88,8 @@ class KnownStays:
     n_open, n_won, n_stages : int
     calendar : CalendarOptions
         What may make a date count for more or less.
+    habits : AmountHabits
+        What it means that a deal has no amount.
     """
 
     as_of: int
@@ -99,6 +105,7 @@ class KnownStays:
     n_won: int
     n_stages: int
     calendar: CalendarOptions = field(default_factory=CalendarOptions)
+    habits: AmountHabits = AS_GIVEN
 
     @property
     def is_open(self) -> NDArray[np.bool_]:
@@ -188,22 +195,31 @@ def known_at(stays: StayTable, day: int) -> KnownStays:
     amount = stays.table_amount.copy()
     said = stays.said_day <= day
     amount[stays.said_deal[said]] = stays.said_amount[said]  # in order: the last word stays
-    entered = stays.entered[rows]
+    entered, deal, stage = stays.entered[rows], stays.deal[rows], stays.stage[rows]
+    habits, told = stays.habits or AS_GIVEN, amount[deal]
+    if stays.habits is None and not (told > 0.0).all():
+        habits = amount_habits(told, told, open_stays(stage=stage, entered=entered, left=left, as_of=day))
     return KnownStays(
         as_of=day,
         first_day=int(entered.min()) if len(rows) else day,
-        deal=stays.deal[rows],
-        stage=stays.stage[rows],
+        deal=deal,
+        stage=stage,
         exit_code=np.where(ended, stays.next_stage[rows], -1),
         entered=entered,
         left=np.where(ended, left, NEVER),
         stands=ended & (stays.undone[rows] > day),
-        amount=amount,
+        amount=habits.cleared(amount),
         n_open=stays.n_open,
         n_won=stays.n_won,
         n_stages=stays.n_stages,
         calendar=stays.calendar,
+        habits=habits,
     )
+
+
+def judged_at(stays: StayTable, day: int) -> StayTable:
+    """Fix what a missing amount means as the stays known on a day show it, for looking back from that day."""
+    return stays if stays.habits else replace(stays, habits=known_at(stays, day).habits)
 
 
 def day_of(when: date) -> int:

@@ -22,7 +22,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from forecasting.answers.forecasts import worth_of_open
-from forecasting.data.snapshot import check_columns, cut
+from forecasting.data.deal_factors import check_columns
+from forecasting.data.snapshot import cut
 from forecasting.proof.backtesting import BacktestOptions, forecast_past, origin_seed
 from forecasting.proof.calibration import Calibration, calibrations
 from forecasting.proof.past_forecasts import LONG_HORIZON, Memory

@@ -1,0 +1,87 @@
+"""Stage entries known at the end of a business date, and the stays they make up."""
+
+from dataclasses import dataclass
+from datetime import date
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from forecasting.data.deals import Deals
+from models.errors import EmptyInputError
+from models.history import STILL_OPEN
+from models.stages import StageGraph
+
+
+@dataclass(frozen=True)
+class KnownEntries:
+    """Entries known at the as-of date, in order: arrays over entries; ``moves`` and ``last`` are places in them."""
+
+    deal: NDArray[np.int64]
+    stage: NDArray[np.int64]
+    day: NDArray[np.int64]
+    amount: NDArray[np.float64]
+    told: NDArray[np.bool_]
+    moves: NDArray[np.int64]
+    last: NDArray[np.int64]
+    today: int
+
+
+def day_numbers(column: pd.Series) -> NDArray[np.int64]:
+    """Days since 1970-01-01."""
+    return column.to_numpy().astype("datetime64[D]").astype(np.int64)
+
+
+def known_entries(deals: Deals, as_of: date) -> KnownEntries:
+    """Cut the entries at the end of a date: what came later is not looked at."""
+    entries, today = deals.entries, int(np.datetime64(as_of, "D").astype(np.int64))
+    all_days = day_numbers(entries["entered_on"])
+    rows = np.flatnonzero(all_days <= today)
+    if len(rows) == 0:
+        raise EmptyInputError(
+            f"nothing had happened by {as_of}: the first stage entry is on {entries['entered_on'].min().date()}; "
+            "choose a later as-of date"
+        )
+    deal = entries["deal"].to_numpy()[rows].astype(np.int64)
+    first = np.flatnonzero(np.diff(deal, prepend=-1))
+    last = np.append(first[1:], len(deal)) - 1
+    said = entries["amount"].to_numpy()[rows]
+    # the last entry up to each one that tells an amount, if it belongs to the same deal
+    source = np.maximum.accumulate(np.where(np.isnan(said), -1, np.arange(len(said))))
+    told = source >= np.repeat(first, last - first + 1)
+    amount = np.where(told, said[source], deals.deals["amount"].to_numpy()[deal])
+    return KnownEntries(
+        deal=deal,
+        stage=entries["stage"].to_numpy()[rows].astype(np.int64),
+        day=all_days[rows],
+        amount=amount,
+        told=told,
+        moves=np.flatnonzero(entries["moved"].to_numpy()[rows]),
+        last=last,
+        today=today,
+    )
+
+
+def stays_of(known: KnownEntries, graph: StageGraph) -> pd.DataFrame:
+    """One row per visit of an open stage; ``row`` and ``row_end`` are its first and last entry."""
+    moves = known.moves
+    deal, stage, day = known.deal[moves], known.stage[moves], known.day[moves]
+    ends = np.append(deal[1:] != deal[:-1], True)
+    following = np.where(ends, STILL_OPEN, np.append(stage[1:], STILL_OPEN))
+    left = np.where(ends, known.today, np.append(day[1:], known.today))
+    # the furthest open stage entered before, per deal: terminal stages do not count as progress
+    reached = np.where(stage < graph.n_open, stage, -1) + deal * (graph.n_open + 1)
+    furthest = np.concatenate([[-1], np.maximum.accumulate(reached)[:-1]]) - deal * (graph.n_open + 1)
+    table = pd.DataFrame(
+        {
+            "deal": deal,
+            "stage": stage,
+            "next": following,
+            "days": left - day,
+            "day": day,
+            "row": moves,
+            "row_end": np.append(moves[1:], len(known.deal)) - 1,
+            "looped": furthest >= stage,
+        }
+    )
+    return table[stage < graph.n_open].reset_index(drop=True)
