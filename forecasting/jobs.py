@@ -8,8 +8,9 @@ from pathlib import Path
 from forecasting.answers.forecasts import Forecast, forecast, with_calibration
 from forecasting.config import Job, JobConfig, horizon_end, job_template
 from forecasting.data.given import arrival_plan, read_commits, read_plan
+from forecasting.data.lacking import what_lacking_means
 from forecasting.data.quality import DataQuality
-from forecasting.data.snapshot import cut
+from forecasting.data.snapshot import Snapshot, cut
 from forecasting.fitting import check_won, fit_spec
 from forecasting.output.findings import Findings, Goal, findings
 from forecasting.periods import as_date
@@ -39,6 +40,8 @@ class Check:
         Deals known by then, deals open, deals won with an amount.
     open_by_stage : dict of str to int
     open_without_amount : int
+    warnings : tuple of str
+        What the deals open then lack far more or less often than those before.
     """
 
     as_of: date
@@ -48,6 +51,7 @@ class Check:
     won_deals: int
     open_by_stage: dict[str, int]
     open_without_amount: int
+    warnings: tuple[str, ...]
 
 
 def init(path: str | Path = "dealcast.toml") -> Path:
@@ -92,7 +96,7 @@ def check(job: Job, *, as_of: str | date | None = None) -> Check:
         No deal had been won with an amount by then.
     """
     day = last_day(job) if as_of is None else as_date(as_of)
-    snapshot = cut(job.deals, as_of=day, segment=job.config.model.segment, covariates=job.config.model.covariates)
+    snapshot = _cut(job, day)
     _check_given(job.config, tuple(snapshot.arrivals["segment"].unique()))
     check_won(snapshot)
     stage = snapshot.pipeline.deals["stage"]
@@ -104,7 +108,21 @@ def check(job: Job, *, as_of: str | date | None = None) -> Check:
         won_deals=int(snapshot.won["amount"].notna().sum()),
         open_by_stage={name: int((stage == code).sum()) for code, name in enumerate(snapshot.graph.open)},
         open_without_amount=snapshot.pipeline.amount_missing,
+        warnings=_lacking(snapshot),
     )
+
+
+def warnings_on_past(job: Job) -> tuple[str, ...]:
+    """Tell what past forecasts know by the export of today that a forecast of today does not."""
+    return _lacking(_cut(job, last_day(job)))
+
+
+def _cut(job: Job, day: date) -> Snapshot:
+    return cut(job.deals, as_of=day, segment=job.config.model.segment, covariates=job.config.model.covariates)
+
+
+def _lacking(snapshot: Snapshot) -> tuple[str, ...]:
+    return tuple(what_lacking_means(unknown_zeros=snapshot.unknown_zeros, spread=snapshot.spread))
 
 
 def _check_given(config: JobConfig, segments: tuple[str, ...]) -> None:

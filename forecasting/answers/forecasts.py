@@ -20,6 +20,7 @@ from forecasting.answers.levels import moved_in_time, scaled
 from forecasting.answers.pace import on_calendar
 from forecasting.answers.revenue import LEVELS, Period, Source, target_span
 from forecasting.data.given import arrival_plan, plan_table
+from forecasting.data.lacking import what_lacking_means
 from forecasting.data.snapshot import Snapshot, cut
 from forecasting.engine.blocks import EngineOptions
 from forecasting.periods import as_date
@@ -449,17 +450,7 @@ def _warnings(snapshot: Snapshot, fitted: date) -> list[str]:
     elif pipeline.amount_missing:
         missing = f"{pipeline.amount_missing} of {pipeline.n_deals} open deals"
         found.append(f"{missing} have no amount: theirs are drawn from past wins")
-    if snapshot.unknown_zeros:
-        found.append(
-            "amounts of 0 are taken for missing ones: deals open now have them far more or less often than those open at "
-            "past dates, so they are set or replaced as deals move or close"
-        )
-    if snapshot.spread:
-        found.append(
-            f"deals without {' or '.join(snapshot.spread)} are taken for average ones: of those open now far more or fewer "
-            "lack it than of those open at past dates, so it is filled in or cleared as deals move or close. Backtests, "
-            "which see the values of today, may flatter"
-        )
+    found += what_lacking_means(unknown_zeros=snapshot.unknown_zeros, spread=snapshot.spread)
     unpriced = int(snapshot.won["amount"].isna().sum())
     if unpriced == len(snapshot.won):
         found.append(

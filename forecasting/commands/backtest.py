@@ -10,9 +10,10 @@ from typing import Any
 import pandas as pd
 
 from forecasting.commands.progress import shown_progress
-from forecasting.commands.terminal import Outcome
+from forecasting.commands.terminal import Outcome, as_notes
 from forecasting.config import JobConfig, read_job
 from forecasting.data.given import read_commits
+from forecasting.jobs import warnings_on_past
 from forecasting.output.backtest_files import write_backtest
 from forecasting.output.words import day, money
 from forecasting.proof.backtest_result import COMMIT, BacktestResult
@@ -47,6 +48,7 @@ class Asked:
 def run_backtest(path: Path, *, span: Span, asked: Asked, output: Path | None, as_json: bool) -> Outcome:
     """Forecast at past dates and score the forecasts."""
     job, origins = read_job(path), _origins(span)
+    notes = as_notes(warnings_on_past(job))
     commits = asked.commits or job.config.commits_file
     with (
         shown_progress(wanted=not as_json) as progress,
@@ -71,7 +73,7 @@ def run_backtest(path: Path, *, span: Span, asked: Asked, output: Path | None, a
     if output is not None:
         files = write_backtest(result, output, currency=job.deals.currency)
         text += f"\n\nwritten to {output}: {', '.join(files)}"
-    return Outcome(text, result.to_dict())
+    return Outcome(text, result.to_dict(), notes=notes)
 
 
 def run_steps(path: Path, *, span: Span, asked: Asked, as_json: bool) -> Outcome:
@@ -79,6 +81,7 @@ def run_steps(path: Path, *, span: Span, asked: Asked, as_json: bool) -> Outcome
     job, origins = read_job(path), _origins(span)
     if not job.config.forecast.calibrate:
         raise SettingsError("--steps compares with and without own past errors: set calibrate = true in the job file")
+    notes = as_notes(warnings_on_past(job))
     with (
         shown_progress(wanted=not as_json) as progress,
         origin_workers(len(origins), processes=asked.processes) as executor,
@@ -92,7 +95,7 @@ def run_steps(path: Path, *, span: Span, asked: Asked, as_json: bool) -> Outcome
             progress=progress,
             seed=job.config.model.seed,
         )
-    return Outcome(_steps_text(table), {"horizon": asked.horizon, "steps": table.to_dict("records")})
+    return Outcome(_steps_text(table), {"horizon": asked.horizon, "steps": table.to_dict("records")}, notes=notes)
 
 
 def backtest_options(config: JobConfig, asked: Asked) -> BacktestOptions:

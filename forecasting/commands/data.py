@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from forecasting.commands.terminal import Outcome
+from forecasting.commands.terminal import Outcome, as_notes
 from forecasting.config import read_job
 from forecasting.jobs import Check, check, init
 from forecasting.output.words import day, plural
@@ -25,9 +25,10 @@ def run_check(path: Path, *, as_of: str | None) -> Outcome:
         "open_deals": found.open_deals,
         "open_without_amount": found.open_without_amount,
         "open_by_stage": found.open_by_stage,
+        "warnings": list(found.warnings),
         "data_quality": found.quality.to_dict(),
     }
-    return Outcome(_text(found), data)
+    return Outcome(_text(found), data, notes=as_notes(found.warnings))
 
 
 def _text(found: Check) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 from forecasting.answers.leads import check_confidence
 from forecasting.answers.revenue import Span, span_within, target_cents
 from forecasting.commands.progress import shown_progress
-from forecasting.commands.terminal import ALERT, Outcome
+from forecasting.commands.terminal import ALERT, Outcome, as_notes
 from forecasting.config import Job, JobConfig, horizon_end, read_job
 from forecasting.jobs import POSTERIOR_FOLDER, fitted, forecast_job, job_findings, job_goal
 from forecasting.output.answer import answer, leads_answer
@@ -151,13 +151,13 @@ def _found(job: Job, *, as_of: str, goal: Goal | None, refit: bool, as_json: boo
 
 
 def _notes(found: Findings) -> tuple[str, ...]:
-    notes = [f"note: {warning}" for warning in found.forecast.warnings]
+    warnings = list(found.forecast.warnings)
     if boxes := undrawable((*found.stages.graph.stages, *found.deals["deal_id"])):
-        notes.append(
-            f"note: pictures show boxes for {boxes[:40]!r}: no installed font that they use has these characters of stages "
+        warnings.append(
+            f"pictures show boxes for {boxes[:40]!r}: no installed font that they use has these characters of stages "
             "or deal ids; install one, such as Noto Sans CJK or Noto Emoji (numbers and tables are complete)"
         )
-    return tuple(notes)
+    return as_notes(warnings)
 
 
 def _fit_text(posterior: Posterior, folder: Path) -> str:

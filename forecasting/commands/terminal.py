@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,6 +32,11 @@ class Outcome:
     data: Any
     exit_code: int = 0
     notes: tuple[str, ...] = ()
+
+
+def as_notes(warnings: Iterable[str]) -> tuple[str, ...]:
+    """Warnings as they are said on standard error."""
+    return tuple(f"note: {warning}" for warning in warnings)
 
 
 def examples(*lines: str) -> str:

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from forecasting.commands.progress import shown_progress
-from forecasting.commands.terminal import Outcome
+from forecasting.commands.terminal import Outcome, as_notes
 from forecasting.config import horizon_end, read_job
+from forecasting.jobs import warnings_on_past
 from forecasting.output.words import money
 from forecasting.periods import as_date
 from forecasting.proof.backtesting import BacktestOptions
@@ -25,7 +26,7 @@ def run_tune(
 ) -> Outcome:
     """Choose settings by backtest and write them into the job file."""
     job, day = read_job(path), as_date(as_of, name="as-of")
-    model, asked = job.config.model, job.config.forecast
+    model, asked, notes = job.config.model, job.config.forecast, as_notes(warnings_on_past(job))
     present = BacktestOptions(
         segment=model.segment,
         covariates=model.covariates,
@@ -56,7 +57,7 @@ def run_tune(
     changed = write and found.recommended != found.candidates[0]
     if changed:
         path.write_text(with_settings(path.read_text(encoding="utf-8"), found.recommended), encoding="utf-8")
-    return Outcome(_text(found, path if changed else None), {**found.to_dict(), "written": changed})
+    return Outcome(_text(found, path if changed else None), {**found.to_dict(), "written": changed}, notes=notes)
 
 
 def with_settings(job_text: str, settings: Candidate) -> str:

@@ -48,8 +48,10 @@ def known_entries(deals: Deals, as_of: date) -> KnownEntries:
     said = entries["amount"].to_numpy()[rows]
     # the last entry up to each one that tells an amount, if it belongs to the same deal
     source = np.maximum.accumulate(np.where(np.isnan(said), -1, np.arange(len(said))))
-    told = source >= np.repeat(first, last - first + 1)
-    amount = np.where(told, said[source], deals.deals["amount"].to_numpy()[deal])
+    of_deal = last - first + 1
+    told = source >= np.repeat(first, of_deal)
+    table = np.where(np.repeat(told[last], of_deal), np.nan, deals.deals["amount"].to_numpy()[deal])
+    amount = np.where(told, said[source], table)
     return KnownEntries(
         deal=deal,
         stage=entries["stage"].to_numpy()[rows].astype(np.int64),

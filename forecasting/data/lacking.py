@@ -112,6 +112,29 @@ AS_GIVEN = AmountHabits()
 """Amounts are what was known, whatever they are."""
 
 
+def what_lacking_means(*, unknown_zeros: bool, spread: tuple[str, ...]) -> list[str]:
+    """Say what was found, see :class:`forecasting.data.snapshot.Snapshot`.
+
+    Examples
+    --------
+    >>> what_lacking_means(unknown_zeros=False, spread=())
+    []
+    """
+    found = []
+    if unknown_zeros:
+        found.append(
+            "amounts of 0 are taken for missing ones: deals open now have them far more or less often than those open at "
+            "past dates, so they are set or replaced as deals move or close"
+        )
+    if spread:
+        found.append(
+            f"deals without {' or '.join(spread)} are taken for average ones: of those open now far more or fewer lack it "
+            "than of those open at past dates, so it is filled in or cleared as deals move or close. Backtests, which see "
+            "the values of today, may flatter"
+        )
+    return found
+
+
 def amount_habits(at_entry: Floats, latest: Floats, stays: OpenStays) -> AmountHabits:
     """Judge amounts by the stays known on a day.
 

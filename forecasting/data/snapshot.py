@@ -1,8 +1,9 @@
 """What was known at the end of a business date, and nothing later: stays, open deals, wins and arrivals.
 
 Known are the stage entries dated up to ``as_of``, with the amounts they carry. A deal's amount is the last one its
-entries had told by then. Only a deal of which they had told none takes the amount of the deals table, since there is no
-other; so do segments and further columns, of which the table keeps no history: for past dates these are today's values.
+entries had told by then, and missing before the first. Only a deal of which they had told none takes the amount of the
+deals table, since there is no other; so do segments and further columns, of which the table keeps no history: for past
+dates these are today's values. :mod:`forecasting.data.lacking` says what it means that a deal has none.
 
 A deal counts from its first stage entry on. One whose first entry closes it has no stay; if won, it is among the wins.
 """

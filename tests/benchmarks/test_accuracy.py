@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from benchmarks.accuracy import deal_level, levels, new_business, open_deals, quirks, results, shocks, variants
+from benchmarks.accuracy import deal_level, lacking, levels, new_business, open_deals, quirks, results, shocks, variants
 from benchmarks.accuracy.outcome_chain import OutcomeChain, Position
 from models.hazards import PlantedHazards
 from models.stages import StageGraph
@@ -28,6 +28,7 @@ def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "deal_level": deal_level.main,
         "shocks": shocks.main,
         "quirks": quirks.main,
+        "lacking": lacking.main,
         "variants": variants.main,
     }.items():
         printed = StringIO()
@@ -44,6 +45,7 @@ def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("open_deals", ["all pipelines together"]),
         ("shocks", ["no shock", "log-sd .3", "+ levels", "oracle"]),
         ("quirks", ["no quirk", "lost after 60 days untouched", *quirks.RECIPES, "95 % range", "width", "crps"]),
+        ("lacking", ["all have amounts", "cleared on losing", "foretold over actual", "80 % range"]),
         ("variants", [*variants.VARIANTS, variants.ALL, "published", "before calibration", "CRPS/actual"]),
         ("deal_level", ["Won", "No decision", "AUC", "Brier", "remaining days", "by last activity", "undecided"]),
     ],
@@ -62,6 +64,7 @@ def test_the_results_page_tells_what_the_benchmarks_kept(kept: Path) -> None:
         "deal_level --save",
         "shocks --save",
         "quirks --save",
+        "lacking --save",
         "variants --save",
     ):
         assert f"`python -m benchmarks.accuracy.{command}`" in page
@@ -85,6 +88,15 @@ def test_variants_differ_and_their_mean_is_that_of_the_pipelines(kept: Path) -> 
     of_both = means.loc[variants.ALL, "usual", "published"]
     assert of_both["CRPS/actual"] == pytest.approx(np.sqrt(0.1 * usual["CRPS/actual"]))
     assert of_both["80 % range"] == pytest.approx(0.75 * usual["80 % range"])
+
+
+def test_of_cleared_amounts_less_is_believed_and_as_much_foretold(kept: Path) -> None:
+    saved = pd.read_csv(kept / lacking.SAVED_NAME).set_index("amounts")
+    assert (
+        saved.loc["cleared on losing", "taken for a kind of their own"] < saved.loc["all have amounts"].iloc[-1] == 1.0
+    )
+    told = saved["foretold over actual"]
+    assert told["cleared on losing"] == pytest.approx(told["all have amounts"], rel=0.15)
 
 
 def test_quirks_keep_a_row_for_every_recipe_and_no_range_for_a_rule(kept: Path) -> None:

@@ -1,6 +1,7 @@
 """Every command does what its help says, with the promised exit code, on good and on bad input."""
 
 import json
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -10,6 +11,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from forecasting.cli import app
+from forecasting.data.sample import demo_history
 
 AS_OF = ("--as-of", "2026-09-30")
 COMMANDS = ("demo", "init", "check", "fit", "forecast", "leads-needed", "backtest", "tune", "report")
@@ -206,3 +208,21 @@ def test_tune_says_what_is_better_and_writes_only_that(work: Path, monkeypatch: 
     assert found["written"] is False
     assert job.read_text(encoding="utf-8") == kept
     assert run("tune", job, "--as-of", "2026-09-30", "--consider", "nowhere").exit_code == 1
+
+
+def test_amounts_cleared_on_losing_are_noted_by_every_command_that_uses_them(company: Path, tmp_path: Path) -> None:
+    demo, job = demo_history(seed=2, n_deals=300, months=12), tmp_path / "dealcast.toml"
+    shutil.copy(company / "dealcast.toml", job)
+    demo.deals.to_csv(tmp_path / "deals.csv", index=False)
+    demo.stage_history.to_csv(tmp_path / "stage_history.csv", index=False)
+    note = "note: deals without amount are taken for average ones"
+    assert "note" not in run("check", job).stderr
+    lost = demo.stage_history.loc[demo.stage_history["stage"].isin(demo.graph.lost), "deal_id"]
+    cleared = demo.deals.assign(amount=demo.deals["amount"].mask(demo.deals["deal_id"].isin(lost)))
+    cleared.to_csv(tmp_path / "deals.csv", index=False)
+    demo.stage_history.drop(columns="amount").to_csv(tmp_path / "stage_history.csv", index=False)
+    checked = run("check", job, "--json")
+    assert note in checked.stderr
+    assert as_json(checked)["warnings"] == [checked.stderr.split("note: ")[1].strip()]
+    assert note in run("backtest", job, "--origins", "2026-07-31", "--horizon", "30d").stderr
+    assert note in run("forecast", job, *AS_OF).stderr

@@ -1,0 +1,160 @@
+"""Exports that lack amounts: what is forecast from them, and whether it is seen why they lack them.
+
+    python -m benchmarks.accuracy.lacking                  # 16 companies, 3 exports of each
+    python -m benchmarks.accuracy.lacking --save           # also keeps the table for the results page
+    python -m benchmarks.accuracy.lacking --toy            # one company, few draws, for the tests
+
+The companies of ``quirks`` without a quirk, exported at three dates as their CRM would: the deals table has the amounts of
+that day, the stage history none. Amounts are entered in a later stage only, or on winning only, cleared or set to zero on
+losing, or stand at zero until they are known: a missing amount then tells of the past what came, and of open deals nothing.
+Or one deal in seven has none, or is worth nothing, whatever becomes of it. A backtest cannot show the difference, as it
+has one export. Printed are revenue of open deals foretold for the next 30 days over what came, by true amounts, the shares
+of outcomes within the published ranges, CRPS over the mean actual, and in how many exports deals without an amount counted
+as deals of their own kind.
+"""
+
+import argparse
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
+from datetime import timedelta
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from benchmarks.accuracy.open_deals import SAVED, SEED
+from benchmarks.accuracy.quirks import OPTIONS, Company, World, day_date, make_company, range_column
+from forecasting.answers.forecasts import forecast, with_calibration
+from forecasting.data.deals import Deals, deals_from_frames
+from forecasting.data.snapshot import cut
+from forecasting.fitting import fit_spec
+from forecasting.proof.backtest_result import RANGE_ENDS
+from forecasting.proof.calibration import own_calibration
+from forecasting.proof.scores import crps
+from models.stages import StageGraph
+
+WORLDS = {"45 deals a month": World(), "9 deals a month": World(deals_per_day=0.3)}
+BACK_DAYS = (30, 120, 210)
+"""Days before the end of the history at which it is exported."""
+HORIZON = 30
+SOME = 1 / 7
+"""Part of the deals that lack an amount from the start."""
+NOBODY, EARLY, NOT_LAST, NOT_WON, LOST, CHANCE = range(6)
+HABITS = {
+    "all have amounts": (NOBODY, np.nan),
+    "entered from the second stage on": (EARLY, np.nan),
+    "entered in the last stage": (NOT_LAST, np.nan),
+    "entered on winning": (NOT_WON, np.nan),
+    "cleared on losing": (LOST, np.nan),
+    "set to zero on losing": (LOST, 0.0),
+    "zero until the last stage": (NOT_LAST, 0.0),
+    "some lacking from the start": (CHANCE, np.nan),
+    "some worth nothing": (CHANCE, 0.0),
+}
+"""Name of a habit to which deals are without an amount, by how far they have come, and what stands in its place."""
+WORTH_NOTHING = "some worth nothing"
+SAVED_NAME = "lacking.csv"
+
+
+def exported(world: World, company: Company, day: int, habit: str) -> tuple[Deals, NDArray[np.float64]]:
+    """Give what a CRM exports at the end of a day, and the revenue that each deal open then brings in time."""
+    n = len(company.created)
+    past, soon = company.day <= day, (company.day > day) & (company.day <= day + HORIZON)
+    stage, reached = np.zeros(n, dtype=np.int64), np.zeros(n, dtype=np.int64)
+    stage[company.deal[past]] = company.target[past]  # in order: the last move stays
+    forward = past & (company.target <= world.won)
+    np.maximum.at(reached, company.deal[forward], company.target[forward])
+    some, lost = np.random.default_rng([SEED, n]).random(n) < SOME, stage > world.won
+    which, value = HABITS[habit]
+    lacking = (lost & ~lost, reached < 1, reached < world.won - 1, stage != world.won, lost, some)[which]
+    worth = np.where(some, 0.0, company.amount) if habit == WORTH_NOTHING else company.amount
+    brought = np.zeros(n)
+    brought[company.deal[soon & (company.target == world.won)]] = 1.0
+    known = company.created <= day
+    graph = StageGraph(open=[f"Stage {place + 1}" for place in range(world.won)], won=["Won"], lost=["Lost"])
+    ids = np.array([f"D{number:05d}" for number in range(n)])
+    dates = np.array([str(day_date(each)) for each in range(world.days)])
+    table = {"deal_id": ids, "created_at": dates[company.created], "amount": np.where(lacking, value, company.amount)}
+    history = {
+        "deal_id": np.concatenate([ids[known], ids[company.deal[past]]]),
+        "stage": np.concatenate([np.full(known.sum(), "Stage 1"), np.array(graph.stages)[company.target[past]]]),
+        "entered_at": dates[np.concatenate([company.created[known], company.day[past]])],
+    }
+    deals = deals_from_frames(pd.DataFrame(table)[known], pd.DataFrame(history), stages=graph)
+    return deals, brought * worth * (known & (stage < world.won))
+
+
+def measure(name: str, number: int, habits: Sequence[str], draws: int) -> pd.DataFrame:
+    """Forecast the exports of one company; a row per habit and date."""
+    world = WORLDS[name]
+    company = make_company(world, np.random.default_rng([SEED, list(WORLDS).index(name), number]))
+    rows = [
+        _scored(world, company, world.days - 1 - back, habit, draws) | {"world": name, "amounts": habit}
+        for habit in habits
+        for back in BACK_DAYS
+    ]
+    return pd.DataFrame(rows)
+
+
+def _scored(world: World, company: Company, day: int, habit: str, draws: int) -> dict[str, Any]:
+    deals, brought = exported(world, company, day, habit)
+    as_of, until = day_date(day), day_date(day) + timedelta(days=HORIZON)
+    posterior = fit_spec(deals, as_of=as_of, spec=replace(OPTIONS, draws=draws).spec(SEED))
+    made = forecast(deals, posterior, as_of=as_of, until=until, seed=SEED, new_business=False)
+    made = with_calibration(made, own_calibration(deals, as_of=as_of, horizon_days=HORIZON, seed=SEED), seed=SEED)
+    revenue, actual = made.open_cents.sum(axis=(1, 2)) / 100.0, float(brought.sum())
+    snapshot = cut(deals, as_of=as_of, covariates=OPTIONS.covariates)
+    ends = {level: np.quantile(revenue, [0.5 - level / 2, 0.5 + level / 2]) for level in RANGE_ENDS}
+    return {
+        "foretold": revenue.mean(),
+        "actual": actual,
+        "crps": float(crps(revenue, actual)),
+        "believed": float(not snapshot.spread and not snapshot.unknown_zeros),
+        **{range_column(level): float(low <= actual <= high) for level, (low, high) in ends.items()},
+    }
+
+
+def summarised(rows: pd.DataFrame) -> pd.DataFrame:
+    """One row per world and habit."""
+    grouped = rows.groupby(["world", "amounts"], sort=False)
+    means, sums = grouped.mean(numeric_only=True), grouped.sum(numeric_only=True)
+    ranges = [range_column(level) for level in RANGE_ENDS]
+    return pd.DataFrame(
+        {
+            "n": grouped.size(),
+            "foretold over actual": sums["foretold"] / sums["actual"],
+            **{name: means[name] for name in ranges},
+            "CRPS/actual": means["crps"] / means["actual"],
+            "taken for a kind of their own": means["believed"],
+        }
+    ).reset_index()
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the benchmark and print its table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--companies", type=int, default=16, help="companies of each size")
+    parser.add_argument("--toy", action="store_true", help="one company, few draws")
+    parser.add_argument("--save", action="store_true", help="keep the table for the results page")
+    parser.add_argument("--folder", type=Path, default=SAVED, help="where --save keeps it")
+    asked = parser.parse_args(argv)
+    if asked.toy:
+        measured = [measure("9 deals a month", 0, ["all have amounts", "cleared on losing"], 100)]
+    else:
+        tasks = [(name, number, list(HABITS), OPTIONS.draws) for name in WORLDS for number in range(asked.companies)]
+        with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as executor:
+            measured = list(executor.map(measure, *zip(*tasks, strict=True)))
+    table = summarised(pd.concat(measured, ignore_index=True))
+    print(table.set_index(["world", "amounts"]).round(3).to_string())
+    if asked.save:
+        asked.folder.mkdir(parents=True, exist_ok=True)
+        table.to_csv(asked.folder / SAVED_NAME, index=False, float_format="%.4g")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,211 @@
+"""Deals without an amount, or without a value of a column: lacking from the start, or filled in or cleared later."""
+
+from datetime import date, timedelta
+
+import numpy as np
+import pandas as pd
+import pytest
+from numpy.typing import NDArray
+
+from forecasting.answers.forecasts import Forecast, forecast
+from forecasting.data.deals import Deals, deals_from_frames
+from forecasting.data.factors import MISSING_LEVEL, MISSING_NUMBER, ZERO, amount_factor, level_codes, spread_codes
+from forecasting.data.lacking import AS_GIVEN, AmountHabits, OpenStays, amount_habits, open_stays
+from forecasting.data.snapshot import Snapshot, cut
+from forecasting.fitting import fit
+from forecasting.proof.past_forecasts import Memory, past_forecasts
+from forecasting.proof.quick_chain import open_revenue
+from forecasting.proof.stay_table import day_of, judged_at, known_at, stay_table
+from models.history import UNSEEN_LEVEL
+from models.stages import StageGraph
+
+GRAPH = StageGraph(open=["First", "Second"], won=["Won"], lost=["Lost"])
+FIRST = date(2024, 1, 1)
+DAYS, N = 600, 900
+AS_OF = FIRST + timedelta(days=DAYS - 1)
+KNOWN_LATER = ["entered late", "entered on winning", "cleared on losing"]
+KNOWN_FROM_THE_START = ["all", "some at random"]
+
+
+def stages_reached(log_sd: float) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
+    """Day of entry into each stage, shape (deal, stage), DAYS where not entered; stage at the end; true amounts."""
+    rng = np.random.default_rng(8)
+    entered = np.full((N, 4), DAYS)
+    entered[:, 0] = np.sort(rng.integers(0, DAYS, N))
+    for stage in (0, 1):
+        days, down = 1 + rng.geometric(0.05, N), rng.random(N) < 0.5
+        ends = np.minimum(entered[:, stage] + days, DAYS)
+        here = entered[:, stage] < DAYS
+        np.putmask(entered[:, 3], here & down, ends)
+        np.putmask(entered[:, stage + 1], here & ~down, ends)
+    now = np.where(entered[:, 3] < DAYS, 3, (entered[:, :3] < DAYS).sum(axis=1) - 1)
+    return entered, now, rng.lognormal(8.0, log_sd, N).round(2)
+
+
+def export(
+    habit: str, *, value: float = np.nan, column: bool = False, told: bool = False, log_sd: float = 0.3
+) -> Deals:
+    """Deals table and history as exported at the end; ``column`` lacks a column too, ``told`` has amounts in the history."""
+    entered, now, amount = stages_reached(log_sd)
+    some = np.random.default_rng(9).random(N) < 0.2
+    lacking = {
+        "all": now < 0, "some at random": some, "entered late": entered[:, 1] == DAYS, "entered on winning": now != 2,
+        "cleared on losing": now == 3,
+    }[habit]  # fmt: skip
+    ids = np.array([f"D{number:04d}" for number in range(N)])
+    dates = np.array([str(FIRST + timedelta(days=day)) for day in range(DAYS)])
+    table = pd.DataFrame(
+        {"deal_id": ids, "created_at": dates[entered[:, 0]], "amount": np.where(lacking, value, amount)}
+    )
+    if column:
+        table["industry"] = np.where(lacking, None, np.where(np.arange(N) % 3 == 0, "ships", "trains"))
+    deal, stage = np.nonzero(entered < DAYS)
+    history = pd.DataFrame(
+        {"deal_id": ids[deal], "stage": np.array(GRAPH.stages)[stage], "entered_at": dates[entered[deal, stage]]}
+    )
+    if told:  # the deals table knows what the history told last
+        history["amount"] = np.where((habit == "entered late") & (stage == 0), value, amount[deal])
+    return deals_from_frames(table, history, stages=GRAPH)
+
+
+def foretold(deals: Deals, covariates: tuple[str, ...] = ("log_amount",)) -> Forecast:
+    posterior = fit(
+        deals, as_of=AS_OF, covariates=covariates, durations="piecewise", inference="fast", draws=200, seed=1
+    )
+    until = AS_OF + timedelta(days=30)
+    return forecast(deals, posterior, as_of=AS_OF, until=until, seed=1, new_business=False)
+
+
+def wins(made: Forecast) -> float:
+    return float(made.deals()["win_probability_by_until"].sum())
+
+
+def snapshot(deals: Deals, covariates: tuple[str, ...] = ("log_amount",)) -> Snapshot:
+    return cut(deals, as_of=AS_OF, covariates=covariates)
+
+
+@pytest.fixture(scope="module")
+def with_all_amounts() -> Forecast:
+    return foretold(export("all"))
+
+
+@pytest.mark.parametrize("value", [np.nan, 0.0])
+@pytest.mark.parametrize("habit", KNOWN_LATER)
+def test_amounts_known_later_leave_wins_and_revenue_as_they_are(
+    habit: str, value: float, with_all_amounts: Forecast
+) -> None:
+    made = foretold(export(habit, value=value))
+    assert wins(made) == pytest.approx(wins(with_all_amounts), rel=0.06)
+    money = [each.open_cents.sum(axis=(1, 2)).mean() for each in (made, with_all_amounts)]
+    assert money[0] == pytest.approx(money[1], rel=0.2)
+    assert any("deals without amount are taken for average ones" in text for text in made.warnings)
+    assert any("amounts of 0 are taken for missing ones" in text for text in made.warnings) == (value == 0.0)
+
+
+@pytest.mark.parametrize("habit", KNOWN_FROM_THE_START)
+def test_amounts_lacking_from_the_start_have_a_level_and_raise_no_warning(habit: str) -> None:
+    for value, level in ((np.nan, MISSING_NUMBER), (0.0, ZERO)):
+        found = snapshot(export(habit, value=value))
+        assert not found.spread
+        assert not found.unknown_zeros
+        assert (level in found.factors[0].levels) == (habit != "all")
+        assert found.pipeline.deals["amount"].eq(0.0).any() == (habit != "all" and value == 0.0)
+
+
+def test_zeros_that_stand_for_missing_amounts_are_none_in_the_open_pipeline_but_stay_in_booked_revenue() -> None:
+    deals = export("entered late", value=0.0)
+    found = snapshot(deals)
+    waiting = found.pipeline.deals
+    assert waiting.loc[waiting["stage"] == 0, "amount"].isna().all()
+    assert waiting.loc[waiting["stage"] == 1, "amount"].notna().all()
+    assert found.won["amount"].notna().all()
+
+
+def test_an_amount_that_the_history_tells_is_known_at_the_time_and_may_be_missing_before() -> None:
+    found = snapshot(export("entered late", told=True))
+    assert not found.spread
+    assert found.factors[0].levels[-1] == MISSING_NUMBER
+    missing = found.cells[found.stays["cell"], 0] == len(found.factors[0].levels) - 1
+    np.testing.assert_array_equal(missing, found.stays["stage"] == 0)
+
+
+def test_a_column_filled_in_later_has_no_level_for_lacking_it() -> None:
+    deals = export("entered late", column=True)
+    found = snapshot(deals, covariates=("industry",))
+    assert found.spread == ("industry",)
+    assert found.factors[0].levels == ("ships", "trains")
+    assert (found.cells >= 0).all()
+    made = foretold(deals, covariates=("industry",))
+    assert wins(made) == pytest.approx(wins(foretold(export("all"), covariates=())), rel=0.06)
+
+
+def test_a_column_lacking_at_random_keeps_its_level() -> None:
+    found = snapshot(export("some at random", column=True), covariates=("industry",))
+    assert not found.spread
+    assert found.factors[0].levels == (MISSING_LEVEL, "ships", "trains")
+
+
+@pytest.mark.parametrize("value", [np.nan, 0.0])
+@pytest.mark.parametrize("habit", KNOWN_LATER)
+def test_the_quick_chain_sees_the_same(habit: str, value: float) -> None:
+    today = day_of(AS_OF)
+    known = known_at(stay_table(export(habit, value=value, log_sd=0.0)), today)
+    assert known.habits == AmountHabits(zero_is_amount=np.isnan(value), missing_tells=False)
+    told, usual = (
+        open_revenue(each, horizons=(30,), seed=1)[0].mean
+        for each in (known, known_at(stay_table(export("all", log_sd=0.0)), today))
+    )
+    assert told == pytest.approx(usual, rel=0.06)
+
+
+def test_looking_back_takes_amounts_as_the_day_it_looks_from_shows_them() -> None:
+    stays, memory = stay_table(export("cleared on losing")), Memory()
+    past = past_forecasts(stays, as_of=AS_OF, horizon_days=30, memory=memory, seed=1)
+    day = day_of(past["as_of"].iloc[-1].date())
+    assert {habits for _, habits, _ in memory.open} == {AmountHabits(missing_tells=False)}
+    alone = open_revenue(known_at(judged_at(stays, day_of(AS_OF)), day), horizons=(30, 15), seed=1)
+    assert past["mean"].tolist()[-2:] == [each.mean for each in alone]
+    assert judged_at(judged_at(stays, day), day_of(AS_OF)).habits == judged_at(stays, day).habits
+
+
+def test_open_stays_are_counted_at_past_dates() -> None:
+    rng = np.random.default_rng(2)
+    entered = rng.integers(0, 300, 400)
+    left = np.minimum(entered + rng.integers(0, 60, 400), 301)
+    found = open_stays(stage=np.zeros(400, dtype=np.int64), entered=entered, left=left, as_of=300)
+    step = int(np.quantile((left - entered)[left <= 300], 0.9))
+    dates = 300 - step * np.arange(2, 9)
+    np.testing.assert_array_equal(
+        found.then, [((start <= dates) & (dates < end)).sum() for start, end in zip(entered, left, strict=True)]
+    )
+    np.testing.assert_array_equal(found.now, left > 300)
+
+
+def test_nothing_is_concluded_from_nothing() -> None:
+    none = np.zeros(0, dtype=np.int64)
+    assert open_stays(stage=none, entered=none, left=none, as_of=5).lack_as_before(none > 0)
+    young = open_stays(stage=np.zeros(3, dtype=np.int64), entered=np.arange(3), left=np.full(3, 9), as_of=5)
+    assert young.lack_as_before(np.array([True, True, False]))
+    assert amount_habits(np.full(3, np.nan), np.full(3, np.nan), young) == AS_GIVEN
+
+
+def test_one_stage_that_differs_is_enough() -> None:
+    stage, now = np.repeat([0, 1], 100), np.tile(np.arange(100) < 30, 2)
+    stays = OpenStays(stage, now, np.where(now, 0, 1))
+    lacking = (stage == 0) & (now | (np.arange(200) % 2 == 0))
+    assert not stays.lack_as_before(lacking)
+    assert stays.lack_as_before((stage == 0) & (np.arange(200) % 2 == 0))
+
+
+def test_spread_codes_follow_the_weights_and_leave_out_what_has_none() -> None:
+    codes = spread_codes(np.arange(10_000), np.array([0.0, 3.0, 0.0, 1.0]))
+    np.testing.assert_allclose(np.bincount(codes, minlength=4) / 10_000, [0.0, 0.75, 0.0, 0.25], atol=0.001)
+    assert spread_codes(np.arange(5), np.zeros(1)).tolist() == [0] * 5
+
+
+def test_deals_worth_nothing_are_a_class_however_few() -> None:
+    amounts = np.array([0.0, 0.004, 5.0, np.nan])
+    factor = amount_factor("amount", amounts, with_missing=False)
+    assert factor.levels == (ZERO, "any")
+    assert level_codes(factor, amounts).tolist() == [0, 0, 1, UNSEEN_LEVEL]
+    assert amount_factor("amount", amounts[2:], with_missing=True).levels == ("any", MISSING_NUMBER)
