@@ -252,11 +252,13 @@ def amount_edges(amounts: Floats) -> Floats:
 
 
 def _counted(known: KnownStays) -> _Counted:
-    """Lay the stays out for counting; the first class holds deals worth nothing, the last those without an amount."""
+    """Lay the stays out for counting; deals worth nothing are the first class, those without an amount the last."""
     begun = np.zeros(len(known.amount), dtype=bool)
     begun[known.deal] = True
     amount, missing = known.amount[begun], np.isnan(known.amount[begun])
-    edges = np.array([CENT, *amount_edges(amount[amount >= CENT])])
+    edges = amount_edges(amount[amount >= CENT])
+    if (amount < CENT).any():
+        edges = np.array([CENT, *edges])
     of_deal = np.where(missing, len(edges) + 1, np.searchsorted(edges, amount, side="right"))
     if not known.habits.missing_tells:
         weights = np.bincount(of_deal[~missing], minlength=len(edges) + 1).astype(np.float64)
