@@ -45,7 +45,7 @@ from forecasting.proof.past_forecasts import (
     telling,
 )
 from forecasting.proof.quick_chain import OpenValue
-from forecasting.proof.stay_table import StayTable, day_of, judged_at, known_at, stay_table
+from forecasting.proof.stay_table import StayTable, day_of, known_at, stays_at
 from models.calendar.days import CalendarOptions
 
 if TYPE_CHECKING:
@@ -372,7 +372,7 @@ def own_calibration(
     -------
     Calibration
     """
-    stays = deals if isinstance(deals, StayTable) else stay_table(deals, calendar=calendar)
+    stays = stays_at(deals, as_of, calendar=calendar)
     both = calibrations(stays, as_of=as_of, horizon_days=horizon_days, seed=seed, memory=memory, threads=threads)
     return both[int(levels)]
 
@@ -387,7 +387,7 @@ def calibrations(
     threads: int = THREADS,
 ) -> tuple[Calibration, Calibration]:
     """Learn as :func:`own_calibration` does, without and with the levels of the moment, from one look back."""
-    stays = judged_at(deals if isinstance(deals, StayTable) else stay_table(deals), day_of(as_of))
+    stays = stays_at(deals, as_of)
     known, memory = known_at(stays, day_of(as_of)), memory or Memory()
     past = past_forecasts(stays, as_of=as_of, horizon_days=horizon_days, seed=seed, memory=memory, threads=threads)
     now = foretold(known, horizons=(horizon_days,), seed=seed, memory=memory)[0]

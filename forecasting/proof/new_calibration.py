@@ -30,7 +30,7 @@ from forecasting.proof.past_forecasts import (
     recalled,
 )
 from forecasting.proof.quick_new import NewValue, new_revenue
-from forecasting.proof.stay_table import KnownStays, StayTable, day_of, judged_at, known_at, stay_table
+from forecasting.proof.stay_table import KnownStays, StayTable, day_of, known_at, stays_at
 from models.calendar.days import CalendarOptions
 
 if TYPE_CHECKING:
@@ -156,7 +156,7 @@ def past_new_forecasts(
         One row per closed forecast, latest first: ``as_of``, ``horizon_days``, ``age_days``, ``days_since``, ``mean``,
         ``sd`` and ``actual``, as in :func:`forecasting.proof.past_forecasts.past_forecasts`.
     """
-    stays = judged_at(deals if isinstance(deals, StayTable) else stay_table(deals), day_of(as_of))
+    stays = stays_at(deals, as_of)
     now, made = known_at(stays, day_of(as_of)), memory or Memory()
 
     def rows_of(past: ClosedOrigin) -> list[tuple[Any, ...]]:
@@ -216,7 +216,7 @@ def own_new_calibration(
     threads : int
         Past dates forecast at a time; the result is the same.
     """
-    stays = deals if isinstance(deals, StayTable) else stay_table(deals, calendar=calendar)
+    stays = stays_at(deals, as_of, calendar=calendar)
     past = past_new_forecasts(
         stays, as_of=as_of, horizon_days=horizon_days, seed=seed, levels=levels, memory=memory, threads=threads
     )

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from forecasting.data.lacking import AmountHabits
 from forecasting.proof.quick_chain import OpenValue, open_revenue
 from forecasting.proof.quick_new import NewValue
-from forecasting.proof.stay_table import KnownStays, StayTable, date_of, day_of, judged_at, known_at, stay_table
+from forecasting.proof.stay_table import KnownStays, StayTable, date_of, day_of, known_at, stays_at
 
 if TYPE_CHECKING:
     from forecasting.data.deals import Deals
@@ -154,7 +154,7 @@ def past_forecasts(
         ``tracked_mean`` and ``tracked_sd`` at the levels of the moment, and ``actual``, in currency units; ``year_ago``
         and ``tracked_year_ago``, see :func:`errors_a_year_before`.
     """
-    stays = judged_at(deals if isinstance(deals, StayTable) else stay_table(deals), day_of(as_of))
+    stays = stays_at(deals, as_of)
     now, made = known_at(stays, day_of(as_of)), memory or Memory()
 
     def rows_of(past: ClosedOrigin) -> list[tuple[Any, ...]]:

@@ -217,9 +217,13 @@ def known_at(stays: StayTable, day: int) -> KnownStays:
     )
 
 
-def judged_at(stays: StayTable, day: int) -> StayTable:
-    """Fix what a missing amount means as the stays known on a day show it, for looking back from that day."""
-    return stays if stays.habits else replace(stays, habits=known_at(stays, day).habits)
+def stays_at(deals: "Deals | StayTable", as_of: date, *, calendar: CalendarOptions | None = None) -> StayTable:
+    """Lay out the stays for looking back from a date: a missing amount means what the stays known by then show.
+
+    ``calendar`` is for deals; a table of stays has its own.
+    """
+    stays = deals if isinstance(deals, StayTable) else stay_table(deals, calendar=calendar)
+    return stays if stays.habits else replace(stays, habits=known_at(stays, day_of(as_of)).habits)
 
 
 def day_of(when: date) -> int:

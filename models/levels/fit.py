@@ -11,6 +11,7 @@ from models.levels.density import level_series
 from models.levels.laplace import draw_points, laplace_level, settings_around
 from models.levels.posterior import LevelPosterior
 from models.levels.priors import Settings, settings_at
+from models.levels.season import WEEK_DAYS
 from models.stage_model.posterior import Diagnostics
 
 if TYPE_CHECKING:
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
 
 Floats = NDArray[np.float64]
 
-WEEK = 7
-"""Days of a period: the levels of open deals are asked for weeks ahead, rarely for years."""
 MOST_PERIODS = 104
 """Longer histories take periods of several weeks: the time that sampling takes grows with their number, and what was two
 years ago says little of the level now."""
@@ -73,8 +72,8 @@ def period_of(stays: "pd.DataFrame", as_of: date) -> int:
     >>> period_of(pd.DataFrame({"entered_on": pd.to_datetime(["2023-01-01"])}), date(2025, 6, 30))
     14
     """
-    weeks = (np.datetime64(as_of) - stays["entered_on"].min().to_datetime64()) / np.timedelta64(WEEK, "D")
-    return WEEK * max(1, int(np.ceil(weeks / MOST_PERIODS)))
+    weeks = (np.datetime64(as_of) - stays["entered_on"].min().to_datetime64()) / np.timedelta64(WEEK_DAYS, "D")
+    return WEEK_DAYS * max(1, int(np.ceil(weeks / MOST_PERIODS)))
 
 
 def learn_levels(

@@ -15,7 +15,7 @@ from forecasting.data.snapshot import Snapshot, cut
 from forecasting.fitting import fit
 from forecasting.proof.past_forecasts import Memory, past_forecasts
 from forecasting.proof.quick_chain import open_revenue
-from forecasting.proof.stay_table import day_of, judged_at, known_at, stay_table
+from forecasting.proof.stay_table import day_of, known_at, stay_table, stays_at
 from models.history import UNSEEN_LEVEL
 from models.stages import StageGraph
 
@@ -163,9 +163,10 @@ def test_looking_back_takes_amounts_as_the_day_it_looks_from_shows_them() -> Non
     past = past_forecasts(stays, as_of=AS_OF, horizon_days=30, memory=memory, seed=1)
     day = day_of(past["as_of"].iloc[-1].date())
     assert {habits for _, habits, _ in memory.open} == {AmountHabits(missing_tells=False)}
-    alone = open_revenue(known_at(judged_at(stays, day_of(AS_OF)), day), horizons=(30, 15), seed=1)
+    alone = open_revenue(known_at(stays_at(stays, AS_OF), day), horizons=(30, 15), seed=1)
     assert past["mean"].tolist()[-2:] == [each.mean for each in alone]
-    assert judged_at(judged_at(stays, day), day_of(AS_OF)).habits == judged_at(stays, day).habits
+    first = past["as_of"].iloc[-1].date()
+    assert stays_at(stays_at(stays, first), AS_OF).habits == stays_at(stays, first).habits
 
 
 def test_open_stays_are_counted_at_past_dates() -> None:
