@@ -122,7 +122,7 @@ def _cut(job: Job, day: date) -> Snapshot:
 
 
 def _lacking(snapshot: Snapshot) -> tuple[str, ...]:
-    return tuple(what_lacking_means(unknown_zeros=snapshot.unknown_zeros, spread=snapshot.spread))
+    return tuple(what_lacking_means(unknown_zeros=snapshot.unknown_zeros, untold=snapshot.untold))
 
 
 def _check_given(config: JobConfig, segments: tuple[str, ...]) -> None:

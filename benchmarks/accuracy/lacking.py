@@ -1,6 +1,6 @@
 """Exports that lack amounts: what is forecast from them, and whether it is seen why they lack them.
 
-    python -m benchmarks.accuracy.lacking                  # 16 companies, 3 exports of each
+    python -m benchmarks.accuracy.lacking                  # 8 companies of each size, 3 exports of each
     python -m benchmarks.accuracy.lacking --save           # also keeps the table for the results page
     python -m benchmarks.accuracy.lacking --toy            # one company, few draws, for the tests
 
@@ -113,7 +113,7 @@ def _scored(world: World, company: Company, day: int, habit: str, draws: int) ->
         "foretold": revenue.mean(),
         "actual": actual,
         "crps": float(crps(revenue, actual)),
-        "believed": float(not snapshot.spread and not snapshot.unknown_zeros),
+        "believed": float(not snapshot.untold and not snapshot.unknown_zeros),
         **{range_column(level): float(low <= actual <= high) for level, (low, high) in ends.items()},
     }
 
@@ -137,7 +137,7 @@ def summarised(rows: pd.DataFrame) -> pd.DataFrame:
 def main(argv: list[str] | None = None) -> int:
     """Run the benchmark and print its table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--companies", type=int, default=16, help="companies of each size")
+    parser.add_argument("--companies", type=int, default=8, help="companies of each size")
     parser.add_argument("--toy", action="store_true", help="one company, few draws")
     parser.add_argument("--save", action="store_true", help="keep the table for the results page")
     parser.add_argument("--folder", type=Path, default=SAVED, help="where --save keeps it")

@@ -33,8 +33,9 @@ from forecasting.proof.calibration import calibrations
 from forecasting.proof.scores import central_range, crps
 from forecasting.proof.stay_table import StayTable, day_of, known_at, stay_table
 from models.levels.counts import DIRECTIONS, level_counts
-from models.levels.fit import WEEK, learn_levels
+from models.levels.fit import learn_levels
 from models.levels.posterior import future_factors
+from models.levels.season import WEEK_DAYS
 from models.posterior import ModelSpec
 from models.stage_model.fit import fit_stages
 
@@ -96,7 +97,7 @@ def compare_inference(pipeline: Pipeline, *, draws: int) -> list[str]:
     as_of = origin_dates(pipeline.first, pipeline.last, every=pipeline.every)[-1]
     snapshot = cut(pipeline.load(), as_of=as_of, covariates=OPTIONS.covariates)
     stage = fit_stages(stage_history(snapshot), durations="piecewise", inference="fast", draws=200, seed=SEED)
-    counts = level_counts(snapshot.stays, stage, cells=snapshot.cells, as_of=as_of, days=WEEK)
+    counts = level_counts(snapshot.stays, stage, cells=snapshot.cells, as_of=as_of, days=WEEK_DAYS)
     told = []
     for inference in ("fast", "nuts"):
         began = time.perf_counter()

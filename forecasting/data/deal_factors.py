@@ -5,7 +5,7 @@ then. A column overwritten when deals close is refused. A value that is filled i
 being lacking: such deals are spread over the levels of the others, see :mod:`forecasting.data.lacking`.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from difflib import get_close_matches
 from typing import Any
 
@@ -15,9 +15,11 @@ from numpy.typing import NDArray
 
 from forecasting.data.deals import Deals
 from forecasting.data.factors import (
+    CENT,
     MIN_CLASS_DEALS,
     MISSING_LEVEL,
     MISSING_NUMBER,
+    ZERO,
     amount_factor,
     as_dates,
     as_levels,
@@ -77,8 +79,7 @@ def factors_of(
     segment: tuple[str, ...],
     covariates: tuple[str, ...],
     *,
-    missing_tells: bool,
-    lack_as_before: Callable[[Bools], bool],
+    untold: tuple[str, ...],
 ) -> tuple[Factor, ...]:
     """Levels and classes of the deals known at the date.
 
@@ -88,23 +89,21 @@ def factors_of(
     known : KnownEntries
     segment, covariates : tuple of str
         As :func:`distinct_names` gives them.
-    missing_tells : bool
-        Whether deals without an amount have a level of their own.
-    lack_as_before : callable
-        Says of what known deals lack whether they lacked it from the start.
+    untold : tuple of str
+        Names whose lack tells nothing: it has no level.
     """
     found = []
     for name in (*segment, *covariates):
         if name == LOOPED:
             found.append(_LOOPED_FACTOR)
         elif name == AMOUNT:
-            found.append(amount_factor(AMOUNT, known.amount[known.last], with_missing=missing_tells))
+            found.append(amount_factor(AMOUNT, known.amount[known.last], lacking_tells=AMOUNT not in untold))
         else:
             values, missing = _values(deals, known, name, as_text=name in segment), lacking(deals, known, name)
             make = number_factor if values.dtype.kind == "f" else category_factor
             factor = make(name, values)
             _check_not_overwritten(deals, known, name, level_codes(factor, _comparable(values)))
-            found.append(factor if lack_as_before(missing) else make(name, values[~missing]))
+            found.append(make(name, values[~missing]) if name in untold else factor)
     return tuple(found)
 
 
@@ -115,10 +114,11 @@ def lacking(deals: Deals, known: KnownEntries, name: str) -> Bools:
     return np.zeros(len(known.last), dtype=bool) if name == LOOPED else np.asarray(pd.isna(_column(deals, known, name)))
 
 
-def is_spread(deals: Deals, known: KnownEntries, factor: Factor) -> bool:
-    """Whether deals that lack the factor's value are spread over the levels of the others."""
-    own = {MISSING_NUMBER, MISSING_LEVEL} & set(factor.levels)
-    return not own and bool(lacking(deals, known, factor.name).any())
+def has_level_for_lacking(factor: Factor) -> bool:
+    """Whether deals that lack the factor's value have a level of their own."""
+    if is_number(factor):
+        return factor.levels[-1] == MISSING_NUMBER or (factor.name == AMOUNT and factor.levels[0] == ZERO)
+    return MISSING_LEVEL in factor.levels
 
 
 def codes_of(
@@ -132,20 +132,23 @@ def codes_of(
             codes[:, column] = looped
             continue
         if factor.name == AMOUNT:
-            amount = known.amount[rows]
-            now, then, without = (
-                level_codes(factor, known.amount[known.last]),
-                level_codes(factor, amount),
-                np.isnan(amount),
-            )
+            now, then = (_amount_codes(factor, known.amount[entries]) for entries in (known.last, rows))
+            without = then == UNSEEN_LEVEL
         else:
-            values = _values(deals, known, factor.name, as_text=not is_number(factor))
-            now = level_codes(factor, _comparable(values))
-            then, without = now[place], lacking(deals, known, factor.name)[place]
-        without &= then == UNSEEN_LEVEL
+            of_deal = known.deal[known.last]
+            numbers = _numbers(deals, factor.name, of_deal) if is_number(factor) else None
+            now = level_codes(factor, as_levels(_column(deals, known, factor.name)) if numbers is None else numbers)
+            then = now[place]
+            without = lacking(deals, known, factor.name)[place] & (then == UNSEEN_LEVEL)
         weights = np.bincount(now[now != UNSEEN_LEVEL], minlength=len(factor.levels)).astype(np.float64)
         codes[:, column] = np.where(without, spread_codes(place, weights), then)
     return codes
+
+
+def _amount_codes(factor: Factor, amount: NDArray[np.float64]) -> NDArray[np.int32]:
+    """Classes of amounts, ``UNSEEN_LEVEL`` where there is none, or nothing, without a level for it."""
+    codes = level_codes(factor, amount)
+    return codes if factor.levels[0] == ZERO else np.where(amount < CENT, np.int32(UNSEEN_LEVEL), codes)
 
 
 def _column(deals: Deals, known: KnownEntries, name: str) -> NDArray[Any]:

@@ -77,26 +77,30 @@ def number_factor(name: str, values: NDArray[np.float64], *, weights: NDArray[np
     return Factor(name, tuple(levels), tuple(edges))
 
 
-def amount_factor(name: str, amounts: NDArray[np.float64], *, with_missing: bool) -> Factor:
+def amount_factor(name: str, amounts: NDArray[np.float64], *, lacking_tells: bool) -> Factor:
     """Classes of equal sums of the square root of the amount, and levels for deals worth nothing and without an amount.
 
     Parameters
     ----------
     amounts : ndarray of float64, shape (deal,)
         Not negative, NaN = missing.
-    with_missing : bool
-        Whether deals without an amount have a level of their own, the last; else :func:`spread_codes` is for them.
+    lacking_tells : bool
+        Whether deals worth nothing and deals without an amount have levels of their own, the first and the last; else
+        :func:`spread_codes` is for them.
 
     Examples
     --------
-    >>> amount_factor("amount", np.array([0.0, np.nan, *range(1, 121)]), with_missing=True).levels
+    >>> amount_factor("amount", np.array([0.0, np.nan, *range(1, 121)]), lacking_tells=True).levels
     ('0', 'any', 'missing')
     """
     given = amounts[amounts >= CENT]
     sizes = number_factor(name, given, weights=np.sqrt(given))
-    zero, missing = (amounts < CENT).any(), with_missing and np.isnan(amounts).any()
-    levels = (*(ZERO,) * int(zero), *sizes.levels, *(MISSING_NUMBER,) * int(missing))
-    return Factor(name, levels, (*(CENT,) * int(zero), *sizes.edges))
+    levels, edges = sizes.levels, sizes.edges
+    if lacking_tells and (amounts < CENT).any():
+        levels, edges = (ZERO, *levels), (CENT, *edges)
+    if lacking_tells and np.isnan(amounts).any():
+        levels = (*levels, MISSING_NUMBER)
+    return Factor(name, levels, edges)
 
 
 def spread_codes(place: NDArray[np.int64], weights: NDArray[np.float64]) -> NDArray[np.int64]:
@@ -134,7 +138,7 @@ def _class_edges(values: NDArray[np.float64], weights: NDArray[np.float64]) -> l
 
 def is_number(factor: Factor) -> bool:
     """Whether the levels are classes of a number."""
-    return bool(factor.edges) or factor.levels[:1] == (ANY_NUMBER,)
+    return bool(factor.edges) or factor.levels in {(ANY_NUMBER,), (ANY_NUMBER, MISSING_NUMBER)}
 
 
 def level_codes(factor: Factor, values: NDArray[np.float64] | NDArray[np.object_]) -> NDArray[np.int32]:

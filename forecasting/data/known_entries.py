@@ -12,6 +12,10 @@ from models.errors import EmptyInputError
 from models.history import STILL_OPEN
 from models.stages import StageGraph
 
+TOLD_AS_KNOWN = 0.8
+"""Part of the open deals with an amount whose history tells it, from which on a history that tells none yet says that it was
+not known; others tell it on winning only, or when it changes."""
+
 
 @dataclass(frozen=True)
 class KnownEntries:
@@ -49,12 +53,15 @@ def known_entries(deals: Deals, as_of: date) -> KnownEntries:
     # the last entry up to each one that tells an amount, if it belongs to the same deal
     source = np.maximum.accumulate(np.where(np.isnan(said), -1, np.arange(len(said))))
     of_deal = last - first + 1
-    told = source >= np.repeat(first, of_deal)
-    table = np.where(np.repeat(told[last], of_deal), np.nan, deals.deals["amount"].to_numpy()[deal])
+    told, stage = source >= np.repeat(first, of_deal), entries["stage"].to_numpy()[rows].astype(np.int64)
+    table = deals.deals["amount"].to_numpy()[deal]
+    given = last[(stage[last] < deals.graph.n_open) & ~np.isnan(table[last])]
+    if len(given) and told[given].mean() >= TOLD_AS_KNOWN:
+        table = np.where(np.repeat(told[last], of_deal), np.nan, table)
     amount = np.where(told, said[source], table)
     return KnownEntries(
         deal=deal,
-        stage=entries["stage"].to_numpy()[rows].astype(np.int64),
+        stage=stage,
         day=all_days[rows],
         amount=amount,
         told=told,

@@ -7,9 +7,12 @@ an amount than among those open at past dates, as the export has them today. The
 
     odds ratio = (sum of lacking now x given then / all + 1/2) / (sum of given now x lacking then / all + 1/2)
 
-over stages (Mantel and Haenszel 1959, drawn towards one where little is known).
+over stages (Mantel and Haenszel 1959, drawn towards one where little is known). That deals which lack something are taken for
+average ones then costs next to nothing where it was no habit but a business that changed. That zeros are taken for amounts
+not known yet costs much: it is asked first whether deals that closed soon, whose values are final, changed as much.
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,6 +25,7 @@ Bools = NDArray[np.bool_]
 LARGEST_ODDS_RATIO = 4.0
 """Values filled in or cleared later are beyond it, values lacking from the start hardly ever: see
 ``python -m benchmarks.accuracy.lacking``."""
+LOG_LIMIT = math.log(LARGEST_ODDS_RATIO)
 PAST_DATES = range(2, 9)
 """Past dates looked at, counted back in stays so long that nine in ten are shorter: most deals open then have moved on."""
 LONG_STAY = 0.9
@@ -29,8 +33,8 @@ LEAST_STAY_DAYS = 7
 
 
 @dataclass(frozen=True)
-class OpenStays:
-    """Stays of deals that are open now or were open at past dates.
+class StaysCompared:
+    """Stays of deals open now and at past dates, and last stays of deals closed soon after they were created.
 
     Parameters
     ----------
@@ -40,11 +44,16 @@ class OpenStays:
         Whether the deal is in it.
     then : ndarray of int64, shape (stay,)
         Past dates at which the deal was in it.
+    closed_lately, closed_before : ndarray of bool, shape (stay,)
+        Whether the deal left it to close within the days that half of all closed deals took, and was created within as
+        many days before the last that tell, or earlier.
     """
 
     stage: Ints
     now: Bools
     then: Ints
+    closed_lately: Bools
+    closed_before: Bools
 
     def lack_as_before(self, lacking: Bools) -> bool:
         """Whether deals open now lack something about as often as those open at past dates.
@@ -55,36 +64,60 @@ class OpenStays:
 
         >>> entered = np.repeat(np.arange(100), 2)
         >>> left, lost = entered + 10, np.tile([False, True], 100)
-        >>> stays = open_stays(stage=0 * entered, entered=entered, left=left, as_of=100)
+        >>> one = dict(deal=np.arange(200), stage=0 * entered, entered=entered, left=left, closes=left <= 100)
+        >>> stays = compared(**one, as_of=100)
         >>> stays.lack_as_before(lost), stays.lack_as_before(lost & (left <= 100))
         (True, False)
         """
-        stages = int(self.stage.max(initial=0)) + 1
-        now, then, lacks_now = (
-            np.bincount(self.stage, each, stages) for each in (self.now, self.then > 0, self.now & lacking)
-        )
-        seen, seen_lacking = (np.bincount(self.stage, each, stages) for each in (self.then, self.then * lacking))
-        lacked_then, both = then * seen_lacking / np.maximum(seen, 1.0), np.maximum(now + then, 1.0)
-        more, less = (lacks_now * (then - lacked_then) / both).sum(), ((now - lacks_now) * lacked_then / both).sum()
-        return bool(1.0 / LARGEST_ODDS_RATIO <= (more + 0.5) / (less + 0.5) <= LARGEST_ODDS_RATIO)
+        return abs(self._of_open(lacking)) <= LOG_LIMIT
+
+    def lack_as_closed(self, lacking: Bools) -> bool:
+        """Whether they do, or differ as those closed soon and created lately do from those created before."""
+        of_open = self._of_open(lacking)
+        of_closed = _log_odds_ratio(0 * self.stage, self.closed_lately, self.closed_before.astype(np.int64), lacking)
+        return abs(of_open - min(max(of_closed, min(of_open, 0.0)), max(of_open, 0.0))) <= LOG_LIMIT
+
+    def _of_open(self, lacking: Bools) -> float:
+        return _log_odds_ratio(self.stage, self.now, self.then, lacking)
 
 
-def open_stays(*, stage: Ints, entered: Ints, left: Ints, as_of: int) -> OpenStays:
-    """Find out which stays were open when.
+def compared(*, deal: Ints, stage: Ints, entered: Ints, left: Ints, closes: Bools, as_of: int) -> StaysCompared:
+    """Find out which stays were open when, and which deals closed soon.
 
     Parameters
     ----------
+    deal : ndarray of int64, shape (stay,)
+        Stays of a deal follow each other.
     stage : ndarray of int64, shape (stay,)
         Open stage codes.
     entered, left : ndarray of int64, shape (stay,)
         Day numbers; ``left`` is later than ``as_of`` in stays that have not ended.
+    closes : ndarray of bool, shape (stay,)
+        Whether it ended in a closing stage.
     as_of : int
         Day number.
     """
     days = (left - entered)[left <= as_of]
     step = max(int(np.quantile(days, LONG_STAY)), LEAST_STAY_DAYS) if len(days) else LEAST_STAY_DAYS
     dates = np.array([as_of - step * back for back in reversed(PAST_DATES)])
-    return OpenStays(stage, left > as_of, np.searchsorted(dates, left) - np.searchsorted(dates, entered))
+    first = np.diff(deal, prepend=-1) != 0
+    created = entered[first][np.cumsum(first) - 1] if len(deal) else entered
+    closed = closes & np.append(first[1:], True)[: len(deal)]
+    cycle = left - created
+    soon = max(int(np.median(cycle[closed])), LEAST_STAY_DAYS) if closed.any() else LEAST_STAY_DAYS
+    tells, lately = closed & (cycle <= soon) & (created <= as_of - soon), created > as_of - 2 * soon
+    then = np.searchsorted(dates, left) - np.searchsorted(dates, entered)
+    return StaysCompared(stage, left > as_of, then, tells & lately, tells & ~lately)
+
+
+def _log_odds_ratio(stage: Ints, now: Bools, then: Ints, lacking: Bools) -> float:
+    """Of lacking now to lacking then, ``then`` being counts of a stay."""
+    stages = int(stage.max(initial=0)) + 1
+    n_now, n_then, lacks_now = (np.bincount(stage, each, stages) for each in (now, then > 0, now & lacking))
+    seen, seen_lacking = (np.bincount(stage, each, stages) for each in (then, then * lacking))
+    lacked_then, both = n_then * seen_lacking / np.maximum(seen, 1.0), np.maximum(n_now + n_then, 1.0)
+    more, less = lacks_now * (n_then - lacked_then) / both, (n_now - lacks_now) * lacked_then / both
+    return float(np.log((more.sum() + 0.5) / (less.sum() + 0.5)))
 
 
 @dataclass(frozen=True)
@@ -94,14 +127,14 @@ class AmountHabits:
     Parameters
     ----------
     zero_is_amount : bool
-        Whether a zero is what the deal was thought to be worth from the start; else it stands for an amount that is not
-        known yet, or not any more, and counts as missing.
-    missing_tells : bool
-        Whether deals without an amount had none from the start, so that it may tell how they move.
+        Whether a zero is what the deal was thought to be worth; else it stands for an amount that is not known yet, or not
+        any more, and counts as missing.
+    lacking_tells : bool
+        Whether deals without an amount, or with zero, were so from the start, so that it may tell how they move.
     """
 
     zero_is_amount: bool = True
-    missing_tells: bool = True
+    lacking_tells: bool = True
 
     def cleared(self, amount: Floats) -> Floats:
         """Amounts without zeros that stand for missing ones."""
@@ -112,12 +145,12 @@ AS_GIVEN = AmountHabits()
 """Amounts are what was known, whatever they are."""
 
 
-def what_lacking_means(*, unknown_zeros: bool, spread: tuple[str, ...]) -> list[str]:
+def what_lacking_means(*, unknown_zeros: bool, untold: tuple[str, ...]) -> list[str]:
     """Say what was found, see :class:`forecasting.data.snapshot.Snapshot`.
 
     Examples
     --------
-    >>> what_lacking_means(unknown_zeros=False, spread=())
+    >>> what_lacking_means(unknown_zeros=False, untold=())
     []
     """
     found = []
@@ -126,23 +159,22 @@ def what_lacking_means(*, unknown_zeros: bool, spread: tuple[str, ...]) -> list[
             "amounts of 0 are taken for missing ones: deals open now have them far more or less often than those open at "
             "past dates, so they are set or replaced as deals move or close"
         )
-    if spread:
+    if untold:
         found.append(
-            f"deals without {' or '.join(spread)} are taken for average ones: of those open now far more or fewer lack it "
+            f"deals without {' or '.join(untold)} are taken for average ones: of those open now far more or fewer lack it "
             "than of those open at past dates, so it is filled in or cleared as deals move or close. Backtests, which see "
             "the values of today, may flatter"
         )
     return found
 
 
-def amount_habits(at_entry: Floats, latest: Floats, stays: OpenStays) -> AmountHabits:
+def amount_habits(at_entry: Floats, latest: Floats, stays: StaysCompared) -> AmountHabits:
     """Judge amounts by the stays known on a day.
 
     Parameters
     ----------
     at_entry, latest : ndarray of float64, shape (stay,)
         Amount of the deal as known when the stay began, and as last known; NaN when missing.
-    stays : OpenStays
+    stays : StaysCompared
     """
-    zeros = AmountHabits(zero_is_amount=stays.lack_as_before(latest == 0.0))
-    return AmountHabits(zeros.zero_is_amount, stays.lack_as_before(np.isnan(zeros.cleared(at_entry))))
+    return AmountHabits(stays.lack_as_closed(latest == 0.0), stays.lack_as_before(~(at_entry > 0.0)))

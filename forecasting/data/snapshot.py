@@ -17,11 +17,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from forecasting.data.deal_factors import check_columns, codes_of, distinct_names, factors_of, is_spread
+from forecasting.data.deal_factors import AMOUNT, check_columns, codes_of, distinct_names, factors_of, lacking
 from forecasting.data.deals import Deals
 from forecasting.data.factors import as_levels, distinct_cells
 from forecasting.data.known_entries import KnownEntries, known_entries, stays_of
-from forecasting.data.lacking import OpenStays, amount_habits, open_stays
+from forecasting.data.lacking import StaysCompared, amount_habits, compared
 from forecasting.data.open_pipeline import OpenPipeline
 from forecasting.periods import as_date
 from models.errors import SettingsError
@@ -54,8 +54,8 @@ class Snapshot:
         ``deal_id``, ``arrived_on`` (first entry into an open stage), ``stage``, ``cell``, ``amount``, ``segment``.
     unknown_zeros : bool
         Whether amounts of zero stand for amounts that are not known and count as missing.
-    spread : tuple of str
-        Factors that tell nothing of deals lacking their value, because it is filled in or cleared later.
+    untold : tuple of str
+        Segments and covariates whose lack tells nothing of a deal, because they are filled in or cleared later.
     """
 
     as_of: date
@@ -67,7 +67,7 @@ class Snapshot:
     won: pd.DataFrame
     arrivals: pd.DataFrame
     unknown_zeros: bool = False
-    spread: tuple[str, ...] = ()
+    untold: tuple[str, ...] = ()
 
     def content_hash(self) -> str:
         """SHA-256 of all that is in the snapshot."""
@@ -123,15 +123,14 @@ def cut(
     check_columns(deals, segment=segment, covariates=covariates)
     known = known_entries(deals, day)
     stays, labels = stays_of(known, deals.graph), _segment_labels(deals, segment)
-    compared, of_deal = _compared(known, stays), np.searchsorted(known.last, stays["row"].to_numpy())
-    habits = amount_habits(known.amount[stays["row"].to_numpy()], known.amount[known.last[of_deal]], compared)
+    stays_compared, of_deal = _compared(known, stays, deals.graph), np.searchsorted(known.last, stays["row"].to_numpy())
+    habits = amount_habits(known.amount[stays["row"].to_numpy()], known.amount[known.last[of_deal]], stays_compared)
     won, known = _won(deals, known, labels), replace(known, amount=habits.cleared(known.amount))
-    if factors is None:
-        factors = factors_of(
-            deals, known, segment, covariates, missing_tells=habits.missing_tells,
-            lack_as_before=lambda lacking: compared.lack_as_before(lacking[of_deal]),
-        )  # fmt: skip
-    found = tuple(factors)
+    tells = {
+        name: stays_compared.lack_as_before(lacking(deals, known, name)[of_deal]) for name in (*segment, *covariates)
+    } | {AMOUNT: habits.lacking_tells}
+    untold = tuple(name for name in (*segment, *covariates) if not tells[name])
+    found = factors_of(deals, known, segment, covariates, untold=untold) if factors is None else tuple(factors)
     names = tuple(factor.name for factor in found)
     if names != segment + covariates:
         raise SettingsError(f"factors {names} do not belong to segment and covariates {segment + covariates}")
@@ -153,7 +152,7 @@ def cut(
         won=won,
         arrivals=_arrivals(stays, known, ids, labels),
         unknown_zeros=not habits.zero_is_amount,
-        spread=tuple(factor.name for factor in found if is_spread(deals, known, factor)),
+        untold=untold,
     )
 
 
@@ -177,11 +176,17 @@ def _dates(days: NDArray[np.int64]) -> NDArray[np.datetime64]:
     return days.astype("datetime64[D]").astype("datetime64[ns]")
 
 
-def _compared(known: KnownEntries, stays: pd.DataFrame) -> OpenStays:
-    """Stays as they are compared with what they lack."""
-    entered, is_open = stays["day"].to_numpy(), stays["next"].to_numpy() == STILL_OPEN
-    left = entered + stays["days"].to_numpy() + is_open
-    return open_stays(stage=stays["stage"].to_numpy(), entered=entered, left=left, as_of=known.today)
+def _compared(known: KnownEntries, stays: pd.DataFrame, graph: StageGraph) -> StaysCompared:
+    """Lay out the stays for comparing what deals lack."""
+    entered, following = stays["day"].to_numpy(), stays["next"].to_numpy()
+    return compared(
+        deal=stays["deal"].to_numpy(),
+        stage=stays["stage"].to_numpy(),
+        entered=entered,
+        left=entered + stays["days"].to_numpy() + (following == STILL_OPEN),
+        closes=following >= graph.n_open,
+        as_of=known.today,
+    )
 
 
 def _segment_labels(deals: Deals, segment: tuple[str, ...]) -> NDArray[np.object_]:

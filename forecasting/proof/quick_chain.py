@@ -255,14 +255,15 @@ def _counted(known: KnownStays) -> _Counted:
     """Lay the stays out for counting; deals worth nothing are the first class, those without an amount the last."""
     begun = np.zeros(len(known.amount), dtype=bool)
     begun[known.deal] = True
-    amount, missing = known.amount[begun], np.isnan(known.amount[begun])
+    amount, tells = known.amount[begun], known.habits.lacking_tells
     edges = amount_edges(amount[amount >= CENT])
-    if (amount < CENT).any():
+    if tells and (amount < CENT).any():
         edges = np.array([CENT, *edges])
-    of_deal = np.where(missing, len(edges) + 1, np.searchsorted(edges, amount, side="right"))
-    if not known.habits.missing_tells:
-        weights = np.bincount(of_deal[~missing], minlength=len(edges) + 1).astype(np.float64)
-        of_deal[missing] = spread_codes(np.flatnonzero(missing), weights)
+    of_deal = np.where(np.isnan(amount), len(edges) + 1, np.searchsorted(edges, amount, side="right"))
+    lacking = ~(amount >= CENT)
+    if lacking.any() and not tells:
+        weights = np.bincount(of_deal[~lacking], minlength=len(edges) + 1).astype(np.float64)
+        of_deal[lacking] = spread_codes(np.flatnonzero(lacking), weights)
     return _Counted(
         stage=known.stage,
         exit_code=known.exit_code,

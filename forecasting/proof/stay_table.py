@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from forecasting.data.lacking import AS_GIVEN, AmountHabits, amount_habits, open_stays
+from forecasting.data.lacking import AS_GIVEN, AmountHabits, amount_habits, compared
 from models.calendar.days import CalendarOptions
 
 if TYPE_CHECKING:
@@ -198,7 +198,9 @@ def known_at(stays: StayTable, day: int) -> KnownStays:
     entered, deal, stage = stays.entered[rows], stays.deal[rows], stays.stage[rows]
     habits, told = stays.habits or AS_GIVEN, amount[deal]
     if stays.habits is None and not (told > 0.0).all():
-        habits = amount_habits(told, told, open_stays(stage=stage, entered=entered, left=left, as_of=day))
+        closes = ended & (stays.next_stage[rows] >= stays.n_open)
+        each = compared(deal=deal, stage=stage, entered=entered, left=left, closes=closes, as_of=day)
+        habits = amount_habits(told, told, each)
     return KnownStays(
         as_of=day,
         first_day=int(entered.min()) if len(rows) else day,

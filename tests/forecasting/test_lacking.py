@@ -1,5 +1,6 @@
 """Deals without an amount, or without a value of a column: lacking from the start, or filled in or cleared later."""
 
+from dataclasses import replace
 from datetime import date, timedelta
 
 import numpy as np
@@ -8,9 +9,10 @@ import pytest
 from numpy.typing import NDArray
 
 from forecasting.answers.forecasts import Forecast, forecast
+from forecasting.data.deal_factors import has_level_for_lacking
 from forecasting.data.deals import Deals, deals_from_frames
 from forecasting.data.factors import MISSING_LEVEL, MISSING_NUMBER, ZERO, amount_factor, level_codes, spread_codes
-from forecasting.data.lacking import AS_GIVEN, AmountHabits, OpenStays, amount_habits, open_stays
+from forecasting.data.lacking import AS_GIVEN, AmountHabits, StaysCompared, amount_habits, compared
 from forecasting.data.snapshot import Snapshot, cut
 from forecasting.fitting import fit
 from forecasting.proof.past_forecasts import Memory, past_forecasts
@@ -106,7 +108,7 @@ def test_amounts_known_later_leave_wins_and_revenue_as_they_are(
 def test_amounts_lacking_from_the_start_have_a_level_and_raise_no_warning(habit: str) -> None:
     for value, level in ((np.nan, MISSING_NUMBER), (0.0, ZERO)):
         found = snapshot(export(habit, value=value))
-        assert not found.spread
+        assert not found.untold
         assert not found.unknown_zeros
         assert (level in found.factors[0].levels) == (habit != "all")
         assert found.pipeline.deals["amount"].eq(0.0).any() == (habit != "all" and value == 0.0)
@@ -123,7 +125,7 @@ def test_zeros_that_stand_for_missing_amounts_are_none_in_the_open_pipeline_but_
 
 def test_an_amount_that_the_history_tells_is_known_at_the_time_and_may_be_missing_before() -> None:
     found = snapshot(export("entered late", told=True))
-    assert not found.spread
+    assert not found.untold
     assert found.factors[0].levels[-1] == MISSING_NUMBER
     missing = found.cells[found.stays["cell"], 0] == len(found.factors[0].levels) - 1
     np.testing.assert_array_equal(missing, found.stays["stage"] == 0)
@@ -132,7 +134,7 @@ def test_an_amount_that_the_history_tells_is_known_at_the_time_and_may_be_missin
 def test_a_column_filled_in_later_has_no_level_for_lacking_it() -> None:
     deals = export("entered late", column=True)
     found = snapshot(deals, covariates=("industry",))
-    assert found.spread == ("industry",)
+    assert found.untold == ("industry",)
     assert found.factors[0].levels == ("ships", "trains")
     assert (found.cells >= 0).all()
     made = foretold(deals, covariates=("industry",))
@@ -141,7 +143,7 @@ def test_a_column_filled_in_later_has_no_level_for_lacking_it() -> None:
 
 def test_a_column_lacking_at_random_keeps_its_level() -> None:
     found = snapshot(export("some at random", column=True), covariates=("industry",))
-    assert not found.spread
+    assert not found.untold
     assert found.factors[0].levels == (MISSING_LEVEL, "ships", "trains")
 
 
@@ -150,7 +152,7 @@ def test_a_column_lacking_at_random_keeps_its_level() -> None:
 def test_the_quick_chain_sees_the_same(habit: str, value: float) -> None:
     today = day_of(AS_OF)
     known = known_at(stay_table(export(habit, value=value, log_sd=0.0)), today)
-    assert known.habits == AmountHabits(zero_is_amount=np.isnan(value), missing_tells=False)
+    assert known.habits == AmountHabits(zero_is_amount=np.isnan(value), lacking_tells=False)
     told, usual = (
         open_revenue(each, horizons=(30,), seed=1)[0].mean
         for each in (known, known_at(stay_table(export("all", log_sd=0.0)), today))
@@ -162,40 +164,76 @@ def test_looking_back_takes_amounts_as_the_day_it_looks_from_shows_them() -> Non
     stays, memory = stay_table(export("cleared on losing")), Memory()
     past = past_forecasts(stays, as_of=AS_OF, horizon_days=30, memory=memory, seed=1)
     day = day_of(past["as_of"].iloc[-1].date())
-    assert {habits for _, habits, _ in memory.open} == {AmountHabits(missing_tells=False)}
+    assert {habits for _, habits, _ in memory.open} == {AmountHabits(lacking_tells=False)}
     alone = open_revenue(known_at(stays_at(stays, AS_OF), day), horizons=(30, 15), seed=1)
     assert past["mean"].tolist()[-2:] == [each.mean for each in alone]
     first = past["as_of"].iloc[-1].date()
     assert stays_at(stays_at(stays, first), AS_OF).habits == stays_at(stays, first).habits
 
 
-def test_open_stays_are_counted_at_past_dates() -> None:
+def test_open_stays_are_counted_at_past_dates_and_closed_deals_by_when_they_began() -> None:
     rng = np.random.default_rng(2)
-    entered = rng.integers(0, 300, 400)
+    entered = np.sort(rng.integers(0, 300, 400))
     left = np.minimum(entered + rng.integers(0, 60, 400), 301)
-    found = open_stays(stage=np.zeros(400, dtype=np.int64), entered=entered, left=left, as_of=300)
+    one = np.arange(400)
+    closes = (left <= 300) & (rng.random(400) < 0.5)
+    found = compared(deal=one, stage=0 * one, entered=entered, left=left, closes=closes, as_of=300)
     step = int(np.quantile((left - entered)[left <= 300], 0.9))
     dates = 300 - step * np.arange(2, 9)
-    np.testing.assert_array_equal(
-        found.then, [((start <= dates) & (dates < end)).sum() for start, end in zip(entered, left, strict=True)]
-    )
+    times = [((start <= dates) & (dates < end)).sum() for start, end in zip(entered, left, strict=True)]
+    np.testing.assert_array_equal(found.then, times)
     np.testing.assert_array_equal(found.now, left > 300)
+    soon = int(np.median((left - entered)[closes]))
+    in_time = closes & (left - entered <= soon)
+    np.testing.assert_array_equal(found.closed_lately, in_time & (entered > 300 - 2 * soon) & (entered <= 300 - soon))
+    np.testing.assert_array_equal(found.closed_before, in_time & (entered <= 300 - 2 * soon))
+
+
+def test_only_the_last_stay_of_a_deal_closes_it() -> None:
+    deal, entered = np.array([0, 0, 1]), np.array([0, 9, 0])
+    found = compared(
+        deal=deal,
+        stage=np.array([0, 0, 0]),
+        entered=entered,
+        left=np.array([9, 12, 200]),
+        closes=np.array([True, True, False]),
+        as_of=99,
+    )
+    assert found.closed_before.tolist() == [False, True, False]
 
 
 def test_nothing_is_concluded_from_nothing() -> None:
     none = np.zeros(0, dtype=np.int64)
-    assert open_stays(stage=none, entered=none, left=none, as_of=5).lack_as_before(none > 0)
-    young = open_stays(stage=np.zeros(3, dtype=np.int64), entered=np.arange(3), left=np.full(3, 9), as_of=5)
+    nothing = compared(deal=none, stage=none, entered=none, left=none, closes=none > 0, as_of=5)
+    assert nothing.lack_as_before(none > 0)
+    young = compared(
+        deal=np.arange(3), stage=np.zeros(3, dtype=np.int64), entered=np.arange(3), left=np.full(3, 9),
+        closes=np.zeros(3, dtype=bool), as_of=5,
+    )  # fmt: skip
     assert young.lack_as_before(np.array([True, True, False]))
     assert amount_habits(np.full(3, np.nan), np.full(3, np.nan), young) == AS_GIVEN
 
 
 def test_one_stage_that_differs_is_enough() -> None:
     stage, now = np.repeat([0, 1], 100), np.tile(np.arange(100) < 30, 2)
-    stays = OpenStays(stage, now, np.where(now, 0, 1))
+    stays = StaysCompared(stage, now, np.where(now, 0, 1), now & ~now, now & ~now)
     lacking = (stage == 0) & (now | (np.arange(200) % 2 == 0))
     assert not stays.lack_as_before(lacking)
     assert stays.lack_as_before((stage == 0) & (np.arange(200) % 2 == 0))
+
+
+def test_a_business_that_changes_is_no_habit_of_filling_in() -> None:
+    """Deals lacking an amount are new: among those created lately they close without one as well."""
+    now, lately = np.repeat([True, False], 100), np.zeros(200, dtype=bool)
+    lacking = now & (np.arange(200) % 2 == 0)
+    assert not StaysCompared(0 * now.astype(int), now, (~now).astype(int), lately, lately).lack_as_closed(lacking)
+    stage, place = np.zeros(400, dtype=np.int64), np.arange(400)
+    lately, before = (place >= 200) & (place < 300), place >= 300
+    both = np.concatenate([lacking, (place[:200] < 100) & (place[:200] % 2 == 0)])
+    now, then = np.concatenate([now, lately[:200]]), np.concatenate([(~now).astype(int), np.zeros(200, dtype=int)])
+    found = StaysCompared(stage, now, then, lately, before)
+    assert found.lack_as_closed(both)
+    assert not found.lack_as_before(both)
 
 
 def test_spread_codes_follow_the_weights_and_leave_out_what_has_none() -> None:
@@ -206,7 +244,65 @@ def test_spread_codes_follow_the_weights_and_leave_out_what_has_none() -> None:
 
 def test_deals_worth_nothing_are_a_class_however_few() -> None:
     amounts = np.array([0.0, 0.004, 5.0, np.nan])
-    factor = amount_factor("amount", amounts, with_missing=False)
-    assert factor.levels == (ZERO, "any")
-    assert level_codes(factor, amounts).tolist() == [0, 0, 1, UNSEEN_LEVEL]
-    assert amount_factor("amount", amounts[2:], with_missing=True).levels == ("any", MISSING_NUMBER)
+    factor = amount_factor("amount", amounts, lacking_tells=True)
+    assert factor.levels == (ZERO, "any", MISSING_NUMBER)
+    assert level_codes(factor, amounts).tolist() == [0, 0, 1, 2]
+    assert amount_factor("amount", amounts, lacking_tells=False).levels == ("any",)
+    assert amount_factor("amount", amounts[2:], lacking_tells=True).levels == ("any", MISSING_NUMBER)
+
+
+def test_a_history_that_tells_amounts_on_winning_only_leaves_the_tables() -> None:
+    """Else an amount missing before it is told would be one that was won."""
+    deals = export("some at random")
+    entries = deals.entries.copy()
+    won = (entries["stage"] == GRAPH.won_codes[0]).to_numpy()
+    entries.loc[won, "amount"] = deals.deals["amount"].to_numpy()[entries["deal"].to_numpy()[won]]
+    told, plain = snapshot(replace(deals, entries=entries)), snapshot(deals)
+    np.testing.assert_array_equal(told.stays["amount"], plain.stays["amount"])
+    np.testing.assert_array_equal(told.stays["cell"], plain.stays["cell"])
+
+
+def test_a_fit_that_took_lacking_for_telling_is_named(with_all_amounts: Forecast) -> None:
+    deals = export("cleared on losing")
+    with_level = replace(snapshot(export("some at random")).factors[0])
+    stage = replace(with_all_amounts.posterior.stage, factors=(with_level,))
+    found = cut(deals, as_of=AS_OF, covariates=("log_amount",), factors=stage.factors)
+    assert found.untold == ("amount",)
+    assert has_level_for_lacking(found.factors[0])
+    fitted = fit(
+        export("some at random"), as_of=AS_OF, covariates=("log_amount",), durations="piecewise", inference="fast",
+        draws=20, seed=1,
+    )  # fmt: skip
+    made = forecast(deals, fitted, as_of=AS_OF, until=AS_OF + timedelta(days=30), seed=1, new_business=False)
+    assert "the model was fitted as if lacking amount told how deals move: fit again" in made.warnings
+
+
+def test_one_deal_that_lacks_what_none_lacked_when_fitted_is_an_average_one_without_a_word(
+    with_all_amounts: Forecast,
+) -> None:
+    deals = export("all")
+    table = deals.deals.copy()
+    table.loc[N - 1, "amount"] = np.nan
+    posterior = with_all_amounts.posterior
+    until = AS_OF + timedelta(days=30)
+    made = forecast(replace(deals, deals=table), posterior, as_of=AS_OF, until=until, seed=1, new_business=False)
+    assert not any("average" in warning for warning in made.warnings)
+    assert wins(made) == pytest.approx(wins(with_all_amounts), rel=0.05)
+
+
+@pytest.mark.parametrize("now", ["unknown", None, np.nan])
+def test_a_number_that_turns_into_text_or_vanishes_after_the_fit_is_no_crash(now: object) -> None:
+    deals = export("all")
+    seats = deals.deals.assign(seats=np.arange(float(N)))
+    fitted = cut(replace(deals, deals=seats), as_of=AS_OF, covariates=("seats",)).factors
+    later = seats.assign(seats=np.full(N, now, dtype=object))
+    codes = cut(replace(deals, deals=later), as_of=AS_OF, covariates=("seats",), factors=fitted).cells[:, 0]
+    assert set(codes) <= set(range(len(fitted[0].levels))) if now != "unknown" else set(codes) == {UNSEEN_LEVEL}
+
+
+def test_a_text_column_may_have_a_value_called_any() -> None:
+    deals = export("entered late", column=True)
+    table = deals.deals.assign(industry=deals.deals["industry"].replace("ships", "any"))
+    found = snapshot(replace(deals, deals=table), covariates=("industry",))
+    assert found.factors[0].levels == ("any", "trains")
+    assert (found.cells >= 0).all()

@@ -156,9 +156,17 @@ def test_amounts_are_the_last_told_by_then_and_the_tables_only_where_none_was_to
     assert cut(deals, as_of=day(5)).pipeline.deals["amount"].tolist() == [70.0, 90.0]
     late = cut(deals, as_of=day(9))
     assert late.won["amount"].tolist() == [90.0]
-    # before the first word of the history A's amount was not known; the table's 90 is what it came to
-    np.testing.assert_array_equal(late.stays["amount"], [np.nan, 70.0, 90.0])
+    assert late.stays["amount"].tolist() == [90.0, 70.0, 90.0]
     assert late.stays["amount_told"].tolist() == [False, True, False]
+
+
+def test_where_the_history_tells_the_amounts_of_open_deals_they_are_missing_before_it_does() -> None:
+    deals = deals_of(
+        ("A", "Lead", 0, None), ("A", "Proposal", 4, 70.0), ("A", "Won", 9, 90.0), ("B", "Lead", 0, 40.0), amount=90.0
+    )
+    found = cut(deals, as_of=day(9))
+    np.testing.assert_array_equal(found.stays["amount"], [np.nan, 70.0, 40.0])
+    assert found.won["amount"].tolist() == [90.0]
 
 
 def test_segments_and_owners_travel_with_the_deal() -> None:

@@ -8,8 +8,9 @@ from forecasting.data.deals import deals_from_frames
 from forecasting.data.sample import demo_history
 from forecasting.data.snapshot import Snapshot, cut, stage_history
 from models.levels.counts import LevelCounts, level_counts
-from models.levels.fit import WEEK, learn_levels
+from models.levels.fit import learn_levels
 from models.levels.posterior import future_factors
+from models.levels.season import WEEK_DAYS
 from models.stage_model.fit import fit_stages
 
 pytestmark = pytest.mark.slow
@@ -33,7 +34,7 @@ def bpic2012() -> Snapshot:
 def test_fast_levels_stand_in_for_nuts(snapshot_of) -> None:
     snapshot = snapshot_of()
     stage = fit_stages(stage_history(snapshot), durations="piecewise", inference="fast", draws=200, seed=1)
-    counts = level_counts(snapshot.stays, stage, cells=snapshot.cells, as_of=snapshot.as_of, days=WEEK)
+    counts = level_counts(snapshot.stays, stage, cells=snapshot.cells, as_of=snapshot.as_of, days=WEEK_DAYS)
     fast, nuts = (learn_levels(counts, inference=inference, draws=DRAWS, seed=1) for inference in ("fast", "nuts"))
     found = nuts.diagnostics
     assert found.rhat_max is not None
