@@ -9,7 +9,8 @@ an amount than among those open at past dates, as the export has them today. The
 
 over stages (Mantel and Haenszel 1959, drawn towards one where little is known). That deals which lack something are taken for
 average ones then costs next to nothing where it was no habit but a business that changed. That zeros are taken for amounts
-not known yet costs much: it is asked first whether deals that closed soon, whose values are final, changed as much.
+not known yet costs much: it is asked first whether deals that closed soon, whose values are final, changed as much, and
+whether deals are won with an amount of zero.
 """
 
 import math
@@ -30,6 +31,8 @@ PAST_DATES = range(2, 9)
 """Past dates looked at, counted back in stays so long that nine in ten are shorter: most deals open then have moved on."""
 LONG_STAY = 0.9
 LEAST_STAY_DAYS = 7
+LATEST_WINS, WINS_AT_ZERO = 20, 2
+"""Of so many wins, the latest, so many at zero say that deals are given away; one may be carelessness."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,8 @@ class StaysCompared:
     closed_lately, closed_before : ndarray of bool, shape (stay,)
         Whether the deal left it to close within the days that half of all closed deals took, and was created within as
         many days before the last that tell, or earlier.
+    latest_wins : ndarray of bool, shape (stay,)
+        Stays that ended in the latest wins.
     """
 
     stage: Ints
@@ -54,6 +59,7 @@ class StaysCompared:
     then: Ints
     closed_lately: Bools
     closed_before: Bools
+    latest_wins: Bools
 
     def lack_as_before(self, lacking: Bools) -> bool:
         """Whether deals open now lack something about as often as those open at past dates.
@@ -64,7 +70,7 @@ class StaysCompared:
 
         >>> entered = np.repeat(np.arange(100), 2)
         >>> left, lost = entered + 10, np.tile([False, True], 100)
-        >>> one = dict(deal=np.arange(200), stage=0 * entered, entered=entered, left=left, closes=left <= 100)
+        >>> one = dict(deal=np.arange(200), stage=0 * entered, entered=entered, left=left, closes=left <= 100, wins=~lost)
         >>> stays = compared(**one, as_of=100)
         >>> stays.lack_as_before(lost), stays.lack_as_before(lost & (left <= 100))
         (True, False)
@@ -81,7 +87,9 @@ class StaysCompared:
         return _log_odds_ratio(self.stage, self.now, self.then, lacking)
 
 
-def compared(*, deal: Ints, stage: Ints, entered: Ints, left: Ints, closes: Bools, as_of: int) -> StaysCompared:
+def compared(
+    *, deal: Ints, stage: Ints, entered: Ints, left: Ints, closes: Bools, wins: Bools, as_of: int
+) -> StaysCompared:
     """Find out which stays were open when, and which deals closed soon.
 
     Parameters
@@ -92,8 +100,8 @@ def compared(*, deal: Ints, stage: Ints, entered: Ints, left: Ints, closes: Bool
         Open stage codes.
     entered, left : ndarray of int64, shape (stay,)
         Day numbers; ``left`` is later than ``as_of`` in stays that have not ended.
-    closes : ndarray of bool, shape (stay,)
-        Whether it ended in a closing stage.
+    closes, wins : ndarray of bool, shape (stay,)
+        Whether it ended in a closing stage, and in a win.
     as_of : int
         Day number.
     """
@@ -107,7 +115,9 @@ def compared(*, deal: Ints, stage: Ints, entered: Ints, left: Ints, closes: Bool
     soon = max(int(np.median(cycle[closed])), LEAST_STAY_DAYS) if closed.any() else LEAST_STAY_DAYS
     tells, lately = closed & (cycle <= soon) & (created <= as_of - soon), created > as_of - 2 * soon
     then = np.searchsorted(dates, left) - np.searchsorted(dates, entered)
-    return StaysCompared(stage, left > as_of, then, tells & lately, tells & ~lately)
+    latest, won = np.zeros(len(deal), dtype=bool), np.flatnonzero(closed & wins)
+    latest[won[np.argsort(left[won], kind="stable")][-LATEST_WINS:]] = True
+    return StaysCompared(stage, left > as_of, then, tells & lately, tells & ~lately, latest)
 
 
 def _log_odds_ratio(stage: Ints, now: Bools, then: Ints, lacking: Bools) -> float:
@@ -177,4 +187,6 @@ def amount_habits(at_entry: Floats, latest: Floats, stays: StaysCompared) -> Amo
         Amount of the deal as known when the stay began, and as last known; NaN when missing.
     stays : StaysCompared
     """
-    return AmountHabits(stays.lack_as_closed(latest == 0.0), stays.lack_as_before(~(at_entry > 0.0)))
+    zero = latest == 0.0
+    zero_is_amount = (zero & stays.latest_wins).sum() >= WINS_AT_ZERO or stays.lack_as_closed(zero)
+    return AmountHabits(bool(zero_is_amount), stays.lack_as_before(~(at_entry > 0.0)))

@@ -185,6 +185,7 @@ def _compared(known: KnownEntries, stays: pd.DataFrame, graph: StageGraph) -> St
         entered=entered,
         left=entered + stays["days"].to_numpy() + (following == STILL_OPEN),
         closes=following >= graph.n_open,
+        wins=np.isin(following, graph.won_codes),
         as_of=known.today,
     )
 

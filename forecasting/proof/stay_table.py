@@ -199,7 +199,8 @@ def known_at(stays: StayTable, day: int) -> KnownStays:
     habits, told = stays.habits or AS_GIVEN, amount[deal]
     if stays.habits is None and not (told > 0.0).all():
         closes = ended & (stays.next_stage[rows] >= stays.n_open)
-        each = compared(deal=deal, stage=stage, entered=entered, left=left, closes=closes, as_of=day)
+        wins = closes & (stays.next_stage[rows] < stays.n_open + stays.n_won)
+        each = compared(deal=deal, stage=stage, entered=entered, left=left, closes=closes, wins=wins, as_of=day)
         habits = amount_habits(told, told, each)
     return KnownStays(
         as_of=day,

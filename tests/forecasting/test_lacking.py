@@ -177,7 +177,7 @@ def test_open_stays_are_counted_at_past_dates_and_closed_deals_by_when_they_bega
     left = np.minimum(entered + rng.integers(0, 60, 400), 301)
     one = np.arange(400)
     closes = (left <= 300) & (rng.random(400) < 0.5)
-    found = compared(deal=one, stage=0 * one, entered=entered, left=left, closes=closes, as_of=300)
+    found = compared(deal=one, stage=0 * one, entered=entered, left=left, closes=closes, wins=closes, as_of=300)
     step = int(np.quantile((left - entered)[left <= 300], 0.9))
     dates = 300 - step * np.arange(2, 9)
     times = [((start <= dates) & (dates < end)).sum() for start, end in zip(entered, left, strict=True)]
@@ -187,6 +187,8 @@ def test_open_stays_are_counted_at_past_dates_and_closed_deals_by_when_they_bega
     in_time = closes & (left - entered <= soon)
     np.testing.assert_array_equal(found.closed_lately, in_time & (entered > 300 - 2 * soon) & (entered <= 300 - soon))
     np.testing.assert_array_equal(found.closed_before, in_time & (entered <= 300 - 2 * soon))
+    assert found.latest_wins.sum() == 20
+    assert left[found.latest_wins].min() >= np.sort(left[closes])[-20]
 
 
 def test_only_the_last_stay_of_a_deal_closes_it() -> None:
@@ -197,18 +199,20 @@ def test_only_the_last_stay_of_a_deal_closes_it() -> None:
         entered=entered,
         left=np.array([9, 12, 200]),
         closes=np.array([True, True, False]),
+        wins=np.array([True, True, False]),
         as_of=99,
     )
-    assert found.closed_before.tolist() == [False, True, False]
+    assert found.closed_before.tolist() == found.latest_wins.tolist() == [False, True, False]
 
 
 def test_nothing_is_concluded_from_nothing() -> None:
     none = np.zeros(0, dtype=np.int64)
-    nothing = compared(deal=none, stage=none, entered=none, left=none, closes=none > 0, as_of=5)
+    nothing = compared(deal=none, stage=none, entered=none, left=none, closes=none > 0, wins=none > 0, as_of=5)
     assert nothing.lack_as_before(none > 0)
     young = compared(
         deal=np.arange(3), stage=np.zeros(3, dtype=np.int64), entered=np.arange(3), left=np.full(3, 9),
-        closes=np.zeros(3, dtype=bool), as_of=5,
+        closes=np.zeros(3, dtype=bool),
+        wins=np.zeros(3, dtype=bool), as_of=5,
     )  # fmt: skip
     assert young.lack_as_before(np.array([True, True, False]))
     assert amount_habits(np.full(3, np.nan), np.full(3, np.nan), young) == AS_GIVEN
@@ -216,7 +220,7 @@ def test_nothing_is_concluded_from_nothing() -> None:
 
 def test_one_stage_that_differs_is_enough() -> None:
     stage, now = np.repeat([0, 1], 100), np.tile(np.arange(100) < 30, 2)
-    stays = StaysCompared(stage, now, np.where(now, 0, 1), now & ~now, now & ~now)
+    stays = StaysCompared(stage, now, np.where(now, 0, 1), now & ~now, now & ~now, now & ~now)
     lacking = (stage == 0) & (now | (np.arange(200) % 2 == 0))
     assert not stays.lack_as_before(lacking)
     assert stays.lack_as_before((stage == 0) & (np.arange(200) % 2 == 0))
@@ -226,14 +230,24 @@ def test_a_business_that_changes_is_no_habit_of_filling_in() -> None:
     """Deals lacking an amount are new: among those created lately they close without one as well."""
     now, lately = np.repeat([True, False], 100), np.zeros(200, dtype=bool)
     lacking = now & (np.arange(200) % 2 == 0)
-    assert not StaysCompared(0 * now.astype(int), now, (~now).astype(int), lately, lately).lack_as_closed(lacking)
+    assert not StaysCompared(0 * now.astype(int), now, (~now).astype(int), lately, lately, lately).lack_as_closed(
+        lacking
+    )
     stage, place = np.zeros(400, dtype=np.int64), np.arange(400)
     lately, before = (place >= 200) & (place < 300), place >= 300
     both = np.concatenate([lacking, (place[:200] < 100) & (place[:200] % 2 == 0)])
     now, then = np.concatenate([now, lately[:200]]), np.concatenate([(~now).astype(int), np.zeros(200, dtype=int)])
-    found = StaysCompared(stage, now, then, lately, before)
+    found = StaysCompared(stage, now, then, lately, before, lately & ~lately)
     assert found.lack_as_closed(both)
     assert not found.lack_as_before(both)
+
+
+def test_wins_at_zero_say_that_zero_is_an_amount() -> None:
+    now = np.arange(100) < 30
+    stays = StaysCompared(0 * now.astype(int), now, (~now).astype(int), now & ~now, now & ~now, np.arange(100) >= 80)
+    for zero_wins, is_amount in ((0, False), (1, False), (2, True)):
+        amount = np.where(now | (np.arange(100) >= 100 - zero_wins), 0.0, 5.0)
+        assert amount_habits(amount, amount, stays) == AmountHabits(zero_is_amount=is_amount, lacking_tells=False)
 
 
 def test_spread_codes_follow_the_weights_and_leave_out_what_has_none() -> None:
