@@ -112,9 +112,9 @@ def check(job: Job, *, as_of: str | date | None = None) -> Check:
     )
 
 
-def warnings_on_past(job: Job) -> tuple[str, ...]:
-    """Tell what past forecasts know by the export of today that a forecast of today does not."""
-    return _lacking(_cut(job, last_day(job)))
+def warnings_on_past(job: Job, *, as_of: date | None = None) -> tuple[str, ...]:
+    """Tell what forecasts before a day, the last one by default, know by the export that a forecast of the day does not."""
+    return _lacking(_cut(job, as_of or last_day(job)))
 
 
 def _cut(job: Job, day: date) -> Snapshot:

@@ -19,7 +19,7 @@ from forecasting.answers.leads import LeadsNeeded, leads_needed
 from forecasting.answers.levels import moved_in_time, scaled
 from forecasting.answers.pace import on_calendar
 from forecasting.answers.revenue import LEVELS, Period, Source, target_span
-from forecasting.data.deal_factors import has_level_for_lacking
+from forecasting.data.deal_factors import AMOUNT, has_level_for_lacking
 from forecasting.data.given import arrival_plan, plan_table
 from forecasting.data.lacking import what_lacking_means
 from forecasting.data.snapshot import Snapshot, cut
@@ -452,9 +452,8 @@ def _warnings(snapshot: Snapshot, fitted: date) -> list[str]:
         missing = f"{pipeline.amount_missing} of {pipeline.n_deals} open deals"
         found.append(f"{missing} have no amount: theirs are drawn from past wins")
     found += what_lacking_means(unknown_zeros=snapshot.unknown_zeros, untold=snapshot.untold)
-    stale = [
-        factor.name for factor in snapshot.factors if factor.name in snapshot.untold and has_level_for_lacking(factor)
-    ]
+    untold = {*snapshot.untold, *([AMOUNT] if snapshot.unknown_zeros else [])}
+    stale = [factor.name for factor in snapshot.factors if factor.name in untold and has_level_for_lacking(factor)]
     if stale:
         found.append(f"the model was fitted as if lacking {' or '.join(stale)} told how deals move: fit again")
     unpriced = int(snapshot.won["amount"].isna().sum())

@@ -26,7 +26,7 @@ def run_tune(
 ) -> Outcome:
     """Choose settings by backtest and write them into the job file."""
     job, day = read_job(path), as_date(as_of, name="as-of")
-    model, asked, notes = job.config.model, job.config.forecast, as_notes(warnings_on_past(job))
+    model, asked, notes = job.config.model, job.config.forecast, as_notes(warnings_on_past(job, as_of=day))
     present = BacktestOptions(
         segment=model.segment,
         covariates=model.covariates,

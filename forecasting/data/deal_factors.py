@@ -108,9 +108,7 @@ def factors_of(
 
 
 def lacking(deals: Deals, known: KnownEntries, name: str) -> Bools:
-    """Known deals without an amount, or without a value of a column, in order."""
-    if name == AMOUNT:
-        return np.isnan(known.amount[known.last])
+    """Known deals without a value of a column, in order."""
     return np.zeros(len(known.last), dtype=bool) if name == LOOPED else np.asarray(pd.isna(_column(deals, known, name)))
 
 
@@ -124,7 +122,11 @@ def has_level_for_lacking(factor: Factor) -> bool:
 def codes_of(
     deals: Deals, known: KnownEntries, factors: tuple[Factor, ...], rows: Ints, looped: Bools
 ) -> NDArray[np.int32]:
-    """Level codes [row, factor] as known at the given entries."""
+    """Level codes [row, factor] as known at the given entries.
+
+    Deals that lack a value for which the factor has no level are spread over its levels as the others are; where no deal
+    is in any of them, they are of an unseen one.
+    """
     codes = np.zeros((len(rows), len(factors)), dtype=np.int32)
     place = np.searchsorted(known.last, rows)  # of the deal among the known ones
     for column, factor in enumerate(factors):
@@ -141,7 +143,7 @@ def codes_of(
             then = now[place]
             without = lacking(deals, known, factor.name)[place] & (then == UNSEEN_LEVEL)
         weights = np.bincount(now[now != UNSEEN_LEVEL], minlength=len(factor.levels)).astype(np.float64)
-        codes[:, column] = np.where(without, spread_codes(place, weights), then)
+        codes[:, column] = np.where(without & weights.any(), spread_codes(place, weights), then)
     return codes
 
 

@@ -14,7 +14,7 @@ MISSING_LEVEL = "(missing)"
 """Level of a deal whose segment or category is not given."""
 MISSING_NUMBER = "missing"
 """Last level of a number cut into classes: deals without the number."""
-ANY_NUMBER = "any"
+ANY_NUMBER = "(any)"
 """The only class of a number that too few deals have for a second class."""
 ISO_DATE = r"\d{4}-\d{2}-\d{2}"
 ZERO, CENT = "0", 0.01
@@ -91,7 +91,7 @@ def amount_factor(name: str, amounts: NDArray[np.float64], *, lacking_tells: boo
     Examples
     --------
     >>> amount_factor("amount", np.array([0.0, np.nan, *range(1, 121)]), lacking_tells=True).levels
-    ('0', 'any', 'missing')
+    ('0', '(any)', 'missing')
     """
     given = amounts[amounts >= CENT]
     sizes = number_factor(name, given, weights=np.sqrt(given))

@@ -55,7 +55,7 @@ def known_entries(deals: Deals, as_of: date) -> KnownEntries:
     of_deal = last - first + 1
     told, stage = source >= np.repeat(first, of_deal), entries["stage"].to_numpy()[rows].astype(np.int64)
     table = deals.deals["amount"].to_numpy()[deal]
-    given = last[(stage[last] < deals.graph.n_open) & ~np.isnan(table[last])]
+    given = last[(stage[last] < deals.graph.n_open) & (told[last] | ~np.isnan(table[last]))]
     if len(given) and told[given].mean() >= TOLD_AS_KNOWN:
         table = np.where(np.repeat(told[last], of_deal), np.nan, table)
     amount = np.where(told, said[source], table)

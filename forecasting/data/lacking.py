@@ -19,6 +19,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from forecasting.data.factors import CENT
+
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
@@ -148,7 +150,7 @@ class AmountHabits:
 
     def cleared(self, amount: Floats) -> Floats:
         """Amounts without zeros that stand for missing ones."""
-        return amount if self.zero_is_amount else np.where(amount > 0.0, amount, np.nan)
+        return amount if self.zero_is_amount else np.where(amount >= CENT, amount, np.nan)
 
 
 AS_GIVEN = AmountHabits()
@@ -187,6 +189,6 @@ def amount_habits(at_entry: Floats, latest: Floats, stays: StaysCompared) -> Amo
         Amount of the deal as known when the stay began, and as last known; NaN when missing.
     stays : StaysCompared
     """
-    zero = latest == 0.0
+    zero = latest < CENT
     zero_is_amount = (zero & stays.latest_wins).sum() >= WINS_AT_ZERO or stays.lack_as_closed(zero)
-    return AmountHabits(bool(zero_is_amount), stays.lack_as_before(~(at_entry > 0.0)))
+    return AmountHabits(bool(zero_is_amount), stays.lack_as_before(~(at_entry >= CENT)))

@@ -1,9 +1,10 @@
 """What was known at the end of a business date, and nothing later: stays, open deals, wins and arrivals.
 
 Known are the stage entries dated up to ``as_of``, with the amounts they carry. A deal's amount is the last one its
-entries had told by then, and missing before the first. Only a deal of which they had told none takes the amount of the
-deals table, since there is no other; so do segments and further columns, of which the table keeps no history: for past
-dates these are today's values. :mod:`forecasting.data.lacking` says what it means that a deal has none.
+entries had told by then. Before the first it is missing, if entries tell the amounts of nearly all open deals; else, and
+where they had told none, it is that of the deals table, since there is no other. The table keeps no
+history of segments and further columns: for past dates these are today's values. :mod:`forecasting.data.lacking` says what it
+means that a deal has none.
 
 A deal counts from its first stage entry on. One whose first entry closes it has no stay; if won, it is among the wins.
 """
@@ -98,7 +99,8 @@ def cut(
     covariates : sequence of str
         ``"amount"`` (also ``"log_amount"``), ``"looped"``, or columns: numbers are cut into at most five classes.
     factors : sequence of Factor, optional
-        Levels and classes of an earlier fit to map onto, in the same order; a level they lack is ``UNSEEN_LEVEL``.
+        Levels and classes of an earlier fit to map onto, in the same order; a level they lack is ``UNSEEN_LEVEL``, a value
+        that is missing without a level for it counts as an average one.
 
     Raises
     ------
@@ -125,11 +127,14 @@ def cut(
     stays, labels = stays_of(known, deals.graph), _segment_labels(deals, segment)
     stays_compared, of_deal = _compared(known, stays, deals.graph), np.searchsorted(known.last, stays["row"].to_numpy())
     habits = amount_habits(known.amount[stays["row"].to_numpy()], known.amount[known.last[of_deal]], stays_compared)
-    won, known = _won(deals, known, labels), replace(known, amount=habits.cleared(known.amount))
-    tells = {
-        name: stays_compared.lack_as_before(lacking(deals, known, name)[of_deal]) for name in (*segment, *covariates)
-    } | {AMOUNT: habits.lacking_tells}
-    untold = tuple(name for name in (*segment, *covariates) if not tells[name])
+    known = replace(known, amount=habits.cleared(known.amount))
+
+    def tells(name: str) -> bool:
+        return stays_compared.lack_as_before(lacking(deals, known, name)[of_deal])
+
+    untold = tuple(
+        name for name in (*segment, *covariates) if not (habits.lacking_tells if name == AMOUNT else tells(name))
+    )
     found = factors_of(deals, known, segment, covariates, untold=untold) if factors is None else tuple(factors)
     names = tuple(factor.name for factor in found)
     if names != segment + covariates:
@@ -149,7 +154,7 @@ def cut(
         cells=cells,
         stays=_stay_table(stays, ids),
         pipeline=_pipeline(deals, stays, place[len(stays) :], cells, labels, day),
-        won=won,
+        won=_won(deals, known, labels),
         arrivals=_arrivals(stays, known, ids, labels),
         unknown_zeros=not habits.zero_is_amount,
         untold=untold,

@@ -223,7 +223,7 @@ def known_at(stays: StayTable, day: int) -> KnownStays:
 def stays_at(deals: "Deals | StayTable", as_of: date, *, calendar: CalendarOptions | None = None) -> StayTable:
     """Lay out the stays for looking back from a date: a missing amount means what the stays known by then show.
 
-    ``calendar`` is for deals; a table of stays has its own.
+    A table of stays has its own calendar, and keeps what a missing amount means once that is settled.
     """
     stays = deals if isinstance(deals, StayTable) else stay_table(deals, calendar=calendar)
     return stays if stays.habits else replace(stays, habits=known_at(stays, day_of(as_of)).habits)

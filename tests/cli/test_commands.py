@@ -210,7 +210,7 @@ def test_tune_says_what_is_better_and_writes_only_that(work: Path, monkeypatch: 
     assert run("tune", job, "--as-of", "2026-09-30", "--consider", "nowhere").exit_code == 1
 
 
-def test_amounts_cleared_on_losing_are_noted_by_every_command_that_uses_them(company: Path, tmp_path: Path) -> None:
+def test_amounts_cleared_on_losing_are_noted_by_check_backtest_and_forecast(company: Path, tmp_path: Path) -> None:
     demo, job = demo_history(seed=2, n_deals=300, months=12), tmp_path / "dealcast.toml"
     shutil.copy(company / "dealcast.toml", job)
     demo.deals.to_csv(tmp_path / "deals.csv", index=False)
