@@ -27,15 +27,13 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from benchmarks.accuracy.open_deals import SAVED, SEED
-from benchmarks.accuracy.quirks import OPTIONS, Company, World, day_date, make_company, range_column
+from benchmarks.accuracy.quirks import OPTIONS, Company, World, day_date, deals_of, make_company, range_column, scored
 from forecasting.answers.forecasts import forecast, with_calibration
-from forecasting.data.deals import Deals, deals_from_frames
+from forecasting.data.deals import Deals
 from forecasting.data.snapshot import cut
 from forecasting.fitting import fit_spec
-from forecasting.proof.backtest_result import RANGE_ENDS
+from forecasting.proof.backtest_result import RANGE_ENDS, score_columns
 from forecasting.proof.calibration import own_calibration
-from forecasting.proof.scores import crps
-from models.stages import StageGraph
 
 WORLDS = {"45 deals a month": World(), "9 deals a month": World(deals_per_day=0.3)}
 BACK_DAYS = (30, 120, 210)
@@ -74,18 +72,16 @@ def exported(world: World, company: Company, day: int, habit: str) -> tuple[Deal
     worth = np.where(some, 0.0, company.amount) if habit == WORTH_NOTHING else company.amount
     brought = np.zeros(n)
     brought[company.deal[soon & (company.target == world.won)]] = 1.0
-    known = company.created <= day
-    graph = StageGraph(open=[f"Stage {place + 1}" for place in range(world.won)], won=["Won"], lost=["Lost"])
-    ids = np.array([f"D{number:05d}" for number in range(n)])
-    dates = np.array([str(day_date(each)) for each in range(world.days)])
-    table = {"deal_id": ids, "created_at": dates[company.created], "amount": np.where(lacking, value, company.amount)}
-    history = {
-        "deal_id": np.concatenate([ids[known], ids[company.deal[past]]]),
-        "stage": np.concatenate([np.full(known.sum(), "Stage 1"), np.array(graph.stages)[company.target[past]]]),
-        "entered_at": dates[np.concatenate([company.created[known], company.day[past]])],
-    }
-    deals = deals_from_frames(pd.DataFrame(table)[known], pd.DataFrame(history), stages=graph)
-    return deals, brought * worth * (known & (stage < world.won))
+    known = company.created <= day  # the first ones
+    export = replace(
+        company,
+        created=company.created[known],
+        amount=np.where(lacking, value, company.amount)[known],
+        deal=company.deal[past],
+        target=company.target[past],
+        day=company.day[past],
+    )
+    return deals_of(world, export), brought * worth * (known & (stage < world.won))
 
 
 def measure(name: str, number: int, habits: Sequence[str], draws: int) -> pd.DataFrame:
@@ -108,14 +104,9 @@ def _scored(world: World, company: Company, day: int, habit: str, draws: int) ->
     made = with_calibration(made, own_calibration(deals, as_of=as_of, horizon_days=HORIZON, seed=SEED), seed=SEED)
     revenue, actual = made.open_cents.sum(axis=(1, 2)) / 100.0, float(brought.sum())
     snapshot = cut(deals, as_of=as_of, covariates=OPTIONS.covariates)
-    ends = {level: np.quantile(revenue, [0.5 - level / 2, 0.5 + level / 2]) for level in RANGE_ENDS}
-    return {
-        "foretold": revenue.mean(),
-        "actual": actual,
-        "crps": float(crps(revenue, actual)),
-        "believed": float(not snapshot.untold and not snapshot.unknown_zeros),
-        **{range_column(level): float(low <= actual <= high) for level, (low, high) in ends.items()},
-    }
+    ranges = scored(pd.DataFrame([score_columns(revenue, actual, prefix="", seed=SEED)]), pd.Series([actual]), "")
+    believed = float(not snapshot.untold and not snapshot.unknown_zeros)
+    return {"foretold": revenue.mean(), "believed": believed, **ranges.iloc[0].to_dict()}
 
 
 def summarised(rows: pd.DataFrame) -> pd.DataFrame:

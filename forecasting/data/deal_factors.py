@@ -1,6 +1,6 @@
 """What tells deals apart, as known at a date: segments and covariates as factors, and the level of every deal in each.
 
-Of columns the deals table keeps no history: for past dates they are today's values. Three things could pass for knowledge
+Of columns the deals table keeps no history: for past dates they are today's values. Two things could pass for knowledge
 then. A column overwritten when deals close is refused. A value that is filled in or cleared as deals move tells nothing by
 being lacking: such deals are spread over the levels of the others, see :mod:`forecasting.data.lacking`.
 """
@@ -137,9 +137,8 @@ def codes_of(
             now, then = (_amount_codes(factor, known.amount[entries]) for entries in (known.last, rows))
             without = then == UNSEEN_LEVEL
         else:
-            of_deal = known.deal[known.last]
-            numbers = _numbers(deals, factor.name, of_deal) if is_number(factor) else None
-            now = level_codes(factor, as_levels(_column(deals, known, factor.name)) if numbers is None else numbers)
+            values = (_numbers if is_number(factor) else _texts)(deals, known, factor.name)
+            now = level_codes(factor, _comparable(values))
             then = now[place]
             without = lacking(deals, known, factor.name)[place] & (then == UNSEEN_LEVEL)
         weights = np.bincount(now[now != UNSEEN_LEVEL], minlength=len(factor.levels)).astype(np.float64)
@@ -157,28 +156,30 @@ def _column(deals: Deals, known: KnownEntries, name: str) -> NDArray[Any]:
     return np.asarray(deals.deals[name].to_numpy()[known.deal[known.last]])
 
 
+def _texts(deals: Deals, known: KnownEntries, name: str) -> NDArray[Any]:
+    return _column(deals, known, name).astype(object)
+
+
 def _values(deals: Deals, known: KnownEntries, name: str, *, as_text: bool) -> NDArray[Any]:
     """Values of a column of the known deals: numbers if all that are given are numbers or all dates, else as they are."""
-    values = _column(deals, known, name)
+    texts = _texts(deals, known, name)
     if as_text:
-        return values.astype(object)
-    numbers = _numbers(deals, name, known.deal[known.last])
-    if np.isnan(numbers).all() or (np.isnan(numbers) & pd.notna(values)).any():
-        return values.astype(object)
-    return numbers
+        return texts
+    numbers = _numbers(deals, known, name)
+    return texts if np.isnan(numbers).all() or (np.isnan(numbers) & pd.notna(texts)).any() else numbers
 
 
 def _comparable(values: NDArray[Any]) -> NDArray[Any]:
     return values if values.dtype.kind == "f" else as_levels(values)
 
 
-def _numbers(deals: Deals, name: str, rows: NDArray[np.int64]) -> NDArray[np.float64]:
+def _numbers(deals: Deals, known: KnownEntries, name: str) -> NDArray[np.float64]:
     """Take a column as numbers, dates as days since the deal was created; NaN where it is neither."""
-    column = pd.Series(deals.deals[name].to_numpy()[rows])
+    column = pd.Series(_column(deals, known, name))
     numbers = pd.to_numeric(column, errors="coerce").to_numpy(dtype=np.float64)
     if column.dtype.kind != "M" and not np.isnan(numbers).all():
         return numbers
-    days = as_dates(column).to_numpy() - deals.deals["created_on"].to_numpy()[rows]
+    days = as_dates(column).to_numpy() - _column(deals, known, "created_on")
     return np.asarray(days / np.timedelta64(1, "D"), dtype=np.float64)
 
 

@@ -2,9 +2,8 @@
 
 Known are the stage entries dated up to ``as_of``, with the amounts they carry. A deal's amount is the last one its
 entries had told by then. Before the first it is missing, if entries tell the amounts of nearly all open deals; else, and
-where they had told none, it is that of the deals table, since there is no other. The table keeps no
-history of segments and further columns: for past dates these are today's values. :mod:`forecasting.data.lacking` says what it
-means that a deal has none.
+where they had told none, it is that of the deals table, since there is no other. The table keeps no history of segments and
+further columns: for past dates these are today's values. :mod:`forecasting.data.lacking` says what it means to lack one.
 
 A deal counts from its first stage entry on. One whose first entry closes it has no stay; if won, it is among the wins.
 """
@@ -125,8 +124,9 @@ def cut(
     check_columns(deals, segment=segment, covariates=covariates)
     known = known_entries(deals, day)
     stays, labels = stays_of(known, deals.graph), _segment_labels(deals, segment)
-    stays_compared, of_deal = _compared(known, stays, deals.graph), np.searchsorted(known.last, stays["row"].to_numpy())
-    habits = amount_habits(known.amount[stays["row"].to_numpy()], known.amount[known.last[of_deal]], stays_compared)
+    rows, stays_compared = stays["row"].to_numpy(), _compared(known, stays, deals.graph)
+    of_deal = np.searchsorted(known.last, rows)
+    habits = amount_habits(known.amount[rows], known.amount[known.last[of_deal]], stays_compared)
     known = replace(known, amount=habits.cleared(known.amount))
 
     def tells(name: str) -> bool:
@@ -140,7 +140,7 @@ def cut(
     if names != segment + covariates:
         raise SettingsError(f"factors {names} do not belong to segment and covariates {segment + covariates}")
     open_now = known.last[known.stage[known.last] < deals.graph.n_open]
-    at_entry = codes_of(deals, known, found, stays["row"].to_numpy(), stays["looped"].to_numpy())
+    at_entry = codes_of(deals, known, found, rows, stays["looped"].to_numpy())
     looped_now = stays["looped"].to_numpy()[stays["next"].to_numpy() == STILL_OPEN]
     now = codes_of(deals, known, found, open_now, looped_now)
     cells, place = distinct_cells(np.concatenate([at_entry, now]))

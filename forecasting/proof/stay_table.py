@@ -9,9 +9,10 @@ from datetime import date, timedelta
 from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
+from forecasting.data.factors import CENT
+from forecasting.data.known_entries import day_numbers
 from forecasting.data.lacking import AS_GIVEN, AmountHabits, amount_habits, compared
 from models.calendar.days import CalendarOptions
 
@@ -197,7 +198,7 @@ def known_at(stays: StayTable, day: int) -> KnownStays:
     amount[stays.said_deal[said]] = stays.said_amount[said]  # in order: the last word stays
     entered, deal, stage = stays.entered[rows], stays.deal[rows], stays.stage[rows]
     habits, told = stays.habits or AS_GIVEN, amount[deal]
-    if stays.habits is None and not (told > 0.0).all():
+    if stays.habits is None and not (told >= CENT).all():
         closes = ended & (stays.next_stage[rows] >= stays.n_open)
         wins = closes & (stays.next_stage[rows] < stays.n_open + stays.n_won)
         each = compared(deal=deal, stage=stage, entered=entered, left=left, closes=closes, wins=wins, as_of=day)
@@ -249,8 +250,3 @@ def date_of(day: int) -> date:
     '1970-01-31'
     """
     return date(1970, 1, 1) + timedelta(days=day)
-
-
-def day_numbers(dates: "pd.Series[pd.Timestamp]") -> Ints:
-    """Days since 1970-01-01."""
-    return dates.to_numpy().astype("datetime64[D]").astype(np.int64)

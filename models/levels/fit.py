@@ -62,7 +62,7 @@ def fit_levels(
 
 
 def period_of(stays: "pd.DataFrame", as_of: date) -> int:
-    """Length of a period in days.
+    """Length of a period in days: a week or several, as the levels are asked for weeks ahead, rarely for years.
 
     Examples
     --------
