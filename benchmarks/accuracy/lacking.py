@@ -26,8 +26,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from benchmarks.accuracy.companies import Company, World, day_date, deals_of, make_company
 from benchmarks.accuracy.open_deals import SAVED, SEED
-from benchmarks.accuracy.quirks import OPTIONS, Company, World, day_date, deals_of, make_company, range_column, scored
+from benchmarks.accuracy.quirks import OPTIONS, range_column, scored
 from forecasting.answers.forecasts import forecast, with_calibration
 from forecasting.data.deals import Deals
 from forecasting.data.snapshot import cut

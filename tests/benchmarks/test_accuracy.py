@@ -13,7 +13,18 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from benchmarks.accuracy import deal_level, lacking, levels, new_business, open_deals, quirks, results, shocks, variants
+from benchmarks.accuracy import (
+    companies,
+    deal_level,
+    lacking,
+    levels,
+    new_business,
+    open_deals,
+    quirks,
+    results,
+    shocks,
+    variants,
+)
 from benchmarks.accuracy.outcome_chain import OutcomeChain, Position
 from models.hazards import PlantedHazards
 from models.stages import StageGraph
@@ -129,15 +140,15 @@ def test_quirks_keep_a_row_for_every_recipe_and_no_range_for_a_rule(kept: Path) 
 )
 def test_a_quirk_of_the_calendar_keeps_wins_to_its_days(world: str, allowed: Callable[[pd.Timestamp], bool]) -> None:
     asked = quirks.WORLDS[world]
-    company = quirks.make_company(asked, np.random.default_rng(1))
-    won = [pd.Timestamp(quirks.day_date(int(day))) for day in company.day[company.target == asked.won]]
+    company = companies.make_company(asked, np.random.default_rng(1))
+    won = [pd.Timestamp(companies.day_date(int(day))) for day in company.day[company.target == asked.won]]
     assert len(won) > 50
     assert all(map(allowed, won))
 
 
 def test_no_deal_outlasts_the_rule_that_loses_it() -> None:
     world = quirks.WORLDS["lost after 60 days untouched"]
-    company = quirks.make_company(world, np.random.default_rng(1))
+    company = companies.make_company(world, np.random.default_rng(1))
     n = len(company.created)
     moves = pd.DataFrame({"deal": np.r_[np.arange(n), company.deal], "day": np.r_[company.created, company.day]})
     moves["target"] = np.r_[np.zeros(n, dtype=int), company.target]
@@ -151,15 +162,15 @@ def test_no_deal_outlasts_the_rule_that_loses_it() -> None:
 
 def test_the_oracle_of_quirks_agrees_with_the_chances_of_its_world() -> None:
     """One stage with constant hazards: the mean revenue of a deal is its amount times the chance in closed form."""
-    world = replace(quirks.World(), ahead=(quirks.Exit(0.02),), down=(quirks.Exit(0.03),), horizon=30)
+    world = replace(companies.World(), ahead=(companies.Exit(0.02),), down=(companies.Exit(0.03),), horizon=30)
     none = np.zeros(0, dtype=np.int64)
-    company = quirks.Company(np.zeros(200, dtype=np.int64), np.full(200, 10.0), np.ones(200), none, none, none, none)
-    revenue = quirks.oracle(world, company, 5, np.random.default_rng(1))
+    company = companies.Company(np.zeros(200, dtype=np.int64), np.full(200, 10.0), np.ones(200), none, none, none, none)
+    revenue = companies.oracle(world, company, 5, np.random.default_rng(1))
     assert revenue.mean() == pytest.approx(200 * 10.0 * 0.4 * -np.expm1(-0.05 * 30), rel=0.01)
 
 
 def test_hazards_of_a_log_normal_stay_give_back_its_survival() -> None:
-    found = quirks.hazards((quirks.Exit(1.0, median=120.0, log_sd=0.5), quirks.Exit(0.03)))
+    found = companies.hazards((companies.Exit(1.0, median=120.0, log_sd=0.5), companies.Exit(0.03)))
     assert np.exp(-found[0, :120].sum()) == pytest.approx(0.5)
     assert np.exp(-found[0, :200].sum()) == pytest.approx(stats.norm.sf(np.log(200 / 120) / 0.5))
     assert (found[1] == 0.03).all()

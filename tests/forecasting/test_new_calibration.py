@@ -9,7 +9,7 @@ import pytest
 from planted_floor import sales_floor
 from test_calibration import FIRST, made_up
 
-from benchmarks.accuracy.quirks import World, deals_of, make_company
+from benchmarks.accuracy.companies import World, deals_of, make_company
 from forecasting.answers.forecasts import with_calibration
 from forecasting.proof.calibration import learn
 from forecasting.proof.new_calibration import (

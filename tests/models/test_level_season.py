@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from benchmarks.accuracy.quirks import Exit, World, deals_of, make_company
+from benchmarks.accuracy.companies import Exit, World, deals_of, make_company
 from forecasting.proof.quick_chain import open_revenue
 from forecasting.proof.stay_table import day_of, known_at, stay_table
 from models.levels.season import (
