@@ -53,7 +53,8 @@ class StageHistory:
     graph : StageGraph
     counts : DataFrame
         Integer columns ``cell``, ``stage`` (open stage code), ``next`` (stage code or ``STILL_OPEN``), ``days`` and
-        ``count``; one row per distinct stay.
+        ``count``; one row per distinct stay. Stays seen from a later day on only are taken off the count of those that
+        outlasted the day before it: sums over stays, the log-likelihood included, then speak of the days seen.
     factors : tuple of Factor
         Empty when deals are not told apart.
     cells : ndarray of int, shape (cell, factor)
@@ -74,7 +75,7 @@ class StageHistory:
     @cached_property
     def n_stays(self) -> int:
         """Number of stays behind the counts."""
-        return int(self.counts["count"].sum())
+        return int(self.counts["count"].clip(lower=0).sum())
 
     def exits(self, stage: int) -> tuple[int, ...]:
         """Codes of the stages that deals were seen to go to from ``stage``, in code order."""
@@ -88,7 +89,8 @@ def count_stays(stays: pd.DataFrame) -> pd.DataFrame:
     Parameters
     ----------
     stays : DataFrame
-        One row per stay with integer columns ``cell``, ``stage``, ``next``, ``days``; others are ignored.
+        One row per stay with integer columns ``cell``, ``stage``, ``next``, ``days``, and ``days_unseen`` where some were
+        not watched from their first day on; others are ignored.
 
     Returns
     -------
@@ -100,7 +102,21 @@ def count_stays(stays: pd.DataFrame) -> pd.DataFrame:
     >>> stays = pd.DataFrame({"cell": [0, 0, 0], "stage": [0, 0, 0], "next": [1, 1, -1], "days": [3, 3, 9]})
     >>> count_stays(stays).values.tolist()
     [[0, 0, -1, 9, 1], [0, 0, 1, 3, 2]]
+    >>> count_stays(stays.assign(days_unseen=[2, 0, 0])).values.tolist()
+    [[0, 0, -1, 1, -1], [0, 0, -1, 9, 1], [0, 0, 1, 3, 2]]
     """
-    keys = list(COUNT_COLUMNS[:-1])
+    keys, unseen = list(COUNT_COLUMNS[:-1]), unseen_days(stays)
     counted = stays.groupby(keys, sort=True).size().rename("count").reset_index()
-    return counted.astype(np.int64)
+    if unseen.any():
+        before = stays.assign(next=STILL_OPEN, days=unseen - 1)[unseen > 0]
+        taken_off = before.groupby(keys, sort=True).size().rename("count").reset_index()
+        both = pd.concat([counted, taken_off.assign(count=-taken_off["count"])])
+        counted = both.groupby(keys, sort=True)["count"].sum().reset_index()
+    return counted[counted["count"] != 0].astype(np.int64).reset_index(drop=True)
+
+
+def unseen_days(stays: pd.DataFrame) -> NDArray[np.int64]:
+    """First days of each stay that nobody watched: its column ``days_unseen``, 0 without one."""
+    if "days_unseen" not in stays:
+        return np.zeros(len(stays), dtype=np.int64)
+    return stays["days_unseen"].to_numpy(dtype=np.int64)

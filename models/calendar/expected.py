@@ -9,7 +9,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from models.hazards import HazardSource
-from models.history import STILL_OPEN
+from models.history import STILL_OPEN, unseen_days
 
 if TYPE_CHECKING:
     from models.stages import StageGraph
@@ -79,7 +79,8 @@ def dated_exits(stays: pd.DataFrame, source: HazardSource, cells: NDArray[np.int
     Parameters
     ----------
     stays : DataFrame
-        One row per stay: ``cell``, ``stage``, ``next``, ``days``, ``entered_on``; not empty.
+        One row per stay: ``cell``, ``stage``, ``next``, ``days``, ``entered_on``, and ``days_unseen`` if some were not
+        watched from their first day on; not empty.
     source : HazardSource
         Posterior of the stage model.
     cells : ndarray of int32, shape (cell, factor)
@@ -88,11 +89,11 @@ def dated_exits(stays: pd.DataFrame, source: HazardSource, cells: NDArray[np.int
     Returns
     -------
     DatedExits
-        From the first entry to the last day any stay was seen.
+        From the first to the last day any stay was seen.
     """
     days = stays["days"].to_numpy(dtype=np.int64)
-    entered = stays["entered_on"].to_numpy().astype("datetime64[D]")
-    first = entered.min()
+    entered, unseen = stays["entered_on"].to_numpy().astype("datetime64[D]"), unseen_days(stays)
+    first = (entered + unseen.astype("timedelta64[D]")).min()
     day = (entered - first).astype(np.int64)
     n_dates = int((day + days).max()) + 1
     next_stage, base, effect = _mean_hazards(source, int(days.max()) + 1, cells)
@@ -103,7 +104,7 @@ def dated_exits(stays: pd.DataFrame, source: HazardSource, cells: NDArray[np.int
     ]
     expected = np.zeros((n_dates, len(KINDS)))
     stage, cell = stays["stage"].to_numpy(dtype=np.int64), stays["cell"].to_numpy(dtype=np.int64)
-    _add_expected(stage, cell, day, days, kind_of[next_stage], base, effect, expected)
+    _add_expected(stage, cell, day, days, unseen, kind_of[next_stage], base, effect, expected)
     seen = np.zeros_like(expected)
     following = stays["next"].to_numpy(dtype=np.int64)
     ended = following != STILL_OPEN
@@ -132,6 +133,7 @@ def _add_expected(
     cell: NDArray[np.int64],
     day: NDArray[np.int64],
     days: NDArray[np.int64],
+    unseen: NDArray[np.int64],
     kind: NDArray[np.int64],
     base: Floats,
     effect: Floats,
@@ -141,7 +143,7 @@ def _add_expected(
     rate = np.empty(out.shape[1])
     for i in range(len(stage)):
         k = stage[i]
-        for d in range(days[i] + 1):
+        for d in range(unseen[i], days[i] + 1):
             rate[:] = 0.0
             total = 0.0
             for s in range(kind.shape[1]):

@@ -14,6 +14,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from models.history import unseen_days
 from models.stage_model.base_lattice import base_by_day
 
 if TYPE_CHECKING:
@@ -60,7 +61,8 @@ def level_counts(
     Parameters
     ----------
     stays : DataFrame
-        One row per stay: ``cell``, ``stage``, ``next``, ``days``, ``entered_on``; the stays the model was fitted to.
+        One row per stay: ``cell``, ``stage``, ``next``, ``days``, ``entered_on``, and ``days_unseen`` if some were not
+        watched from their first day on; the stays the model was fitted to.
     stage : StagePosterior
     cells : ndarray of int, shape (cell, factor)
         Level codes that ``cell`` points at.
@@ -77,7 +79,8 @@ def level_counts(
     of_stage, cell, length = (stays[name].to_numpy(dtype=np.int64) for name in ("stage", "cell", "days"))
     slot = _slots(stage, of_stage, stays["next"].to_numpy(dtype=np.int64))
     direction = exit_directions(stage, of_stage, slot)
-    counts = np.zeros((2, len(DIRECTIONS), int(days_ago.max(initial=0)) // days + 1))
+    unseen = unseen_days(stays)
+    counts = np.zeros((2, len(DIRECTIONS), int((days_ago - unseen).max(initial=0)) // days + 1))
     draws = np.unique(np.linspace(0, stage.n_draws - 1, min(MEAN_DRAWS, stage.n_draws)).astype(np.int64))
     for code, fit in enumerate(stage.stages):
         rows = of_stage == code
@@ -86,7 +89,7 @@ def level_counts(
         used, place = np.unique(cell[rows], return_inverse=True)
         base = base_by_day(fit.shape, fit.base[draws], days=int(length[rows].max()) + 1).mean(axis=0)
         effect = np.exp(stage.log_effect(code, draws, cells[used])).mean(axis=0)
-        table = np.column_stack([place.reshape(-1), slot[rows], length[rows], days_ago[rows]])
+        table = np.column_stack([place.reshape(-1), slot[rows], length[rows], days_ago[rows], unseen[rows]])
         _add_stays(base, effect, direction[code], table, days, counts)
     exits, expected = np.ascontiguousarray(np.moveaxis(counts[:, :, ::-1], 1, 2))
     return LevelCounts(exits, expected, days, direction)
@@ -137,16 +140,16 @@ def _add_stays(base: Floats, effect: Floats, direction: Ints, stays: Ints, width
     """Add the stays of one stage to ``counts`` (seen or expected, direction, period), period 0 the latest.
 
     ``base`` has shape (exit, day), ``effect`` (cell, exit); rows of ``stays`` are cell, slot of the exit or -1, days,
-    and days from the entry to the as-of date.
+    days from the entry to the as-of date, and days before the stay was watched.
     """
     n_exits, n_days = base.shape
     before = np.zeros((n_exits, n_days + 1))
     for j in range(n_exits):
         for day in range(n_days):
             before[j, day + 1] = before[j, day] + base[j, day]
-    for cell, slot, last, days_ago in stays:
+    for cell, slot, last, days_ago, unseen in stays:
         outlasted = last if slot >= 0 else last + 1
-        day = 0
+        day = unseen
         while day < outlasted:
             period = (days_ago - day) // width
             end = min(outlasted, days_ago - period * width + 1)

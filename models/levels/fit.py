@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from models.history import unseen_days
 from models.levels.counts import DIRECTIONS, LevelCounts, level_counts
 from models.levels.density import level_series
 from models.levels.laplace import draw_points, laplace_level, settings_around
@@ -42,7 +43,8 @@ def fit_levels(
     Parameters
     ----------
     stays : DataFrame
-        The stays the stage model was fitted to: ``cell``, ``stage``, ``next``, ``days``, ``entered_on``.
+        The stays the stage model was fitted to: ``cell``, ``stage``, ``next``, ``days``, ``entered_on``, and
+        ``days_unseen`` if some were not watched from their first day on.
     stage : StagePosterior
     cells : ndarray of int, shape (cell, factor)
         Level codes that ``cell`` points at.
@@ -72,7 +74,8 @@ def period_of(stays: "pd.DataFrame", as_of: date) -> int:
     >>> period_of(pd.DataFrame({"entered_on": pd.to_datetime(["2023-01-01"])}), date(2025, 6, 30))
     14
     """
-    weeks = (np.datetime64(as_of) - stays["entered_on"].min().to_datetime64()) / np.timedelta64(WEEK_DAYS, "D")
+    watched = stays["entered_on"].to_numpy() + unseen_days(stays).astype("timedelta64[D]")
+    weeks = (np.datetime64(as_of) - watched.min()) / np.timedelta64(WEEK_DAYS, "D")
     return WEEK_DAYS * max(1, int(np.ceil(weeks / MOST_PERIODS)))
 
 

@@ -79,7 +79,7 @@ def cumulative_incidence(posterior: StagePosterior, history: StageHistory, stage
     rows = history.counts[history.counts["stage"] == code]
     fit = posterior.stages[code]
     days = int(rows["days"].max()) + 1 if len(rows) else 1
-    by_cell = rows.groupby("cell")["count"].sum()
+    by_cell = rows[rows["count"] > 0].groupby("cell")["count"].sum()
     draws = _some(posterior)
     effect = np.exp(posterior.log_effect(code, draws, history.cells[by_cell.index.to_numpy()]))
     weights = (by_cell / by_cell.sum()).to_numpy(dtype=np.float64)

@@ -94,10 +94,14 @@ def elpd_of_stays(log_likelihood: Floats) -> Floats:
 
 
 def weighted_total(elpd: Floats, count: NDArray[np.int64]) -> tuple[float, float]:
-    """Sum over all stays and its standard error, from distinct stays and their multiplicities."""
-    n = int(count.sum())
-    total = float(count @ elpd)
-    return total, float(np.sqrt(n / max(n - 1, 1) * (count @ (elpd - total / n) ** 2)))
+    """Sum over all stays and its standard error, from distinct stays and their multiplicities.
+
+    What is taken off, see :class:`models.history.StageHistory`, is as much a term as what is added.
+    """
+    terms, times = np.sign(count) * elpd, np.abs(count)
+    n = int(times.sum())
+    total = float(times @ terms)
+    return total, float(np.sqrt(n / max(n - 1, 1) * (times @ (terms - total / n) ** 2)))
 
 
 @dataclass(frozen=True)

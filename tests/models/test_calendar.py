@@ -117,13 +117,15 @@ def test_expected_exits_are_the_daily_chances_added_up_by_hand() -> None:
         }
     )
     stays["next"] = [STILL_OPEN if rng.random() < 0.3 else EXITS[stage][rng.integers(2)] for stage in stays["stage"]]
+    stays["days_unseen"] = np.minimum(rng.integers(0, 9, n) * (rng.random(n) < 0.5), stays["days"])
     exits = dated_exits(stays, source, np.arange(3, dtype=np.int32)[:, None], GRAPH)
     expected, seen = np.zeros((100, 3)), np.zeros((100, 3))
     kinds = {1: "on", 2: "won", 3: "lost"}
-    start = stays["entered_on"].min().to_datetime64().astype("datetime64[D]")
+    watched = stays["entered_on"] + pd.to_timedelta(stays["days_unseen"], unit="D")
+    start = watched.min().to_datetime64().astype("datetime64[D]")
     for stay in stays.itertuples():
         day = int((stay.entered_on.to_datetime64().astype("datetime64[D]") - start).astype(int))
-        for age in range(stay.days + 1):
+        for age in range(stay.days_unseen, stay.days + 1):
             hazard = base_hazards(60)[stay.stage, :, age] * effect[0, stay.cell, stay.stage]
             for slot, target in enumerate(EXITS[stay.stage]):
                 chance = (1 - np.exp(-hazard.sum())) * hazard[slot] / hazard.sum()

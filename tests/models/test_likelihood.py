@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from planted_stays import even_rates
 
-from models.history import Factor, StageHistory, count_stays
+from models.history import STILL_OPEN, Factor, StageHistory, count_stays
 from models.stage_model.base_hazards import Baseline
 from models.stage_model.base_lattice import base_by_day
 from models.stage_model.data import stage_data
@@ -17,6 +17,7 @@ from models.stage_model.selection import base_shape
 from models.stages import StageGraph
 
 GRAPH = StageGraph(open=["Lead"], won=["Won"], lost=["Lost"])
+EXTRAS = {"zero_mass": True, "idle": True}
 SHAPES = ["piecewise", "weibull", "lognormal", "gamma", "loglogistic", "generalized_gamma"]
 
 
@@ -50,6 +51,31 @@ def by_hand(base: np.ndarray, effect: np.ndarray, group: int, exit_: int, days: 
         else:
             value += math.log(hazards[exit_] / total * (1.0 - math.exp(-total)))
     return value
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_stays_seen_late_count_from_the_day_they_were_seen(shape: str) -> None:
+    """The likelihood given that the unseen days were outlasted, by hand."""
+    stays = random_stays(120, 3)
+    rng = np.random.default_rng(2)
+    stays["days_unseen"] = np.minimum(rng.integers(0, 20, 120) * (rng.random(120) < 0.6), stays["days"])
+    data = stage_data(history_of(stays), 0)
+    assert (data.count < 0).any()
+    problem = (
+        piecewise_problem(data, even_rates(data)) if shape == "piecewise" else smooth_problem(data, shape, **EXTRAS)
+    )
+    innovations, log_scales = 0.5 * rng.standard_normal(problem.size), np.linspace(-0.5, -1.5, problem.n_scales)
+    parameters, effect = place(problem, innovations, log_scales)
+    base = base_by_day(base_shape(problem), parameters[None], days=41)[0]
+    cells = np.array([[r, s] for r in range(2) for s in range(3)])
+    group = [int(np.flatnonzero((data.levels == cells[cell]).all(axis=1))[0]) for cell in stays["cell"]]
+    exits = [STILL_OPEN if code < 0 else data.exits.index(code) for code in stays["next"]]
+    expected = 0.0
+    for g, j, days, unseen in zip(group, exits, stays["days"], stays["days_unseen"], strict=True):
+        expected += by_hand(base, effect, g, j, days) - (
+            by_hand(base, effect, g, STILL_OPEN, unseen - 1) if unseen else 0.0
+        )
+    assert problem.baseline.terms(parameters, effect)[0] == pytest.approx(expected, rel=1e-10)
 
 
 @pytest.mark.parametrize("shape", SHAPES)
