@@ -98,7 +98,7 @@ def fit_spec(deals: Deals, *, as_of: date | str, spec: ModelSpec, progress: Prog
         As :func:`fit`; or the calendar names what there is not.
     """
     snapshot = cut(deals, as_of=as_of, segment=spec.segment, covariates=spec.covariates)
-    if len(snapshot.arrivals):  # a history without any deal has an error of its own
+    if len(snapshot.stays):  # a history without any deal has an error of its own
         check_won(snapshot)
     return fit_snapshot(snapshot, spec=spec, inputs_sha256=deals.inputs_sha256, progress=progress)
 
@@ -148,7 +148,7 @@ def fit_snapshot(
     )
     now = None
     if levels:
-        now = fit_levels(snapshot.stays, stage, cells=snapshot.cells, as_of=snapshot.as_of, seed=spec.seed)
+        now = fit_levels(snapshot.learned_stays, stage, cells=snapshot.cells, as_of=snapshot.as_of, seed=spec.seed)
     calendar = _calendar(snapshot, stage, spec)
     return Posterior(snapshot.as_of, spec, stage, amounts, arrivals, inputs_sha256, calendar, now)
 
@@ -156,7 +156,7 @@ def fit_snapshot(
 def _calendar(snapshot: Snapshot, stage: StagePosterior, spec: ModelSpec) -> CalendarPosterior | None:
     if not spec.calendar:
         return None
-    exits = dated_exits(snapshot.stays, stage, snapshot.cells, snapshot.graph)
+    exits = dated_exits(snapshot.learned_stays, stage, snapshot.cells, snapshot.graph)
     return fit_calendar(exits, options=spec.calendar_options, draws=stage.n_draws, seed=spec.seed)
 
 

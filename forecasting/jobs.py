@@ -8,7 +8,6 @@ from pathlib import Path
 from forecasting.answers.forecasts import Forecast, forecast, with_calibration
 from forecasting.config import Job, JobConfig, horizon_end, job_template
 from forecasting.data.given import arrival_plan, read_commits, read_plan
-from forecasting.data.lacking import what_lacking_means
 from forecasting.data.quality import DataQuality
 from forecasting.data.snapshot import Snapshot, cut
 from forecasting.fitting import check_won, fit_spec
@@ -103,26 +102,22 @@ def check(job: Job, *, as_of: str | date | None = None) -> Check:
     return Check(
         as_of=day,
         quality=job.deals.quality,
-        deals=len(snapshot.arrivals),
+        deals=snapshot.n_deals,
         open_deals=snapshot.pipeline.n_deals,
         won_deals=int(snapshot.won["amount"].notna().sum()),
         open_by_stage={name: int((stage == code).sum()) for code, name in enumerate(snapshot.graph.open)},
         open_without_amount=snapshot.pipeline.amount_missing,
-        warnings=_lacking(snapshot),
+        warnings=tuple(snapshot.notes),
     )
 
 
 def warnings_on_past(job: Job, *, as_of: date | None = None) -> tuple[str, ...]:
     """Tell what forecasts before a day, the last one by default, know by the export that a forecast of the day does not."""
-    return _lacking(_cut(job, as_of or last_day(job)))
+    return tuple(_cut(job, as_of or last_day(job)).notes)
 
 
 def _cut(job: Job, day: date) -> Snapshot:
     return cut(job.deals, as_of=day, segment=job.config.model.segment, covariates=job.config.model.covariates)
-
-
-def _lacking(snapshot: Snapshot) -> tuple[str, ...]:
-    return tuple(what_lacking_means(unknown_zeros=snapshot.unknown_zeros, untold=snapshot.untold))
 
 
 def _check_given(config: JobConfig, segments: tuple[str, ...]) -> None:

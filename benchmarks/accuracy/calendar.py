@@ -76,7 +76,7 @@ def held_out(pipeline: Pipeline, options: BacktestOptions) -> dict[str, float]:
     middle = first + (last - first) / 2
     posterior = fitted(deals, middle, options)
     after = cut(deals, as_of=last, covariates=options.covariates, factors=posterior.stage.factors)
-    exits = dated_exits(after.stays, posterior.stage, after.cells, after.graph)
+    exits = dated_exits(after.learned_stays, posterior.stage, after.cells, after.graph)
     later = exits.days > np.datetime64(middle)
     return {
         kind: deviance(exits.seen[later, place], expected_by_date(exits, posterior, kind)[later]) / int(later.sum())

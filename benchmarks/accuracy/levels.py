@@ -97,7 +97,7 @@ def compare_inference(pipeline: Pipeline, *, draws: int) -> list[str]:
     as_of = origin_dates(pipeline.first, pipeline.last, every=pipeline.every)[-1]
     snapshot = cut(pipeline.load(), as_of=as_of, covariates=OPTIONS.covariates)
     stage = fit_stages(stage_history(snapshot), durations="piecewise", inference="fast", draws=200, seed=SEED)
-    counts = level_counts(snapshot.stays, stage, cells=snapshot.cells, as_of=as_of, days=WEEK_DAYS)
+    counts = level_counts(snapshot.learned_stays, stage, cells=snapshot.cells, as_of=as_of, days=WEEK_DAYS)
     told = []
     for inference in ("fast", "nuts"):
         began = time.perf_counter()

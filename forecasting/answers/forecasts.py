@@ -21,7 +21,6 @@ from forecasting.answers.pace import on_calendar
 from forecasting.answers.revenue import LEVELS, Period, Source, target_span
 from forecasting.data.deal_factors import AMOUNT, has_level_for_lacking
 from forecasting.data.given import arrival_plan, plan_table
-from forecasting.data.lacking import what_lacking_means
 from forecasting.data.snapshot import Snapshot, cut
 from forecasting.engine.blocks import EngineOptions
 from forecasting.periods import as_date
@@ -451,7 +450,7 @@ def _warnings(snapshot: Snapshot, fitted: date) -> list[str]:
     elif pipeline.amount_missing:
         missing = f"{pipeline.amount_missing} of {pipeline.n_deals} open deals"
         found.append(f"{missing} have no amount: theirs are drawn from past wins")
-    found += what_lacking_means(unknown_zeros=snapshot.unknown_zeros, untold=snapshot.untold)
+    found += snapshot.notes
     untold = {*snapshot.untold, *([AMOUNT] if snapshot.unknown_zeros else [])}
     stale = [factor.name for factor in snapshot.factors if factor.name in untold and has_level_for_lacking(factor)]
     if stale:

@@ -12,16 +12,26 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from hashlib import sha256
+from typing import TypedDict
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from forecasting.data.beginning import (
+    WHOLE,
+    Beginning,
+    beginning,
+    days_unseen,
+    deal_lives,
+    has_arrived,
+    what_beginning_means,
+)
 from forecasting.data.deal_factors import AMOUNT, check_columns, codes_of, distinct_names, factors_of, lacking
 from forecasting.data.deals import Deals
 from forecasting.data.factors import as_levels, distinct_cells
-from forecasting.data.known_entries import KnownEntries, known_entries, stays_of
-from forecasting.data.lacking import StaysCompared, amount_habits, compared
+from forecasting.data.known_entries import KnownEntries, day_numbers, known_entries, stays_of
+from forecasting.data.lacking import amount_habits, compared, what_lacking_means
 from forecasting.data.open_pipeline import OpenPipeline
 from forecasting.periods import as_date
 from models.errors import SettingsError
@@ -45,17 +55,21 @@ class Snapshot:
         One row per visit of an open stage: ``deal_id``, ``cell`` (as known when the stage was entered), ``stage``,
         ``next`` (stage code, or ``STILL_OPEN``), ``days`` (until it left, or until ``as_of``), ``entered_on``,
         ``amount`` (currency units, as known at the end of the stay, NaN = missing), ``amount_told`` (whether the stage
-        history had said it by then; else it is the deals table's, which keeps no past).
+        history had said it by then; else it is the deals table's, which keeps no past), ``days_unseen`` (first days of the
+        stay that lie before the history is whole, beyond its end where nothing can be learned from it).
     pipeline : OpenPipeline
     won : DataFrame
         Deals whose last known stage is a won one, once each, at their last win: ``deal_id``, ``won_on``, ``amount``,
         ``segment``.
     arrivals : DataFrame
-        ``deal_id``, ``arrived_on`` (first entry into an open stage), ``stage``, ``cell``, ``amount``, ``segment``.
+        Of deals that began while all were told: ``deal_id``, ``arrived_on`` (first entry into an open stage), ``stage``,
+        ``cell``, ``amount``, ``segment``.
     unknown_zeros : bool
         Whether amounts of zero stand for amounts that are not known and count as missing.
     untold : tuple of str
         Segments and covariates whose lack tells nothing of a deal, because they are filled in or cleared later.
+    beginning : Beginning
+        Since when the history is whole.
     """
 
     as_of: date
@@ -68,6 +82,23 @@ class Snapshot:
     arrivals: pd.DataFrame
     unknown_zeros: bool = False
     untold: tuple[str, ...] = ()
+    beginning: Beginning = WHOLE
+
+    @property
+    def notes(self) -> list[str]:
+        """What the export lacks and what is made of it, for people."""
+        lacks = what_lacking_means(unknown_zeros=self.unknown_zeros, untold=self.untold)
+        return lacks + what_beginning_means(self.beginning)
+
+    @property
+    def n_deals(self) -> int:
+        """Number of deals that have been in an open stage."""
+        return int(self.stays["deal_id"].nunique())
+
+    @property
+    def learned_stays(self) -> pd.DataFrame:
+        """Stays that were watched, at least at their end."""
+        return self.stays[self.stays["days_unseen"] <= self.stays["days"]]
 
     def content_hash(self) -> str:
         """SHA-256 of all that is in the snapshot."""
@@ -124,7 +155,11 @@ def cut(
     check_columns(deals, segment=segment, covariates=covariates)
     known = known_entries(deals, day)
     stays, labels = stays_of(known, deals.graph), _segment_labels(deals, segment)
-    rows, stays_compared = stays["row"].to_numpy(), _compared(known, stays, deals.graph)
+    told_of_stays = _told_of_stays(stays, deals.graph)
+    rows, stays_compared = stays["row"].to_numpy(), compared(**told_of_stays, as_of=known.today)
+    lives = deal_lives(**told_of_stays, created=_created(deals, stays), as_of=known.today)
+    begun = beginning(lives)
+    stays["days_unseen"] = days_unseen(begun, deal=stays["deal"].to_numpy(), entered=stays["day"].to_numpy())
     of_deal = np.searchsorted(known.last, rows)
     habits = amount_habits(known.amount[rows], known.amount[known.last[of_deal]], stays_compared)
     known = replace(known, amount=habits.cleared(known.amount))
@@ -155,9 +190,10 @@ def cut(
         stays=_stay_table(stays, ids),
         pipeline=_pipeline(deals, stays, place[len(stays) :], cells, labels, day),
         won=_won(deals, known, labels),
-        arrivals=_arrivals(stays, known, ids, labels),
+        arrivals=_arrivals(stays, known, ids, labels)[has_arrived(begun, lives)].reset_index(drop=True),
         unknown_zeros=not habits.zero_is_amount,
         untold=untold,
+        beginning=begun,
     )
 
 
@@ -174,25 +210,40 @@ def within(snapshot: Snapshot, window_days: int) -> Snapshot:
 
 def stage_history(snapshot: Snapshot) -> StageHistory:
     """Count the distinct stays: what the stage model is fitted to."""
-    return StageHistory(snapshot.graph, count_stays(snapshot.stays), snapshot.factors, snapshot.cells)
+    return StageHistory(snapshot.graph, count_stays(snapshot.learned_stays), snapshot.factors, snapshot.cells)
 
 
 def _dates(days: NDArray[np.int64]) -> NDArray[np.datetime64]:
     return days.astype("datetime64[D]").astype("datetime64[ns]")
 
 
-def _compared(known: KnownEntries, stays: pd.DataFrame, graph: StageGraph) -> StaysCompared:
-    """Lay out the stays for comparing what deals lack."""
+class _ToldOfStays(TypedDict):
+    """What is asked of each stay to judge the history."""
+
+    deal: NDArray[np.int64]
+    stage: NDArray[np.int64]
+    entered: NDArray[np.int64]
+    left: NDArray[np.int64]
+    closes: NDArray[np.bool_]
+    wins: NDArray[np.bool_]
+
+
+def _told_of_stays(stays: pd.DataFrame, graph: StageGraph) -> _ToldOfStays:
     entered, following = stays["day"].to_numpy(), stays["next"].to_numpy()
-    return compared(
+    return _ToldOfStays(
         deal=stays["deal"].to_numpy(),
         stage=stays["stage"].to_numpy(),
         entered=entered,
         left=entered + stays["days"].to_numpy() + (following == STILL_OPEN),
         closes=following >= graph.n_open,
         wins=np.isin(following, graph.won_codes),
-        as_of=known.today,
     )
+
+
+def _created(deals: Deals, stays: pd.DataFrame) -> NDArray[np.int64]:
+    """Day each stay's deal was created."""
+    created: NDArray[np.int64] = day_numbers(deals.deals["created_on"])[stays["deal"].to_numpy()]
+    return created
 
 
 def _segment_labels(deals: Deals, segment: tuple[str, ...]) -> NDArray[np.object_]:
@@ -216,6 +267,7 @@ def _stay_table(stays: pd.DataFrame, ids: NDArray[np.object_]) -> pd.DataFrame:
             "entered_on": _dates(stays["day"].to_numpy()),
             "amount": stays["amount"].to_numpy(),
             "amount_told": stays["amount_told"].to_numpy(),
+            "days_unseen": stays["days_unseen"].to_numpy(),
         }
     )
 

@@ -93,8 +93,8 @@ def cohort_conversion(known: KnownStays, horizon_days: int, seed: int) -> Baseli
     won_on[known.deal[known.ended_in_win]] = known.left[known.ended_in_win]
     age, amount, cycle = known.as_of - created, known.filled_amount, won_on - created
     wins, begun = (created < NEVER) & (won_on < NEVER), created < NEVER
-    seen = np.cumsum(np.bincount(age[begun], weights=amount[begun], minlength=known.age_days)[::-1])[::-1]
-    gained = np.bincount(cycle[wins], weights=amount[wins], minlength=known.age_days)
+    seen = np.cumsum(np.bincount(age[begun], weights=amount[begun])[::-1])[::-1]
+    gained = np.bincount(cycle[wins], weights=amount[wins], minlength=len(seen))
     converted = np.cumsum(gained / np.maximum(seen, 1e-9))
     curve = np.concatenate([converted, np.full(horizon_days, converted[-1])])
     open_part = float((amount[begun] * (curve[age[begun] + horizon_days] - curve[age[begun]])).sum())

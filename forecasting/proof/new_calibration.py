@@ -183,7 +183,7 @@ def _foretold_new(
         season = max((value.season for value in open_deals), key=len, default=())
         return new_revenue(known, horizons=horizons, season=season)
 
-    return recalled(memory.new, (known.as_of, known.habits, horizons, levels), make)
+    return recalled(memory.new, (known.lacks, known.as_of, horizons, levels), make)
 
 
 def own_new_calibration(

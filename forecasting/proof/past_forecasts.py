@@ -10,10 +10,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from forecasting.data.lacking import AmountHabits
 from forecasting.proof.quick_chain import OpenValue, open_revenue
 from forecasting.proof.quick_new import NewValue
-from forecasting.proof.stay_table import KnownStays, StayTable, date_of, day_of, known_at, stays_at
+from forecasting.proof.stay_table import KnownStays, Lacks, StayTable, date_of, day_of, known_at, stays_at
 
 if TYPE_CHECKING:
     from forecasting.data.deals import Deals
@@ -50,12 +49,12 @@ class Memory:
     Parameters
     ----------
     open, new : dict
-        What was foretold of open deals, by day number, what a missing amount means and horizons, and of deals created
-        later, by these and whether seasons were followed.
+        What was foretold of open deals, by what the history lacks, day number and horizons, and of deals created later, by
+        these and whether seasons were followed.
     """
 
-    open: dict[tuple[int, AmountHabits, tuple[int, ...]], tuple[OpenValue, ...]] = field(default_factory=dict)
-    new: dict[tuple[int, AmountHabits, tuple[int, ...], bool], tuple[NewValue, ...]] = field(default_factory=dict)
+    open: dict[tuple[Lacks, int, tuple[int, ...]], tuple[OpenValue, ...]] = field(default_factory=dict)
+    new: dict[tuple[Lacks, int, tuple[int, ...], bool], tuple[NewValue, ...]] = field(default_factory=dict)
 
 
 def recalled[Key, Value](made: dict[Key, Value], key: Key, make: Callable[[], Value]) -> Value:
@@ -192,7 +191,7 @@ def telling(past: pd.DataFrame, *, mean: float) -> pd.DataFrame:
 
 def foretold(known: KnownStays, *, horizons: tuple[int, ...], seed: int, memory: Memory) -> tuple[OpenValue, ...]:
     """Forecast the revenue of open deals as :func:`open_revenue` does, unless it was done before."""
-    key = known.as_of, known.habits, horizons
+    key = known.lacks, known.as_of, horizons
     return recalled(memory.open, key, lambda: open_revenue(known, horizons=horizons, seed=seed))
 
 

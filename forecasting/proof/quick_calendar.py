@@ -49,7 +49,7 @@ def win_weights(known: KnownStays, *, days: int) -> Floats:
     date = np.arange(known.first_day, known.as_of + 1 + days).astype("datetime64[D]")
     if not known.calendar.parts:
         return np.ones(len(date))
-    won_on = known.left[known.ended_in_win]
+    won_on = known.left[known.ended_in_win & (known.left >= known.first_day)]
     if not len(won_on):
         return np.ones(len(date))
     classes, age = day_classes(known.calendar, date), known.age_days

@@ -79,8 +79,27 @@ class _Counted:
     exit_code: Ints
     days: Ints
     days_ago: Ints
+    unseen: Ints
     amount_class: Ints
     n_classes: int
+
+    @property
+    def learned(self) -> "_Counted":
+        """Stays that were watched, at least at their end; all where there are none."""
+        if not self.unseen.any():
+            return self
+        rows = self.unseen <= self.days
+        if not rows.any():
+            return replace(self, unseen=np.zeros_like(self.unseen))
+        return replace(
+            self,
+            stage=self.stage[rows],
+            exit_code=self.exit_code[rows],
+            days=self.days[rows],
+            days_ago=self.days_ago[rows],
+            unseen=self.unseen[rows],
+            amount_class=self.amount_class[rows],
+        )
 
 
 @dataclass(frozen=True)
@@ -116,9 +135,10 @@ def open_revenue(known: KnownStays, *, horizons: tuple[int, ...], seed: int) -> 
     if not len(waiting):
         return tuple(OpenValue(0.0, 0.0, 0.0, 0.0) for _ in horizons)
     counted = _counted(known)
-    chain = _fit(counted, known.n_open, known.n_stages)
+    learned = counted.learned
+    chain = _fit(learned, known.n_open, known.n_stages)
     if not waiting.any():
-        weeks = _by_week(known, counted, chain, win_weights(known, days=0))
+        weeks = _by_week(known, learned, chain, win_weights(known, days=0))
         season = weeks.season(weeks.wins, days=max(horizons))[1].tolist()
         return tuple(OpenValue(0.0, 0.0, 0.0, 0.0, tuple(season[:days])) for days in horizons)
     rng = np.random.default_rng([seed, known.as_of])
@@ -132,7 +152,7 @@ def open_revenue(known: KnownStays, *, horizons: tuple[int, ...], seed: int) -> 
 
     week_ends = np.minimum(WEEK_DAYS * np.arange(1, -(-max(horizons) // WEEK_DAYS) + 1), max(horizons))
     won_by_week = amount @ won_by(week_ends, mean_hazards[None], mean_factors[None])[0]
-    weeks = _by_week(known, counted, chain, weight[: known.age_days])
+    weeks = _by_week(known, learned, chain, weight[: known.age_days])
     levels, in_season, season = _level_draws(weeks, horizons, won_by_week, rng)
     static, found = won_by(np.array(horizons), hazards, factors), []
     for place, (days, seasonal) in enumerate(zip(horizons, in_season, strict=True)):
@@ -269,6 +289,7 @@ def _counted(known: KnownStays) -> _Counted:
         exit_code=known.exit_code,
         days=np.minimum(known.left, known.as_of) - known.entered,
         days_ago=known.as_of - known.entered,
+        unseen=known.unseen,
         amount_class=of_deal[(np.cumsum(begun) - 1)[known.deal]],
         n_classes=len(edges) + 2,
     )
@@ -284,7 +305,7 @@ def _fit(known: _Counted, n_open: int, n_stages: int) -> _Chain:
     starts = np.full((n_open, max(len(cut) for cut in cuts)), NEVER, dtype=np.int64)
     for stage, cut in enumerate(cuts):
         starts[stage, : len(cut)] = cut
-    exits, at_risk = count_exits(known.stage, known.exit_code, known.days, starts, n_stages)
+    exits, at_risk = count_exits(known.stage, known.exit_code, known.days, known.unseen, starts, n_stages)
     ended = exits.sum(axis=1)
     share = np.clip(ended / np.maximum(at_risk, 1.0), 1e-9, 1.0 - 1e-6)
     total = -np.log1p(-share)
@@ -314,9 +335,9 @@ def _expected(known: _Counted, starts: Ints, hazard: Floats, part_of_day: Floats
     for stage, of_day in enumerate(bins_of_days(starts, days)):
         np.cumsum(hazard[stage][:, of_day].T, axis=0, out=passed[stage, 1:])
         ending[stage] = (hazard[stage] * part_of_day[stage])[:, of_day].T
-    periods = int(known.days_ago.max()) // width + 1
+    periods = int((known.days_ago - known.unseen).max()) // width + 1
     expected, seen = count_expected(
-        known.stage, known.exit_code, known.days, known.days_ago, known.amount_class, passed, ending,
+        known.stage, known.exit_code, known.days, known.days_ago, known.unseen, known.amount_class, passed, ending,
         (known.n_classes, periods, width),
     )  # fmt: skip
     return expected, seen
@@ -353,7 +374,7 @@ def _by_week(known: KnownStays, counted: _Counted, chain: _Chain, weight: Floats
     expected = np.einsum("cpsj,csj->psj", by_class, factor)
     won, week = slice(known.n_open, known.n_open + known.n_won), np.arange(len(weight)) // WEEK_DAYS
     of_week = np.bincount(week, weight[::-1], len(expected)) / np.bincount(week, minlength=len(expected))
-    expected[:, :, won] *= of_week[:, None, None]
+    expected[:, :, won] *= of_week[: len(expected), None, None]
     forward = _forward(chain.exits.sum(axis=0), known.n_open + known.n_won)
     wins = np.zeros_like(forward)
     wins[:, won] = True

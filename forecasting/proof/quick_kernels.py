@@ -12,8 +12,13 @@ SMALLEST = 1e-200
 
 
 @njit(cache=True, nogil=True)
-def count_exits(stage: Ints, exit_code: Ints, days: Ints, starts: Ints, n_stages: int) -> tuple[Floats, Floats]:
-    """Count exits (stage, code, bin) and days begun at risk (stage, bin); an open stay outlasted days 0..d."""
+def count_exits(
+    stage: Ints, exit_code: Ints, days: Ints, unseen: Ints, starts: Ints, n_stages: int
+) -> tuple[Floats, Floats]:
+    """Count exits (stage, code, bin) and days begun at risk (stage, bin); an open stay outlasted days 0..d.
+
+    The first ``unseen`` days of a stay were not watched: on them it was at no risk.
+    """
     n_open, n_bins = starts.shape
     of_day = bins_of_days(starts, days.max() + 1)
     exits, at_risk = np.zeros((n_open, n_stages, n_bins)), np.zeros((n_open, n_bins))
@@ -21,6 +26,8 @@ def count_exits(stage: Ints, exit_code: Ints, days: Ints, starts: Ints, n_stages
     for i in range(len(stage)):
         s, day = stage[i], days[i]
         last[s, day] += 1.0
+        if unseen[i] > 0:
+            last[s, unseen[i] - 1] -= 1.0
         if exit_code[i] >= 0:
             exits[s, exit_code[i], of_day[s, day]] += 1.0
     for s in range(n_open):
@@ -37,6 +44,7 @@ def count_expected(
     exit_code: Ints,
     days: Ints,
     days_ago: Ints,
+    unseen: Ints,
     amount_class: Ints,
     passed: Floats,
     ending: Floats,
@@ -54,7 +62,7 @@ def count_expected(
     for i in range(len(stage)):
         s, c, last = stage[i], amount_class[i], days[i]
         outlasted = last if exit_code[i] >= 0 else last + 1
-        day = 0
+        day = unseen[i]
         while day < outlasted:
             p = (days_ago[i] - day) // width
             end = min(outlasted, days_ago[i] - p * width + 1)

@@ -60,9 +60,9 @@ def new_revenue(
     """
     created, won_on = (np.full(len(known.amount), NEVER, dtype=np.int64) for _ in range(2))
     np.minimum.at(created, known.deal, known.entered)
-    wins = known.ended_in_win
+    wins = known.ended_in_win & known.arrived[known.deal]
     won_on[known.deal[wins]] = known.left[wins]
-    begun, won = created < NEVER, won_on < NEVER
+    begun, won = known.arrived, won_on < NEVER
     if not won.any():
         return tuple(NewValue(0.0, 0.0) for _ in horizons)
     amount = known.filled_amount[won]

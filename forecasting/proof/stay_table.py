@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from forecasting.data.beginning import WHOLE, Beginning, beginning, days_unseen, deal_lives, has_arrived
 from forecasting.data.factors import CENT
 from forecasting.data.known_entries import day_numbers
 from forecasting.data.lacking import AS_GIVEN, AmountHabits, amount_habits, compared
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
+type Lacks = tuple[AmountHabits, Beginning]
+"""What it means that deals lack an amount, and since when the history is whole."""
 NEVER = 2**40
 """Day number of something that has not happened."""
 
@@ -53,6 +56,10 @@ class StayTable:
         What may make a date count for more or less.
     habits : AmountHabits, optional
         What it means that a deal has no amount; by default what the stays known on the day show.
+    created : ndarray of int64, shape (deal,), optional
+        Day the deals table has for it; by default the first entry of each.
+    beginning : Beginning, optional
+        Since when the history is whole; by default what the stays known on the day show.
     """
 
     deal: Ints
@@ -70,6 +77,8 @@ class StayTable:
     n_stages: int
     calendar: CalendarOptions = field(default_factory=CalendarOptions)
     habits: AmountHabits | None = None
+    created: Ints | None = None
+    beginning: Beginning | None = None
 
 
 @dataclass(frozen=True)
@@ -79,9 +88,13 @@ class KnownStays:
     Parameters
     ----------
     as_of, first_day : int
-        Day numbers; ``first_day`` is the first entry of the history.
+        Day numbers; ``first_day`` is the first day of the history, or the first from which on it is whole.
     deal, stage, exit_code, entered, left : ndarray of int64, shape (stay,)
         ``exit_code`` is -1 and ``left`` is ``NEVER`` in stays that had not ended.
+    unseen : ndarray of int64, shape (stay,)
+        First days of the stay that lie before the history is whole; beyond its end where nothing is learned from it.
+    arrived : ndarray of bool, shape (deal,)
+        Deals that arrived on the day of their first entry.
     stands : ndarray of bool, shape (stay,)
         Whether the deal still was where the stay had led.
     amount : ndarray of float64, shape (deal,)
@@ -91,6 +104,8 @@ class KnownStays:
         What may make a date count for more or less.
     habits : AmountHabits
         What it means that a deal has no amount.
+    beginning : Beginning
+        Since when the history is whole.
     """
 
     as_of: int
@@ -100,6 +115,8 @@ class KnownStays:
     exit_code: Ints
     entered: Ints
     left: Ints
+    unseen: Ints
+    arrived: NDArray[np.bool_]
     stands: NDArray[np.bool_]
     amount: Floats
     n_open: int
@@ -107,6 +124,12 @@ class KnownStays:
     n_stages: int
     calendar: CalendarOptions = field(default_factory=CalendarOptions)
     habits: AmountHabits = AS_GIVEN
+    beginning: Beginning = WHOLE
+
+    @property
+    def lacks(self) -> Lacks:
+        """What the history lacks: forecasts of a day are the same as long as this is."""
+        return self.habits, self.beginning
 
     @property
     def is_open(self) -> NDArray[np.bool_]:
@@ -185,6 +208,7 @@ def stay_table(deals: "Deals", *, calendar: CalendarOptions | None = None) -> St
         n_won=len(deals.graph.won),
         n_stages=len(deals.graph.stages),
         calendar=calendar or CalendarOptions(),
+        created=day_numbers(deals.deals["created_on"]),
     )
 
 
@@ -197,20 +221,28 @@ def known_at(stays: StayTable, day: int) -> KnownStays:
     said = stays.said_day <= day
     amount[stays.said_deal[said]] = stays.said_amount[said]  # in order: the last word stays
     entered, deal, stage = stays.entered[rows], stays.deal[rows], stays.stage[rows]
+    closes = ended & (stays.next_stage[rows] >= stays.n_open)
+    wins = closes & (stays.next_stage[rows] < stays.n_open + stays.n_won)
     habits, told = stays.habits or AS_GIVEN, amount[deal]
     if stays.habits is None and not (told >= CENT).all():
-        closes = ended & (stays.next_stage[rows] >= stays.n_open)
-        wins = closes & (stays.next_stage[rows] < stays.n_open + stays.n_won)
         each = compared(deal=deal, stage=stage, entered=entered, left=left, closes=closes, wins=wins, as_of=day)
         habits = amount_habits(told, told, each)
+    created = entered if stays.created is None else stays.created[deal]
+    lives = deal_lives(
+        deal=deal, stage=stage, entered=entered, left=left, closes=closes, wins=wins, created=created, as_of=day
+    )
+    begun, arrived = stays.beginning or beginning(lives), np.zeros(len(amount), dtype=bool)
+    arrived[np.unique(deal)] = has_arrived(begun, lives)
     return KnownStays(
         as_of=day,
-        first_day=int(entered.min()) if len(rows) else day,
+        first_day=max(int(entered.min()), begun.unseen_until + 1) if len(rows) else day,
         deal=deal,
         stage=stage,
         exit_code=np.where(ended, stays.next_stage[rows], -1),
         entered=entered,
         left=np.where(ended, left, NEVER),
+        unseen=days_unseen(begun, deal=deal, entered=entered),
+        arrived=arrived,
         stands=ended & (stays.undone[rows] > day),
         amount=habits.cleared(amount),
         n_open=stays.n_open,
@@ -218,16 +250,21 @@ def known_at(stays: StayTable, day: int) -> KnownStays:
         n_stages=stays.n_stages,
         calendar=stays.calendar,
         habits=habits,
+        beginning=begun,
     )
 
 
 def stays_at(deals: "Deals | StayTable", as_of: date, *, calendar: CalendarOptions | None = None) -> StayTable:
-    """Lay out the stays for looking back from a date: a missing amount means what the stays known by then show.
+    """Lay out the stays for looking back from a date: what it lacks means what the stays known by then show.
 
-    A table of stays has its own calendar, and keeps what a missing amount means once that is settled.
+    A table of stays has its own calendar, and keeps what a missing amount means, and since when it is whole, once that is
+    settled.
     """
     stays = deals if isinstance(deals, StayTable) else stay_table(deals, calendar=calendar)
-    return stays if stays.habits else replace(stays, habits=known_at(stays, day_of(as_of)).habits)
+    if stays.habits and stays.beginning:
+        return stays
+    known = known_at(stays, day_of(as_of))
+    return replace(stays, habits=known.habits, beginning=known.beginning)
 
 
 def day_of(when: date) -> int:

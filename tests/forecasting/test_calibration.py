@@ -146,16 +146,17 @@ def test_exits_are_expected_in_the_period_in_which_deals_were_exposed() -> None:
     n, classes, periods, width = 200, 3, 7, 30
     stage, exit_code, of_class = rng.integers(0, 2, n), rng.integers(-1, 5, n), rng.integers(0, classes, n)
     days, ago = rng.integers(0, 40, n), rng.integers(40, 200, n)
+    unseen = np.minimum(rng.integers(0, 20, n) * (rng.random(n) < 0.5), days)
     hazard, ending = rng.gamma(1.0, 0.1, (2, 41, 5)), rng.gamma(1.0, 0.05, (2, 40, 5))
     passed = np.concatenate([np.zeros((2, 1, 5)), np.cumsum(hazard, axis=1)], axis=1)
     expected, seen = np.zeros((classes, periods, 2, 5)), np.zeros((classes, periods, 2, 5))
-    for s, code, c, last, since in zip(stage, exit_code, of_class, days, ago, strict=True):
-        for day in range(last + 1):
+    for s, code, c, first, last, since in zip(stage, exit_code, of_class, unseen, days, ago, strict=True):
+        for day in range(first, last + 1):
             ends = day == last and code >= 0
             expected[c, (since - day) // width, s] += ending[s, day] if ends else hazard[s, day]
         if code >= 0:
             seen[c, (since - last) // width, s, code] += 1.0
-    found = count_expected(stage, exit_code, days, ago, of_class, passed, ending, (classes, periods, width))
+    found = count_expected(stage, exit_code, days, ago, unseen, of_class, passed, ending, (classes, periods, width))
     np.testing.assert_allclose(found[0], expected, atol=1e-12)
     np.testing.assert_array_equal(found[1], seen)
 
@@ -163,9 +164,12 @@ def test_exits_are_expected_in_the_period_in_which_deals_were_exposed() -> None:
 def test_exits_and_days_at_risk_add_up() -> None:
     rng = np.random.default_rng(3)
     stage, exit_code, days = rng.integers(0, 2, 500), rng.integers(-1, 5, 500), rng.integers(0, 40, 500)
-    exits, at_risk = count_exits(stage, exit_code, days, np.array([[0, 3, 10], [0, 7, NEVER]]), 5)
+    unseen = np.minimum(rng.integers(0, 20, 500) * (rng.random(500) < 0.5), days)
+    exits, at_risk = count_exits(stage, exit_code, days, unseen, np.array([[0, 3, 10], [0, 7, NEVER]]), 5)
     assert exits.sum() == (exit_code >= 0).sum()
-    assert at_risk.sum() == (days + 1).sum()
+    assert at_risk.sum() == (days + 1 - unseen).sum()
+    in_first = np.minimum(days + 1, 3) - np.minimum(unseen, 3)
+    assert at_risk[0, 0] == in_first[stage == 0].sum()
 
 
 def test_amount_classes_hold_enough_deals_and_like_sums() -> None:

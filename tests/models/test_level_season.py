@@ -156,7 +156,8 @@ def test_the_season_does_not_hang_on_a_deal_being_open() -> None:
     known = known_at(stay_table(deals_of(world, company)), day_of(date(2024, 10, 31)))
     ended = ~known.is_open
     columns = {
-        name: getattr(known, name)[ended] for name in ("deal", "stage", "exit_code", "entered", "left", "stands")
+        name: getattr(known, name)[ended]
+        for name in ("deal", "stage", "exit_code", "entered", "left", "unseen", "stands")
     }
     closed = replace(known, **columns)
     value = open_revenue(closed, horizons=(60, 30), seed=1)
