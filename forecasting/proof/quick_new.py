@@ -2,8 +2,8 @@
 
 The same belief as the published forecast in its cheapest form: the level of arrivals from the same filter over its grid
 of settings, the share of created deals that was won by each number of days since creation (each deal watched as long as
-it has existed), and the mean amount of past wins. With L_j the arrivals of coming week j, w_j the share of them won
-within the horizon, in the season of the days they are won on, and a the amount of a win,
+it has existed), by the stage deals begin in, and the mean amount of past wins. With L_j the arrivals of coming week j,
+w_j the share of them won within the horizon, in the season of the days they are won on, and a the amount of a win,
 
     mean = E[sum_j L_j w_j] E[a],   variance = E[wins] E[a^2] + Var[sum_j L_j w_j] E[a]^2 + what is not known of w and a.
 
@@ -22,7 +22,8 @@ from forecasting.proof.quick_calendar import progress, win_weights
 from forecasting.proof.stay_table import NEVER, KnownStays, date_of
 from models.arrivals.level import NO_SEASON, STEP_SD, LevelGrid
 from models.arrivals.level_kernel import LASTING, ODD_SHAPE
-from models.arrivals.model import GROWTH_KEPT, level_grid
+from models.arrivals.mix import kind_counts, memory_odds
+from models.arrivals.model import GROWTH_KEPT, MIX_DAYS, level_grid
 from models.arrivals.season import MONTHS, month_factors
 from models.arrivals.year import YEAR, YEAR_WEEKS, year_profile
 
@@ -67,7 +68,7 @@ def new_revenue(
         return tuple(NewValue(0.0, 0.0) for _ in horizons)
     amount = known.filled_amount[won]
     first, second = float(amount.mean()), float((amount**2).mean())
-    won_by = _won_by(known.as_of - created[begun], won_on[won] - created[won])
+    won_by = _won_by_kind(known, created, won_on)
     arriving = _Arriving.from_days(created[begun] - known.as_of, date_of(known.as_of))
     reached, found = progress(known, win_weights(known, days=max(horizons))), []
     for horizon in horizons:
@@ -78,11 +79,33 @@ def new_revenue(
     return tuple(found)
 
 
-def _won_by(age: Ints, cycle: Ints) -> Floats:
+def _won_by_kind(known: KnownStays, created: Ints, won_on: Ints) -> Floats:
+    """Share of the deals to come won within 0, 1, ... days of their creation, by the stage they will begin in."""
+    first = np.diff(known.deal, prepend=-1) != 0
+    deal, stage = known.deal[first], known.stage[first]
+    deal, stage = deal[known.arrived[deal]], stage[known.arrived[deal]]
+    stages, kind = np.unique(stage, return_inverse=True)
+    age, cycle = known.as_of - created[deal], (won_on - created)[deal]
+    days, won = int(age.max()) + 1, won_on[deal] < NEVER
+    found = np.zeros(days)
+    for k, share in enumerate(_shares(kind, age, len(stages))):
+        found += share * _won_by(age[kind == k], cycle[won & (kind == k)], days)
+    return found
+
+
+def _shares(kind: Ints, age: Ints, n_kinds: int) -> Floats:
+    """Share of each kind among the deals to come, see :mod:`models.arrivals.mix`."""
+    lately = age < age.min() + MIX_DAYS
+    if n_kinds == 1:
+        return np.ones(1)
+    odds, shape = memory_odds(kind_counts(kind[lately], -age[lately], n_kinds), np.zeros(n_kinds, dtype=np.int64))
+    return np.asarray(odds[0] @ (shape / shape.sum(axis=1, keepdims=True)))
+
+
+def _won_by(age: Ints, cycle: Ints, days: int) -> Floats:
     """Share of deals won within 0, 1, ... days of their creation; each day among the deals that are that old."""
-    days = int(age.max()) + 1
     watched = np.cumsum(np.bincount(age, minlength=days)[::-1])[::-1]
-    return np.cumsum(np.bincount(cycle, minlength=days)[:days] / watched)
+    return np.cumsum(np.bincount(cycle, minlength=days)[:days] / np.maximum(watched, 1))
 
 
 def _share_won(reached: Floats, won_by: Floats, season: Floats) -> Floats:

@@ -28,6 +28,7 @@ from scipy.special import gammaincinv, ndtr
 from models.amounts import AmountPosterior
 from models.arrivals.level import STEP_SD, LevelGrid, draw_levels, filter_levels, shared_surprise, weekly_counts
 from models.arrivals.level_kernel import LASTING, ODD_SHAPE
+from models.arrivals.mix import draw_mix, kind_counts
 from models.arrivals.plan import NO_PLAN, ArrivalPlan, PlannedDeals, apply_plan
 from models.arrivals.season import MONTHS, draw_season, past_season
 from models.arrivals.year import YEAR, by_day_of_year, day_of_year, past_year, with_yearly_level, year_profile
@@ -258,7 +259,7 @@ def fit_arrivals(
         combo_stage=combos["combo_stage"],
         combo_group=combos["combo_group"],
         combo_pool=combos["combo_pool"],
-        mix=_mix_draws(seen, combos["combo_group"], draws, rng),
+        mix=draw_mix(seen, combos["combo_group"], draws=draws, rng=rng),
         log_level=level.log_level,
         growth=level.growth,
         level_sd=level.level_sd,
@@ -292,28 +293,19 @@ def level_grid(
 
 def _combos(
     rows: pd.DataFrame, group: NDArray[np.int64], day: NDArray[np.int64], amounts: AmountPosterior
-) -> tuple[dict[str, NDArray[np.int64]], NDArray[np.int64]]:
-    """Kinds of arrival seen lately (in a group gone silent: ever) and how often."""
+) -> tuple[dict[str, NDArray[np.int64]], NDArray[np.float64]]:
+    """Kinds of arrival seen lately (in a group gone silent: ever), and how often by week."""
     last = np.full(group.max(initial=-1) + 1, -np.inf)
     np.maximum.at(last, group, day.astype(float))
     recent = day > last[group] - MIX_DAYS
     kinds = np.column_stack([rows["cell"].to_numpy(np.int64), rows["stage"].to_numpy(np.int64), group])[recent]
-    unique, counts = np.unique(kinds, axis=0, return_counts=True)
+    unique, of_row = np.unique(kinds, axis=0, return_inverse=True)
+    counts = kind_counts(of_row.reshape(-1), day[recent], len(unique))
     labels = rows["segment"].astype(str).to_numpy()
     label_of = dict(zip(group.tolist(), labels.tolist(), strict=True))
     pool = [amounts.arrival_group(label_of[place], cell) for cell, _, place in unique.tolist()]
     columns = {"combo_cell": unique[:, 0], "combo_stage": unique[:, 1], "combo_group": unique[:, 2]}
-    return columns | {"combo_pool": np.array(pool, dtype=np.int64)}, counts.astype(np.int64)
-
-
-def _mix_draws(
-    counts: NDArray[np.int64], group: NDArray[np.int64], draws: int, rng: np.random.Generator
-) -> NDArray[np.float64]:
-    """Dirichlet draws of the kinds' shares within each group, shape (draw, kind)."""
-    weight = rng.gamma(np.broadcast_to(counts, (draws, len(counts))).astype(float))
-    member = (group[:, None] == np.arange(group.max(initial=-1) + 1)).astype(float)
-    share: NDArray[np.float64] = weight / (weight @ member)[:, group]
-    return share
+    return columns | {"combo_pool": np.array(pool, dtype=np.int64)}, counts
 
 
 def _weekday_draws(

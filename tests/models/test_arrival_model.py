@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
+from scipy.special import softmax
 
 from models.amounts import ALL_WON, AmountPosterior
 from models.arrivals.level import (
@@ -18,6 +19,7 @@ from models.arrivals.level import (
     weekly_counts,
 )
 from models.arrivals.level_kernel import LASTING, ODD_SHAPE, SHARE_UP, STEP_SHAPE, filter_weeks, log_negative_binomial
+from models.arrivals.mix import CHANGED_WEEKS_AGO, HALF_LIFE_WEEKS, LONG_RUN_ARRIVALS, PRIOR, draw_mix, memory_odds
 from models.arrivals.model import ArrivalPosterior, daily_intensity, fit_arrivals
 from models.errors import SettingsError
 
@@ -392,6 +394,51 @@ def test_kinds_keep_their_shares() -> None:
         member = fitted.combo_group == group
         np.testing.assert_allclose(fitted.mix[:, member].sum(1), 1.0)
         assert fitted.mix[:, member & (fitted.combo_stage == 0)].mean() == pytest.approx(0.75, abs=0.06)
+
+
+@pytest.mark.parametrize("weeks", [9, 30, 52])
+def test_kinds_that_came_up_lately_rule_the_next_ones(weeks: int) -> None:
+    """Leads are recorded for some weeks only: before, deals began in the second stage."""
+    rng = np.random.default_rng(11)
+    rows = deals(rng.poisson(2, 730))
+    day = (pd.to_datetime(rows["arrived_on"]).max() - pd.to_datetime(rows["arrived_on"])).dt.days
+    rows["stage"] = np.where((day < 7 * weeks) & (rng.random(len(rows)) < 0.8), 0, 1)
+    fitted = fit(rows)
+    assert fitted.mix[:, fitted.combo_stage == 0].mean() == pytest.approx(0.8, abs=0.1)
+    assert fitted.mix[:, fitted.combo_stage == 0].std() < 0.12
+
+
+def test_ways_to_remember_are_weighed_by_how_well_they_foretold_each_week() -> None:
+    """Against single arrivals foretold one after the other."""
+    rng = np.random.default_rng(3)
+    counts, group = rng.poisson(2.0, (12, 3)).astype(float), np.array([0, 0, 1])
+    counts[6:, 0] += 4.0
+    odds, shape = memory_odds(counts, group)
+    np.testing.assert_allclose(odds[1], PRIOR)  # one kind: nothing to foretell
+    scores = []
+    for place, (half_life, change) in enumerate(zip(HALF_LIFE_WEEKS, CHANGED_WEEKS_AGO, strict=True)):
+        score, held, ever = 0.0, np.zeros(2), np.full(2, 0.5)
+        for number, week in enumerate(counts[:, :2]):
+            held = held * (len(counts) - number != change)
+            expected = held + LONG_RUN_ARRIVALS * ever / ever.sum()
+            for kind in np.repeat([0, 1], week.astype(int)):  # Polya's urn; the order of a week's arrivals is not known
+                score += np.log(expected[kind] / expected.sum())
+                expected[kind] += 1.0
+            held, ever = held * 0.5 ** (1.0 / half_life) + week, ever + week
+        scores.append(score)
+        np.testing.assert_allclose(shape[place, :2], held + LONG_RUN_ARRIVALS * ever / ever.sum())
+    np.testing.assert_allclose(odds[0], softmax(np.array(scores) + np.log(PRIOR)), rtol=1e-10)
+    assert PRIOR.sum() == pytest.approx(1.0)
+
+
+def test_a_draw_remembers_all_kinds_of_a_group_alike() -> None:
+    counts = np.zeros((60, 4))
+    counts[:30, [0, 2]], counts[30:, [1, 3]] = 3.0, 3.0
+    mix = draw_mix(counts, np.array([0, 0, 1, 1]), draws=2000, rng=np.random.default_rng(1))
+    np.testing.assert_allclose(mix[:, :2].sum(axis=1), 1.0)
+    odds, shape = memory_odds(counts, np.array([0, 0, 1, 1]))
+    assert mix[:, 1].mean() == pytest.approx(float((odds[0] * shape[:, 1] / shape[:, :2].sum(axis=1)).sum()), abs=0.01)
+    assert abs(np.corrcoef(mix[:, 1], mix[:, 3])[0, 1]) < 0.1
 
 
 def test_nothing_after_the_as_of_date_is_seen() -> None:
