@@ -248,6 +248,20 @@ def make_company(world: World, rng: np.random.Generator) -> Company:
     )
 
 
+def part_of(company: Company, deals: NDArray[np.bool_], moves: NDArray[np.bool_]) -> Company:
+    """Keep some deals, shape (deal,), and of their moves some, shape (move,)."""
+    moves = moves & deals[company.deal]
+    return Company(
+        created=company.created[deals],
+        amount=company.amount[deals],
+        speed=company.speed[deals],
+        expected=company.expected[deals],
+        deal=(np.cumsum(deals) - 1)[company.deal[moves]],
+        target=company.target[moves],
+        day=company.day[moves],
+    )
+
+
 def created_per_day(world: World, days: range) -> Floats:
     """Mean number of deals created on each day."""
     return np.array([world.deals_per_day * CREATED[world.created_in](day_date(day)) for day in days])
@@ -259,8 +273,11 @@ def amounts_of(world: World, n: int, rng: np.random.Generator) -> Floats:
     return amount.round(2)
 
 
-def deals_of(world: World, company: Company) -> Deals:
-    """Lay the company's history out in the two tables that a user would bring."""
+def deals_of(world: World, company: Company, *, first: tuple[Ints, Ints] | None = None) -> Deals:
+    """Lay the company's history out in the two tables that a user would bring.
+
+    ``first`` is stage and day of the first entry of each deal, by default the first stage and the day it was created.
+    """
     opened = tuple(f"Stage {number + 1}" for number in range(world.won))
     graph = StageGraph(open=opened, won=("Won",), lost=("Lost",))
     ids = np.array([f"D{number:05d}" for number in range(len(company.created))])
@@ -268,12 +285,13 @@ def deals_of(world: World, company: Company) -> Deals:
     table = pd.DataFrame({"deal_id": ids, "created_at": dates[company.created], "amount": company.amount})
     if world.dated:
         table["expected_close"] = [str(day_date(int(day))) for day in company.expected]
-    codes = np.concatenate([np.zeros(len(ids), dtype=np.int64), company.target])
+    stage, day = first or (np.zeros_like(company.created), company.created)
+    codes = np.concatenate([stage, company.target])
     history = pd.DataFrame(
         {
             "deal_id": np.concatenate([ids, ids[company.deal]]),
             "stage": np.array(graph.stages)[codes],
-            "entered_at": dates[np.concatenate([company.created, company.day])],
+            "entered_at": dates[np.concatenate([day, company.day])],
         }
     )
     return deals_from_frames(table, history, stages=graph)

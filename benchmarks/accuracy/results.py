@@ -4,8 +4,8 @@
 
 The benchmarks that keep their figures: ``open_deals --save``, ``open_deals --weekly --draws 1000 --save``,
 ``deal_level --save`` and ``shocks --save``; where they have been kept, variants (``variants --save``), made-up companies
-with quirks (``quirks --save``) and in exports that lack amounts (``lacking --save``), held-out scores and speeds are
-shown too. Nothing is typed in by hand: a goal is met or missed by the kept figures.
+with quirks (``quirks --save``) and in exports that lack amounts (``lacking --save``) or deals (``partial --save``),
+held-out scores and speeds are shown too. Nothing is typed in by hand: a goal is met or missed by the kept figures.
 """
 
 import argparse
@@ -28,6 +28,7 @@ FURTHER = {
     "variants": ("What else was tried: open deals, origins eight days apart", "benchmarks.accuracy.variants --save"),
     "quirks": ("Quirks of timing, rules and amounts: made-up companies", "benchmarks.accuracy.quirks --save"),
     "lacking": ("Exports that lack amounts: made-up companies", "benchmarks.accuracy.lacking --save"),
+    "partial": ("Exports that lack deals: made-up companies", "benchmarks.accuracy.partial --save"),
     "stage_scores": ("Held-out log score per transition, higher is better", "benchmarks.accuracy.stage_scores --save"),
     "nuts_speed": ("What NUTS takes on the loan log, cold and warm", "benchmarks.speed.nuts --save"),
     "fit_speed": ("What a fit costs", "benchmarks.speed.fit --save"),

@@ -20,6 +20,7 @@ from benchmarks.accuracy import (
     levels,
     new_business,
     open_deals,
+    partial,
     quirks,
     results,
     shocks,
@@ -40,6 +41,7 @@ def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "shocks": shocks.main,
         "quirks": quirks.main,
         "lacking": lacking.main,
+        "partial": partial.main,
         "variants": variants.main,
     }.items():
         printed = StringIO()
@@ -57,6 +59,10 @@ def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("shocks", ["no shock", "log-sd .3", "+ levels", "oracle"]),
         ("quirks", ["no quirk", "lost after 60 days untouched", *quirks.RECIPES, "95 % range", "width", "crps"]),
         ("lacking", ["all have amounts", "cleared on losing", "foretold over actual", "80 % range"]),
+        (
+            "partial",
+            ["all deals", "closed in the last 200 days", "foretold over expected", "width over the oracle's", "seen"],
+        ),
         ("variants", [*variants.VARIANTS, variants.ALL, "published", "before calibration", "CRPS/actual"]),
         ("deal_level", ["Won", "No decision", "AUC", "Brier", "remaining days", "by last activity", "undecided"]),
     ],
@@ -76,6 +82,7 @@ def test_the_results_page_tells_what_the_benchmarks_kept(kept: Path) -> None:
         "shocks --save",
         "quirks --save",
         "lacking --save",
+        "partial --save",
         "variants --save",
     ):
         assert f"`python -m benchmarks.accuracy.{command}`" in page
@@ -108,6 +115,37 @@ def test_of_cleared_amounts_less_is_believed_and_as_much_foretold(kept: Path) ->
     )
     told = saved["foretold over actual"]
     assert told["cleared on losing"] == pytest.approx(told["all have amounts"], rel=0.15)
+
+
+def test_an_export_of_deals_closed_lately_is_seen_and_as_much_foretold(kept: Path) -> None:
+    saved = pd.read_csv(kept / partial.SAVED_NAME).set_index("export")
+    assert saved["seen"].tolist() == [0.0, 1.0]
+    told = saved["foretold over expected"]
+    assert told["closed in the last 200 days"] == pytest.approx(told["all deals"], rel=0.2)
+
+
+def test_partial_exports_lack_what_they_say() -> None:
+    world = partial.WORLDS["six weeks"]
+    company = companies.make_company(world, np.random.default_rng(1))
+    day = world.days - 91
+    made = {kind: partial.exported(world, company, day, kind) for kind in partial.EXPORTS}
+    last = {kind: deals.entries.groupby("deal").last() for kind, deals in made.items()}
+    first = {kind: deals.entries.groupby("deal").first() for kind, deals in made.items()}
+    since = {days: pd.Timestamp(companies.day_date(day - days)) for days in (365, 200, 100, 60)}
+    whole = last["all deals"]
+    for kind, days in (("year", 365), ("200 days", 200), ("100 days", 100)):
+        kept = (whole["stage"] < world.won) | (whole["entered_on"] > since[days])
+        assert made[f"closed in the last {kind}"].n_deals == kept.sum()
+    kept = (whole["stage"] <= world.won) | (whole["entered_on"] > since[200])
+    assert made["lost ones of the last 200 days only"].n_deals == kept.sum()
+    begun = first["taken over 200 days ago"]
+    assert begun["entered_on"].min() == since[200]
+    assert (begun.loc[begun["entered_on"] > since[200], "stage"] == 0).all()
+    assert made["taken over 200 days ago"].n_deals == made["closed in the last 200 days"].n_deals
+    for days in (200, 60):
+        begun = first[f"leads recorded for {days} days"]
+        assert (begun["stage"] == 0).sum() == (first["all deals"]["entered_on"] > since[days]).sum()
+        assert (begun.loc[begun["entered_on"] <= since[days], "stage"] == 1).all()
 
 
 def test_quirks_keep_a_row_for_every_recipe_and_no_range_for_a_rule(kept: Path) -> None:
