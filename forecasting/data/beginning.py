@@ -74,8 +74,8 @@ def what_beginning_means(history: Beginning) -> list[str]:
     if history.unseen_until > BEFORE_ALL:
         day = _date(history.unseen_until)
         found.append(
-            f"deals that had closed by {day} are missing, or one kind of them: of those created before only slow ones are "
-            "there. What happened up to that day is not learned from; an export with all deals would tell more"
+            f"deals closed by {day} are missing, all or the lost ones: of those created before, only slow ones are there. "
+            "What happened up to that day is not learned from; an export of all deals would give a better forecast"
         )
     if history.imported:
         days = " and ".join(str(_date(day)) for day in history.imported)

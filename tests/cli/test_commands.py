@@ -226,3 +226,18 @@ def test_amounts_cleared_on_losing_are_noted_by_check_backtest_and_forecast(comp
     assert as_json(checked)["warnings"] == [checked.stderr.split("note: ")[1].strip()]
     assert note in run("backtest", job, "--origins", "2026-07-31", "--horizon", "30d").stderr
     assert note in run("forecast", job, *AS_OF).stderr
+
+
+def test_deals_closed_before_the_export_begins_are_missed_by_check_and_forecast(company: Path, tmp_path: Path) -> None:
+    demo, job = demo_history(seed=2, n_deals=500, months=18, faulty_rows=False), tmp_path / "dealcast.toml"
+    shutil.copy(company / "dealcast.toml", job)
+    history = demo.stage_history
+    closes = history["stage"].isin((*demo.graph.won, *demo.graph.lost)) & (history["entered_at"] < "2026-03-01")
+    gone = history.loc[closes, "deal_id"]
+    demo.deals[~demo.deals["deal_id"].isin(gone)].to_csv(tmp_path / "deals.csv", index=False)
+    history[~history["deal_id"].isin(gone)].to_csv(tmp_path / "stage_history.csv", index=False)
+    note = "note: deals closed by 2026-03-01 are missing"
+    checked = run("check", job, "--json")
+    assert note in checked.stderr
+    assert note.removeprefix("note: ") in str(as_json(checked)["warnings"])
+    assert note in run("forecast", job, *AS_OF).stderr
