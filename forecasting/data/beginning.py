@@ -33,6 +33,8 @@ PRICE_OF_CLOSE = 5.0
 LEAST_LOG_ODDS = 6.0
 """Log-likelihood by which the number of deals created before must say that some are missing."""
 DATES_TRIED = 12
+CYCLES = 6.0
+"""Times that half of the closes took over which deals created before and after are counted."""
 AGE_CLASSES = 24
 IMPORTED_AT_LEAST, IMPORTED_TIMES = 20, 20.0
 """Deals that first appear on one day in the middle of things, at least, and how many times as many as on a usual day."""
@@ -213,13 +215,13 @@ def _cumulated(age: Ints | Floats, edges: Floats, hazard: Floats) -> Floats:
 
 
 def _fewer_before(lives: DealLives, day: int, cycle: float, hazards: tuple[Floats, Floats, Floats]) -> bool:
-    """Whether of deals created one to three cycles before a day as few are left as if those closed by it were missing."""
+    """Whether of deals created one to six cycles before a day as few are left as if those closed by it were missing."""
     edges, hazard, other = hazards
-    first = max(day - 3.0 * cycle, float(lives.begun.min()))
-    before, after = day - cycle - first, min(2.0 * cycle, lives.as_of - day)
+    first = max(day - CYCLES * cycle, float(lives.begun.min()))
+    before, after = day - cycle - first, min(CYCLES * cycle, lives.as_of - day)
     if min(before, after) < cycle / 4.0:
         return False
-    ages = np.linspace(0.0, 3.0 * cycle, 91)
+    ages = np.linspace(0.0, day - first, 91)
     this, both = _cumulated(ages, edges, hazard), _cumulated(ages, edges, hazard + other)
     left = 1.0 - np.cumsum(np.exp(-both) * np.diff(this, prepend=0.0))
     share = left[ages >= cycle].mean()

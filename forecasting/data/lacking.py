@@ -180,6 +180,44 @@ def what_lacking_means(*, unknown_zeros: bool, untold: tuple[str, ...]) -> list[
     return found
 
 
+@dataclass(frozen=True)
+class ClosedDeals:
+    """Numbers of closed deals: all, the lost ones, and those that were never in an open stage as far as is told."""
+
+    n: int = 0
+    lost: int = 0
+    never_open: int = 0
+
+
+NONE_CLOSED = ClosedDeals()
+ENOUGH_CLOSED = 50
+"""Closed deals that say something about all."""
+FEW_LOST, MOST = 0.02, 0.5
+
+
+def what_closed_deals_mean(closed: ClosedDeals) -> list[str]:
+    """Say where closed deals tell little of open ones.
+
+    Examples
+    --------
+    >>> what_closed_deals_mean(ClosedDeals(n=80, lost=50, never_open=3))
+    []
+    >>> print(what_closed_deals_mean(ClosedDeals(n=80, lost=1))[0])
+    1 of 80 closed deals was lost: are lost deals deleted or left open? Then open deals look better than they are
+    """
+    found = []
+    if closed.n >= ENOUGH_CLOSED and closed.lost < FEW_LOST * closed.n:
+        were = f"{closed.lost} of {closed.n} closed deals {'was' if closed.lost == 1 else 'were'} lost"
+        found.append(f"{were}: are lost deals deleted or left open? Then open deals look better than they are")
+    if closed.n >= ENOUGH_CLOSED and closed.never_open > MOST * closed.n:
+        found.append(
+            f"{closed.never_open} of {closed.n} closed deals have no entry into an open stage: how deals move is hardly "
+            "known, what open ones bring a guess. Export the history of stages; where there is none, give every deal one "
+            "open stage, entered when it was created"
+        )
+    return found
+
+
 def amount_habits(at_entry: Floats, latest: Floats, stays: StaysCompared) -> AmountHabits:
     """Judge amounts by the stays known on a day.
 

@@ -31,7 +31,14 @@ from forecasting.data.deal_factors import AMOUNT, check_columns, codes_of, disti
 from forecasting.data.deals import Deals
 from forecasting.data.factors import as_levels, distinct_cells
 from forecasting.data.known_entries import KnownEntries, day_numbers, known_entries, stays_of
-from forecasting.data.lacking import amount_habits, compared, what_lacking_means
+from forecasting.data.lacking import (
+    NONE_CLOSED,
+    ClosedDeals,
+    amount_habits,
+    compared,
+    what_closed_deals_mean,
+    what_lacking_means,
+)
 from forecasting.data.open_pipeline import OpenPipeline
 from forecasting.periods import as_date
 from models.errors import SettingsError
@@ -70,6 +77,8 @@ class Snapshot:
         Segments and covariates whose lack tells nothing of a deal, because they are filled in or cleared later.
     beginning : Beginning
         Since when the history is whole.
+    closed : ClosedDeals
+        How many deals have closed.
     """
 
     as_of: date
@@ -83,12 +92,13 @@ class Snapshot:
     unknown_zeros: bool = False
     untold: tuple[str, ...] = ()
     beginning: Beginning = WHOLE
+    closed: ClosedDeals = NONE_CLOSED
 
     @property
     def notes(self) -> list[str]:
         """What the export lacks and what is made of it, for people."""
         lacks = what_lacking_means(unknown_zeros=self.unknown_zeros, untold=self.untold)
-        return lacks + what_beginning_means(self.beginning)
+        return lacks + what_beginning_means(self.beginning) + what_closed_deals_mean(self.closed)
 
     @property
     def n_deals(self) -> int:
@@ -194,6 +204,7 @@ def cut(
         unknown_zeros=not habits.zero_is_amount,
         untold=untold,
         beginning=begun,
+        closed=_closed(known, stays["deal"].to_numpy(), deals.graph),
     )
 
 
@@ -238,6 +249,12 @@ def _told_of_stays(stays: pd.DataFrame, graph: StageGraph) -> _ToldOfStays:
         closes=following >= graph.n_open,
         wins=np.isin(following, graph.won_codes),
     )
+
+
+def _closed(known: KnownEntries, been_open: NDArray[np.int64], graph: StageGraph) -> ClosedDeals:
+    stage, deal = known.stage[known.last], known.deal[known.last]
+    closed, lost = stage >= graph.n_open, np.isin(stage, graph.lost_codes)
+    return ClosedDeals(int(closed.sum()), int(lost.sum()), int((closed & ~np.isin(deal, been_open)).sum()))
 
 
 def _created(deals: Deals, stays: pd.DataFrame) -> NDArray[np.int64]:

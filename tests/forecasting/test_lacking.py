@@ -325,3 +325,31 @@ def test_a_text_column_may_have_a_value_called_any() -> None:
         found = snapshot(replace(deals, deals=deals.deals.assign(industry=renamed)), covariates=("industry",))
         assert found.factors[0].levels == levels
         assert (found.cells >= 0).all()
+
+
+def closed_ones(n: int, *, lost: int, staged: int) -> Deals:
+    """Deals closed after ten days, the first ones as lost, the first ones seen in an open stage before; and an open one."""
+    ids = [f"D{number:03d}" for number in range(n + 1)]
+    created = [str(FIRST + timedelta(days=number)) for number in range(n + 1)]
+    rows = [(ids[k], "First", created[k]) for k in range(n + 1) if k < staged or k == n]
+    rows += [(ids[k], "Lost" if k < lost else "Won", str(FIRST + timedelta(days=k + 10))) for k in range(n)]
+    table = pd.DataFrame({"deal_id": ids, "created_at": created, "amount": 10.0})
+    history = pd.DataFrame(rows, columns=["deal_id", "stage", "entered_at"])
+    return deals_from_frames(table, history, stages=GRAPH)
+
+
+@pytest.mark.parametrize(
+    ("n", "lost", "staged", "said"),
+    [
+        (60, 30, 60, []),
+        (60, 30, 30, []),
+        (60, 30, 29, ["31 of 60 closed deals have no entry into an open stage"]),
+        (60, 1, 60, ["1 of 60 closed deals was lost"]),
+        (60, 0, 0, ["0 of 60 closed deals were lost", "60 of 60 closed deals have no entry"]),
+        (49, 0, 0, []),
+    ],
+)
+def test_closed_deals_that_tell_little_of_open_ones_are_noted(n: int, lost: int, staged: int, said: list[str]) -> None:
+    found = cut(closed_ones(n, lost=lost, staged=staged), as_of=FIRST + timedelta(days=n + 20))
+    assert (found.closed.n, found.closed.lost, found.closed.never_open) == (n, lost, n - staged)
+    assert [note[: len(start)] for note, start in zip(found.notes, said, strict=True)] == said
