@@ -153,12 +153,13 @@ def deal_lives(
     return DealLives(created[first], entered[first], stage[first], closed[last], wins[last], as_of)
 
 
-def days_unseen(history: Beginning, *, deal: Ints, entered: Ints) -> Ints:
+def days_unseen(history: Beginning, *, deal: Ints, entered: Ints, changed: Ints | int = BEFORE_ALL) -> Ints:
     """Days of each stay that lie in the time before: its day ``d`` is the date ``entered + d``.
 
-    Of the first stay of an imported deal nothing is seen. Stays of a deal follow each other.
+    Of the first stay of an imported deal nothing is seen. Stays of a deal follow each other. ``changed`` is the last day
+    before deals left the stage of a stay as they do now.
     """
-    unseen = np.maximum(history.unseen_until + 1 - entered, 0)
+    unseen = np.maximum(np.maximum(history.unseen_until, changed) + 1 - entered, 0)
     imported = (np.diff(deal, prepend=-1) != 0) & np.isin(entered, history.imported)
     return np.where(imported, -BEFORE_ALL, unseen)
 

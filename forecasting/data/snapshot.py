@@ -40,6 +40,7 @@ from forecasting.data.lacking import (
     what_lacking_means,
 )
 from forecasting.data.open_pipeline import OpenPipeline
+from forecasting.data.process_change import process_changes, what_changes_mean
 from forecasting.periods import as_date
 from models.errors import SettingsError
 from models.history import STILL_OPEN, Factor, StageHistory, count_stays
@@ -77,6 +78,8 @@ class Snapshot:
         Segments and covariates whose lack tells nothing of a deal, because they are filled in or cleared later.
     beginning : Beginning
         Since when the history is whole.
+    changed : ndarray of int64, shape (open stage,), or None
+        Last day number before deals left each stage as they do now, see :mod:`forecasting.data.process_change`.
     closed : ClosedDeals
         How many deals have closed.
     """
@@ -92,13 +95,15 @@ class Snapshot:
     unknown_zeros: bool = False
     untold: tuple[str, ...] = ()
     beginning: Beginning = WHOLE
+    changed: NDArray[np.int64] | None = None
     closed: ClosedDeals = NONE_CLOSED
 
     @property
     def notes(self) -> list[str]:
         """What the export lacks and what is made of it, for people."""
         lacks = what_lacking_means(unknown_zeros=self.unknown_zeros, untold=self.untold)
-        return lacks + what_beginning_means(self.beginning) + what_closed_deals_mean(self.closed)
+        changes = [] if self.changed is None else what_changes_mean(self.changed, self.graph.open)
+        return lacks + what_beginning_means(self.beginning) + changes + what_closed_deals_mean(self.closed)
 
     @property
     def n_deals(self) -> int:
@@ -169,7 +174,19 @@ def cut(
     rows, stays_compared = stays["row"].to_numpy(), compared(**told_of_stays, as_of=known.today)
     lives = deal_lives(**told_of_stays, created=_created(deals, stays), as_of=known.today)
     begun = beginning(lives)
-    stays["days_unseen"] = days_unseen(begun, deal=stays["deal"].to_numpy(), entered=stays["day"].to_numpy())
+    changed = process_changes(
+        stage=told_of_stays["stage"],
+        following=stays["next"].to_numpy(),
+        entered=told_of_stays["entered"],
+        left=told_of_stays["left"],
+        n_open=deals.graph.n_open,
+    )
+    stays["days_unseen"] = days_unseen(
+        begun,
+        deal=told_of_stays["deal"],
+        entered=told_of_stays["entered"],
+        changed=changed[told_of_stays["stage"]],
+    )
     of_deal = np.searchsorted(known.last, rows)
     habits = amount_habits(known.amount[rows], known.amount[known.last[of_deal]], stays_compared)
     known = replace(known, amount=habits.cleared(known.amount))
@@ -204,6 +221,7 @@ def cut(
         unknown_zeros=not habits.zero_is_amount,
         untold=untold,
         beginning=begun,
+        changed=changed,
         closed=_closed(known, stays["deal"].to_numpy(), deals.graph),
     )
 

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from forecasting.data.beginning import WHOLE, Beginning, beginning, days_unseen, deal_lives, has_arrived
+from forecasting.data.beginning import BEFORE_ALL, WHOLE, Beginning, beginning, days_unseen, deal_lives, has_arrived
 from forecasting.data.factors import CENT
 from forecasting.data.known_entries import day_numbers
 from forecasting.data.lacking import AS_GIVEN, AmountHabits, amount_habits, compared
+from forecasting.data.process_change import process_changes
 from models.calendar.days import CalendarOptions
 
 if TYPE_CHECKING:
@@ -93,6 +94,8 @@ class KnownStays:
         ``exit_code`` is -1 and ``left`` is ``NEVER`` in stays that had not ended.
     unseen : ndarray of int64, shape (stay,)
         First days of the stay that lie before the history is whole; beyond its end where nothing is learned from it.
+    changed : ndarray of int64, shape (open stage,)
+        Last day before deals left each stage as they do now.
     arrived : ndarray of bool, shape (deal,)
         Deals that arrived on the day of their first entry.
     stands : ndarray of bool, shape (stay,)
@@ -116,6 +119,7 @@ class KnownStays:
     entered: Ints
     left: Ints
     unseen: Ints
+    changed: Ints
     arrived: NDArray[np.bool_]
     stands: NDArray[np.bool_]
     amount: Floats
@@ -157,6 +161,11 @@ class KnownStays:
     def age_days(self) -> int:
         """Days of history."""
         return self.as_of - self.first_day + 1
+
+    def knew_the_rules_of(self, later: "KnownStays", *, until: int) -> bool:
+        """Whether it was known how deals leave each stage, as far as that had changed before a day, see ``changed``."""
+        new = (later.changed > BEFORE_ALL) & (later.changed < until)
+        return bool((self.changed[new] > BEFORE_ALL).all())
 
     def open_at(self, day: int) -> NDArray[np.bool_]:
         """Stays that deals were in at the end of an earlier day."""
@@ -231,6 +240,8 @@ def known_at(stays: StayTable, day: int) -> KnownStays:
     lives = deal_lives(
         deal=deal, stage=stage, entered=entered, left=left, closes=closes, wins=wins, created=created, as_of=day
     )
+    exit_code = np.where(ended, stays.next_stage[rows], -1)
+    changed = process_changes(stage=stage, following=exit_code, entered=entered, left=left, n_open=stays.n_open)
     begun, arrived = stays.beginning or beginning(lives), np.zeros(len(amount), dtype=bool)
     arrived[np.unique(deal)] = has_arrived(begun, lives)
     return KnownStays(
@@ -238,10 +249,11 @@ def known_at(stays: StayTable, day: int) -> KnownStays:
         first_day=max(int(entered.min()), begun.unseen_until + 1) if len(rows) else day,
         deal=deal,
         stage=stage,
-        exit_code=np.where(ended, stays.next_stage[rows], -1),
+        exit_code=exit_code,
         entered=entered,
         left=np.where(ended, left, NEVER),
-        unseen=days_unseen(begun, deal=deal, entered=entered),
+        unseen=days_unseen(begun, deal=deal, entered=entered, changed=changed[stage]),
+        changed=changed,
         arrived=arrived,
         stands=ended & (stays.undone[rows] > day),
         amount=habits.cleared(amount),
