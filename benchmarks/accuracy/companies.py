@@ -70,6 +70,8 @@ class World:
     drop_day : int or None
         Day from which the hazard of a win is ``drop`` times what it was.
     drop : float
+    put_in_day : int or None
+        Day from which on there is the last open stage: before, deals are won in its place.
     calendar : tuple of str
         Parts of the calendar on which it is forecast too.
     dated : bool
@@ -93,6 +95,7 @@ class World:
     lost_after: int | None = None
     drop_day: int | None = None
     drop: float = 1.0
+    put_in_day: int | None = None
     calendar: tuple[str, ...] = ()
     dated: bool = False
 
@@ -220,6 +223,8 @@ def play(
         if world.lost_after is not None:
             moves |= age >= world.lost_after
         target = np.where(forward, now + 1, world.won + 1)[moves]
+        if world.put_in_day is not None and day < world.put_in_day:
+            target[target == world.won - 1] = world.won
         rows = rows[moves]
         stage[rows], entered[rows] = target, day
         yield day, rows, target

@@ -117,6 +117,19 @@ def test_of_cleared_amounts_less_is_believed_and_as_much_foretold(kept: Path) ->
     assert told["cleared on losing"] == pytest.approx(told["all have amounts"], rel=0.15)
 
 
+def test_a_stage_put_in_takes_the_place_of_winning_from_its_day_on() -> None:
+    world = quirks.WORLDS["a stage put in"]
+    company = companies.make_company(world, np.random.default_rng(1))
+    put_in, last = world.put_in_day, world.won - 1
+    assert put_in is not None
+    assert company.day[company.target == last].min() >= put_in
+    entries = pd.DataFrame({"deal": company.deal, "target": company.target, "day": company.day})
+    before = entries.groupby("deal")["target"].shift()
+    wins = entries["target"] == world.won
+    assert (before[wins & (entries["day"] >= put_in)] == last).all()
+    assert (before[wins & (entries["day"] < put_in)] == last - 1).all()
+
+
 def test_an_export_of_deals_closed_lately_is_seen_and_as_much_foretold(kept: Path) -> None:
     saved = pd.read_csv(kept / partial.SAVED_NAME).set_index("export")
     assert saved["seen"].tolist() == [0.0, 1.0]
