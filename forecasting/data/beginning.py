@@ -3,12 +3,14 @@
 A report of "all deals closed since January, and the open ones" holds of earlier deals only those that were slow: the quick
 ones had closed before. Taken as they are, their years in the pipeline without a close say that nothing ever closes. The
 sign of it: by a date next to no deal had closed where, at the hazards of closing by age that later deals show, dozens should
-have; and of the deals created well before that date fewer are left than a steady stream would be. Wins and losses are
-judged apart, since some systems delete lost deals only. Such a history is taken as left-truncated: each stay is at risk
-from the day after that date on (Kalbfleisch and Prentice 2002, section 1.3), and arrivals count from there.
+have; and of the deals created well before that date fewer are left than a steady stream would be. Losses are judged alone
+too, since some systems delete lost deals only; wins are not, since they have seasons. Such a history is taken as
+left-truncated: each stay is at risk from the day after that date on (Kalbfleisch and Prentice 2002, section 1.3), and
+arrivals count from there.
 
-A CRM that was filled from another one on a day shows dozens of deals that first appear on that day, in later stages or
-created long before. When their stay began is not known, so nothing is learned from it, and they have not arrived then.
+A CRM that was filled from another one on a day shows dozens of deals that first appear on that day, in several stages or
+created over weeks before. When their stay began is not known, so nothing is learned from it, and they have not arrived
+then.
 """
 
 from dataclasses import dataclass
@@ -38,6 +40,10 @@ CYCLES = 6.0
 AGE_CLASSES = 24
 IMPORTED_AT_LEAST, IMPORTED_TIMES = 20, 20.0
 """Deals that first appear on one day in the middle of things, at least, and how many times as many as on a usual day."""
+AT_ONCE = 0.8
+"""Part of the deals that begin on the day they are created, from which on that is how it is done."""
+LEAST_SPREAD_DAYS, LEAST_OF_STAGE = 14.0, 0.1
+"""Deals taken over were created over weeks, or stand in several stages; a batch of leads does neither."""
 MOST_IMPORTS = 3
 """Days of that kind; more of them are a habit."""
 USUAL_STAGE = 0.05
@@ -51,13 +57,16 @@ class Beginning:
     Parameters
     ----------
     unseen_until : int
-        Day number of the last day whose closes, or a kind of them, are missing; ``BEFORE_ALL`` where none are.
+        Day number of the last day whose closes, or losses, are missing; ``BEFORE_ALL`` where none are.
     imported : tuple of int
         Days on which deals were entered that had begun before.
+    lost_only : bool
+        Whether losses alone are missing.
     """
 
     unseen_until: int = BEFORE_ALL
     imported: tuple[int, ...] = ()
+    lost_only: bool = False
 
 
 WHOLE = Beginning()
@@ -76,8 +85,9 @@ def what_beginning_means(history: Beginning) -> list[str]:
     if history.unseen_until > BEFORE_ALL:
         day = _date(history.unseen_until)
         found.append(
-            f"deals closed by {day} are missing, all or the lost ones: of those created before, only slow ones are there. "
-            "What happened up to that day is not learned from; an export of all deals would give a better forecast"
+            f"deals {'lost' if history.lost_only else 'closed'} by {day} are missing, or were not marked: next to none is "
+            "there. What happened up to that day is not learned from, and no proof of a forecast of before; an export of "
+            "all deals would give a better one"
         )
     if history.imported:
         days = " and ".join(str(_date(day)) for day in history.imported)
@@ -131,13 +141,14 @@ def beginning(lives: DealLives) -> Beginning:
     True
     >>> told = (begun <= 500) & (whole.closed >= 300)
     >>> beginning(DealLives(*(column[told] for column in (begun, begun, 0 * begun, whole.closed, won)), as_of=500))
-    Beginning(unseen_until=299, imported=())
+    Beginning(unseen_until=299, imported=(), lost_only=False)
     """
     is_closed = lives.closed <= lives.as_of
-    unseen_until = _unseen_until(lives, is_closed)
+    unseen_until, lost_only = _unseen_until(lives, is_closed), False
     if unseen_until == BEFORE_ALL:
-        unseen_until = max(_unseen_until(lives, is_closed & won) for won in (lives.won, ~lives.won))
-    return Beginning(unseen_until, _import_days(lives))
+        unseen_until = _unseen_until(lives, is_closed & ~lives.won)
+        lost_only = unseen_until > BEFORE_ALL
+    return Beginning(unseen_until, _import_days(lives), lost_only)
 
 
 def deal_lives(
@@ -169,10 +180,16 @@ def has_arrived(history: Beginning, lives: DealLives) -> Bools:
 
     Where no deal is known to have, all count.
     """
-    begun, start = lives.begun, lives.begun.min(initial=-BEFORE_ALL)
-    late = (lives.created < start) & (begun > start)
+    begun, start = lives.begun, int(lives.begun.min(initial=-BEFORE_ALL))
+    late = (lives.created < start) & (begun > start) & _begin_when_created(lives, start)
     arrived = (begun > history.unseen_until) & ~np.isin(begun, history.imported) & ~late
     return np.asarray(arrived | ~arrived.any())
+
+
+def _begin_when_created(lives: DealLives, start: int) -> bool:
+    """Whether deals created since a day usually begin at once: not where leads wait before they are told of."""
+    at_once = (lives.begun == lives.created)[lives.created >= start]
+    return bool(len(at_once) >= IMPORTED_AT_LEAST and at_once.mean() > AT_ONCE)
 
 
 def _unseen_until(lives: DealLives, kind: Bools) -> int:
@@ -220,7 +237,7 @@ def _fewer_before(lives: DealLives, day: int, cycle: float, hazards: tuple[Float
     edges, hazard, other = hazards
     first = max(day - CYCLES * cycle, float(lives.begun.min()))
     before, after = day - cycle - first, min(CYCLES * cycle, lives.as_of - day)
-    if min(before, after) < cycle / 4.0:
+    if cycle <= 0.0 or min(before, after) < cycle / 4.0:
         return False
     ages = np.linspace(0.0, day - first, 91)
     this, both = _cumulated(ages, edges, hazard), _cumulated(ages, edges, hazard + other)
@@ -240,6 +257,14 @@ def _import_days(lives: DealLives) -> tuple[int, ...]:
     span = max(int(np.ptp(lives.begun)), 1) if len(lives.begun) else 1
     usual = (count.sum() - count) / span
     found = days[(count >= IMPORTED_AT_LEAST) & (count >= IMPORTED_TIMES * usual)]
+    found = np.array([day for day in found if _is_mixed(lives, midway & (lives.begun == day))], dtype=np.int64)
     others = ~np.isin(lives.begun, found)
     enough = len(found) <= MOST_IMPORTS and others.sum() >= IMPORTED_AT_LEAST
     return tuple(int(day) for day in found) if enough else ()
+
+
+def _is_mixed(lives: DealLives, rows: Bools) -> bool:
+    """Whether deals stand in several stages or were created over weeks."""
+    share = np.bincount(lives.stage[rows]) / rows.sum()
+    early, late = np.quantile(lives.created[rows], [0.1, 0.9])
+    return bool((share >= LEAST_OF_STAGE).sum() > 1 or late - early >= LEAST_SPREAD_DAYS)

@@ -174,18 +174,10 @@ def cut(
     rows, stays_compared = stays["row"].to_numpy(), compared(**told_of_stays, as_of=known.today)
     lives = deal_lives(**told_of_stays, created=_created(deals, stays), as_of=known.today)
     begun = beginning(lives)
-    changed = process_changes(
-        stage=told_of_stays["stage"],
-        following=stays["next"].to_numpy(),
-        entered=told_of_stays["entered"],
-        left=told_of_stays["left"],
-        n_open=deals.graph.n_open,
-    )
+    changed = _changes(stays, deals.graph)
+    unseen_stage = changed[stays["stage"].to_numpy()]
     stays["days_unseen"] = days_unseen(
-        begun,
-        deal=told_of_stays["deal"],
-        entered=told_of_stays["entered"],
-        changed=changed[told_of_stays["stage"]],
+        begun, deal=stays["deal"].to_numpy(), entered=stays["day"].to_numpy(), changed=unseen_stage
     )
     of_deal = np.searchsorted(known.last, rows)
     habits = amount_habits(known.amount[rows], known.amount[known.last[of_deal]], stays_compared)
@@ -217,7 +209,7 @@ def cut(
         stays=_stay_table(stays, ids),
         pipeline=_pipeline(deals, stays, place[len(stays) :], cells, labels, day),
         won=_won(deals, known, labels),
-        arrivals=_arrivals(stays, known, ids, labels)[has_arrived(begun, lives)].reset_index(drop=True),
+        arrivals=_arrived(_arrivals(stays, known, ids, labels), has_arrived(begun, lives)),
         unknown_zeros=not habits.zero_is_amount,
         untold=untold,
         beginning=begun,
@@ -267,6 +259,12 @@ def _told_of_stays(stays: pd.DataFrame, graph: StageGraph) -> _ToldOfStays:
         closes=following >= graph.n_open,
         wins=np.isin(following, graph.won_codes),
     )
+
+
+def _changes(stays: pd.DataFrame, graph: StageGraph) -> NDArray[np.int64]:
+    stage, following, entered = (stays[name].to_numpy() for name in ("stage", "next", "day"))
+    left = entered + stays["days"].to_numpy()  # of stays that have not ended nothing is asked
+    return process_changes(stage=stage, following=following, entered=entered, left=left, n_open=graph.n_open)
 
 
 def _closed(known: KnownEntries, been_open: NDArray[np.int64], graph: StageGraph) -> ClosedDeals:
@@ -345,6 +343,12 @@ def _won(deals: Deals, known: KnownEntries, labels: NDArray[np.object_]) -> pd.D
             "segment": labels[deal],
         }
     )
+
+
+def _arrived(arrivals: pd.DataFrame, arrived: NDArray[np.bool_]) -> pd.DataFrame:
+    """Leave out deals that did not arrive when they first appear; of a segment in which none did, all count."""
+    known = pd.Series(arrived, index=arrivals.index).groupby(arrivals["segment"]).transform("any")
+    return arrivals[arrived | ~known.astype(bool)].reset_index(drop=True)
 
 
 def _arrivals(

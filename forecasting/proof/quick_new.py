@@ -99,7 +99,7 @@ def _shares(kind: Ints, age: Ints, n_kinds: int) -> Floats:
     if n_kinds == 1:
         return np.ones(1)
     odds, shape = memory_odds(kind_counts(kind[lately], -age[lately], n_kinds), np.zeros(n_kinds, dtype=np.int64))
-    return np.asarray(odds[0] @ (shape / shape.sum(axis=1, keepdims=True)))
+    return np.asarray(np.einsum("wt,wtk->k", odds[0], shape / shape.sum(axis=2, keepdims=True)))
 
 
 def _won_by(age: Ints, cycle: Ints, days: int) -> Floats:

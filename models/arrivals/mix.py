@@ -6,23 +6,29 @@ week from those before (Dirichlet-multinomial),
 
     log p(c | a) = log G(A) - log G(A + n) + sum over kinds of log G(a + c) - log G(a),    A = sum a, n = sum c,
 
-with ``a`` the counts remembered and a few arrivals of the long run's shares. Draws take a way to remember by these odds,
-then shares from the Dirichlet of its counts.
+with ``a`` the counts remembered and a few arrivals of the long run's shares, scaled down to a total that weeks with batches
+of a kind ask for. Draws take a way to remember and such a total by these odds, then shares from the Dirichlet of its counts.
 """
 
 import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
+from scipy.sparse import csr_array
 from scipy.special import gammaln, softmax
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
-HALF_LIFE_WEEKS = np.array([np.inf, 104.0, 26.0, 9.0, 3.0, *[np.inf] * 11])
-CHANGED_WEEKS_AGO = np.array([0, 0, 0, 0, 0, 4, 6, 9, 13, 18, 26, 34, 43, 52, 65, 78])
+HALF_LIFE_WEEKS = np.array([np.inf, 104.0, 26.0, 9.0, 3.0, *[np.inf] * 7])
+CHANGED_WEEKS_AGO = np.array([0, 0, 0, 0, 0, 4, 6, 9, 15, 26, 43, 65])
 """What may be remembered: all alike, the latest most, or all alike since so many weeks ago."""
-PRIOR = np.array([0.5, *[0.25 / 4] * 4, *[0.25 / 11] * 11])
+PRIOR = np.array([0.5, *[0.25 / 4] * 4, *[0.25 / 7] * 7])
 """Shares that do not change are as likely as those that do."""
+LARGEST_TOTAL = np.array([np.inf, 60.0, 15.0, 4.0, 1.5])
+"""Arrivals that all that is remembered counts for at most in foretelling a week: where kinds come in batches, weeks differ by
+more than chance and no memory foretells them well."""
+HORIZON_WEEKS = 6.0
+"""Weeks over which such scatter evens out."""
 LONG_RUN_ARRIVALS = 4.0
 """Arrivals that the shares of the long run count for, so that they rule where little has come lately."""
 
@@ -67,6 +73,8 @@ def draw_mix(counts: Floats, group: Ints, *, draws: int, rng: Generator) -> Floa
     True
     """
     odds, shape = memory_odds(counts, group)
+    ways = shape.shape[0] * shape.shape[1]
+    odds, shape = odds.reshape(len(odds), ways), shape.reshape(ways, len(group))
     chosen = (rng.random((draws, 1, len(odds))) > np.cumsum(odds.T, axis=0)[:-1]).sum(axis=1)[:, group]
     weight = rng.gamma(np.take_along_axis(shape, chosen, axis=0))
     member = (group[:, None] == np.arange(len(odds))).astype(float)
@@ -75,23 +83,35 @@ def draw_mix(counts: Floats, group: Ints, *, draws: int, rng: Generator) -> Floa
 
 
 def memory_odds(counts: Floats, group: Ints) -> tuple[Floats, Floats]:
-    """Probability of each way to remember in each group, (group, way), and the counts it leaves, (way, kind)."""
-    n_groups = int(group.max(initial=-1)) + 1
+    """Probability of each way to remember and largest total in each group, and the counts they leave for a horizon.
+
+    Shapes are (group, way, total) and (way, total, kind).
+    """
+    n_groups, ways = int(group.max(initial=-1)) + 1, len(HALF_LIFE_WEEKS)
     kept = 0.5 ** (1.0 / HALF_LIFE_WEEKS)[:, None]
     size = np.maximum(np.bincount(group, minlength=n_groups), 1)[group]
-    ever, held, score = 1.0 / size, np.zeros((len(kept), len(group))), np.zeros((len(kept), n_groups))
+    ever, held, score = 1.0 / size, np.zeros((ways, len(group))), np.zeros((ways, len(LARGEST_TOTAL), n_groups))
+    member = csr_array((np.ones(len(group)), (np.arange(len(group)), group)), shape=(len(group), n_groups))
 
     def by_group(values: Floats) -> Floats:
-        return np.stack([np.bincount(group, row, n_groups) for row in np.atleast_2d(values)])
+        return np.asarray(values @ member)
 
-    def shape() -> Floats:
-        return np.asarray(held + LONG_RUN_ARRIVALS * ever / by_group(ever)[0, group])
+    def remembered() -> Floats:
+        return np.asarray(held + LONG_RUN_ARRIVALS * ever / by_group(ever)[group])
 
     for weeks_ago, week in zip(range(len(counts), 0, -1), counts, strict=True):
         held[weeks_ago == CHANGED_WEEKS_AGO] = 0.0
         if week.any():
-            a, n = shape(), by_group(week)
-            total = by_group(a)
-            score += gammaln(total) - gammaln(total + n) + by_group(gammaln(a + week) - gammaln(a))
+            whole, n = remembered(), by_group(week)
+            total = by_group(whole)
+            for place, largest in enumerate(LARGEST_TOTAL):
+                part = np.minimum(1.0, largest / np.maximum(total, 1e-300))
+                a, sums = whole * part[:, group], total * part
+                each = gammaln(a + week) - gammaln(a)
+                score[:, place] += gammaln(sums) - gammaln(sums + n) + by_group(each)
         held, ever = held * kept + week, ever + week
-    return np.asarray(softmax(score.T + np.log(PRIOR), axis=1)), shape()
+    logs = np.moveaxis(score + np.log(PRIOR)[:, None, None], 2, 0).reshape(n_groups, ways * len(LARGEST_TOTAL))
+    whole = remembered()
+    part = np.minimum(1.0, HORIZON_WEEKS * LARGEST_TOTAL[:, None] / np.maximum(by_group(whole), 1e-300)[:, None])
+    shape = whole[:, None] * part[:, :, group]
+    return np.asarray(softmax(logs, axis=1).reshape(n_groups, ways, len(LARGEST_TOTAL))), np.asarray(shape)

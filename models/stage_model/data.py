@@ -109,7 +109,7 @@ def stage_data(history: StageHistory, stage: int) -> StageData:
     exit_index = rows["next"].map(lambda code: place.get(int(code), STILL_OPEN)).to_numpy(dtype=np.int64)
     count = rows["count"].to_numpy(dtype=np.int64)
     stay_levels = history.cells[rows["cell"].to_numpy()].astype(np.int64)
-    joint = _joint_levels(stay_levels, count)
+    joint = _joint_levels(stay_levels, np.maximum(count, 0))
     mapped = np.full_like(stay_levels, THIN)
     for factor, codes in enumerate(joint):
         found = np.isin(stay_levels[:, factor], codes)

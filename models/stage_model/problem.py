@@ -146,7 +146,7 @@ def smooth_problem(data: StageData, family: str, *, zero_mass: bool, idle: bool 
     """Posterior with a duration family per exit, the shapes of a stage's exits related."""
     priors = FAMILIES[family].priors
     n_exits, width = data.n_exits, len(priors)
-    stay = float(data.count @ data.days + 1) / float(data.count.sum() + 1)
+    stay = float(data.count @ data.days + 1) / float(np.maximum(data.count, 0).sum() + 1)
     rundown = DurationPrior(math.log(RUNDOWN_STAYS * (stay + 1.0)), RUNDOWN_SD)
     own = [*priors * n_exits, *[rundown] * idle, *[DurationPrior(ZERO_DAY_MEAN, ZERO_DAY_SD)] * (n_exits * zero_mass)]
     mean, sd = (np.array([getattr(prior, part) for prior in own]) for part in ("mean", "sd"))

@@ -88,8 +88,10 @@ def elpd_of_stays(log_likelihood: Floats) -> Floats:
     elpd = logsumexp(terms, axis=-1) - np.log(terms.shape[1]) - spread
     unsure = spread > NEARLY_CONSTANT
     if unsure.any():
-        log_weights = array_stats.psislw(terms[unsure], r_eff=1.0)[0]  # type: ignore[no-untyped-call]
-        elpd[unsure] = logsumexp(log_weights + terms[unsure], axis=-1) - logsumexp(log_weights, axis=-1)
+        with np.errstate(all="ignore"):  # of what hardly any draw thinks possible no weights can be smoothed
+            log_weights = array_stats.psislw(terms[unsure], r_eff=1.0)[0]  # type: ignore[no-untyped-call]
+            left_out = logsumexp(log_weights + terms[unsure], axis=-1) - logsumexp(log_weights, axis=-1)
+        elpd[unsure] = np.where(np.isfinite(left_out), left_out, elpd[unsure])
     return np.asarray(elpd)
 
 

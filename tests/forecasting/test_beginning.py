@@ -110,7 +110,7 @@ def test_a_history_without_earlier_closes_counts_from_the_day_it_is_whole(kind: 
     assert (found.arrivals["arrived_on"] > pd.Timestamp(day)).all()
     assert len(found.arrivals) == (found.stays.drop_duplicates("deal_id")["entered_on"] > pd.Timestamp(day)).sum()
     assert found.notes == what_beginning_means(found.beginning)
-    assert f"deals closed by {day} are missing" in found.notes[0]
+    assert f"deals {'lost' if 'losses' in kind else 'closed'} by {day} are missing" in found.notes[0]
 
 
 @pytest.mark.parametrize("kind", ["all", "created since"])
@@ -144,8 +144,10 @@ def test_forecasts_from_partial_exports_are_those_from_the_whole(kind: str, from
     assert wins[0] == pytest.approx(wins[1], rel=0.1)
     new = [each.new_cents.sum(axis=(1, 2)).mean() for each in (made, from_all)]
     assert new[0] == pytest.approx(new[1], rel=0.2)
-    assert any("are missing, all or" in text or "had begun before" in text for text in made.warnings)
-    assert not any("are missing, all or" in text or "had begun before" in text for text in from_all.warnings)
+    assert any("are missing, or were not marked" in text or "had begun before" in text for text in made.warnings)
+    assert not any(
+        "are missing, or were not marked" in text or "had begun before" in text for text in from_all.warnings
+    )
 
 
 @pytest.mark.parametrize("kind", ["closed since", "no earlier losses", "taken over"])
@@ -246,6 +248,13 @@ def test_a_company_that_begins_a_season_of_closes_or_grows_is_whole() -> None:
     known = begun <= 900
     columns = (begun, begun, 0 * begun, closed, season <= lost)
     assert beginning(DealLives(*(column[known] for column in columns), as_of=900)) == WHOLE
+    many = np.sort(np.repeat(begun, 1 + (begun % 365 > 240) * 2)[:1500])  # most in autumn
+    season = many + 1 + (365 - many % 365) + np.random.default_rng(2).integers(0, 25, len(many))
+    lost = many + np.random.default_rng(3).geometric(0.01, len(many))
+    for day in (400, 480, 760):
+        known = many <= day
+        columns = (many, many, 0 * many, np.minimum(season, lost), season <= lost)
+        assert beginning(DealLives(*(column[known] for column in columns), as_of=day)) == WHOLE
     grown = np.sort((700 * np.random.default_rng(4).random(1500) ** 0.4).astype(np.int64))
     closed = grown + np.random.default_rng(5).geometric(0.02, 1500)
     assert beginning(DealLives(grown, grown, 0 * grown, closed, closed % 3 == 0, as_of=700)) == WHOLE
@@ -258,19 +267,31 @@ def test_batches_on_many_days_are_a_habit_and_no_takeover() -> None:
     once = np.concatenate([np.full(50, 100), np.arange(101, 300)])
     created = np.where(once == 100, once - 30, once)
     one = DealLives(created, once, 0 * once, once + 40, once % 2 == 0, as_of=300)
-    assert beginning(one).imported == (100,)
-    late = replace(one, created=once, stage=(once == 100).astype(np.int64))  # created then, as far as the table knows
+    assert beginning(one).imported == ()  # leads of one event
+    assert beginning(replace(one, created=np.where(once == 100, once - np.arange(len(once)) % 40, once))).imported == (
+        100,
+    )
+    late = replace(one, created=once, stage=(once == 100) * (1 + np.arange(len(once)) % 2))  # created then, it seems
     assert beginning(late).imported == (100,)
-    few = DealLives(created[:60], once[:60], 0 * once[:60], once[:60] + 40, once[:60] % 2 == 0, as_of=110)
+    few = DealLives(created[:60], once[:60], late.stage[:60], once[:60] + 40, once[:60] % 2 == 0, as_of=110)
     assert beginning(few).imported == ()  # next to nothing else to learn from
 
 
 def test_deals_whose_first_days_are_not_told_have_not_arrived() -> None:
     begun = np.array([10, 12, 15])
     late = DealLives(np.array([10, 3, 15]), begun, 0 * begun, begun + 100, begun > 0, as_of=50)
-    assert has_arrived(WHOLE, late).tolist() == [True, False, True]
+    assert has_arrived(WHOLE, late).tolist() == [
+        True,
+        True,
+        True,
+    ]  # who knows whether deals begin when they are created
     assert has_arrived(Beginning(unseen_until=12), late).tolist() == [False, False, True]
     assert has_arrived(Beginning(unseen_until=40), late).tolist() == [True, True, True]
+    begun = np.append(np.arange(10, 40), 50)
+    one_late = DealLives(np.append(begun[:-1], 3), begun, 0 * begun, begun + 100, begun > 0, as_of=60)
+    assert has_arrived(WHOLE, one_late).tolist() == [True] * 30 + [False]
+    all_late = replace(one_late, created=begun - 20)
+    assert has_arrived(WHOLE, all_late).all()
 
 
 def test_lives_and_unseen_days_follow_the_stays_of_each_deal() -> None:

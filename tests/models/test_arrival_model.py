@@ -8,7 +8,6 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
-from scipy.special import softmax
 
 from models.amounts import ALL_WON, AmountPosterior
 from models.arrivals.level import (
@@ -19,7 +18,16 @@ from models.arrivals.level import (
     weekly_counts,
 )
 from models.arrivals.level_kernel import LASTING, ODD_SHAPE, SHARE_UP, STEP_SHAPE, filter_weeks, log_negative_binomial
-from models.arrivals.mix import CHANGED_WEEKS_AGO, HALF_LIFE_WEEKS, LONG_RUN_ARRIVALS, PRIOR, draw_mix, memory_odds
+from models.arrivals.mix import (
+    CHANGED_WEEKS_AGO,
+    HALF_LIFE_WEEKS,
+    HORIZON_WEEKS,
+    LARGEST_TOTAL,
+    LONG_RUN_ARRIVALS,
+    PRIOR,
+    draw_mix,
+    memory_odds,
+)
 from models.arrivals.model import ArrivalPosterior, daily_intensity, fit_arrivals
 from models.errors import SettingsError
 
@@ -414,20 +422,23 @@ def test_ways_to_remember_are_weighed_by_how_well_they_foretold_each_week() -> N
     counts, group = rng.poisson(2.0, (12, 3)).astype(float), np.array([0, 0, 1])
     counts[6:, 0] += 4.0
     odds, shape = memory_odds(counts, group)
-    np.testing.assert_allclose(odds[1], PRIOR)  # one kind: nothing to foretell
-    scores = []
-    for place, (half_life, change) in enumerate(zip(HALF_LIFE_WEEKS, CHANGED_WEEKS_AGO, strict=True)):
-        score, held, ever = 0.0, np.zeros(2), np.full(2, 0.5)
+    n_totals = len(LARGEST_TOTAL)
+    np.testing.assert_allclose(odds[1], np.repeat(PRIOR[:, None], n_totals, axis=1) / n_totals)  # nothing to foretell
+    scores = np.zeros((len(PRIOR), n_totals))
+    for place, total in np.ndindex(scores.shape):
+        held, ever, most = np.zeros(2), np.full(2, 0.5), LARGEST_TOTAL[total]
         for number, week in enumerate(counts[:, :2]):
-            held = held * (len(counts) - number != change)
+            held = held * (len(counts) - number != CHANGED_WEEKS_AGO[place])
             expected = held + LONG_RUN_ARRIVALS * ever / ever.sum()
+            expected = expected * min(1.0, most / expected.sum())
             for kind in np.repeat([0, 1], week.astype(int)):  # Polya's urn; the order of a week's arrivals is not known
-                score += np.log(expected[kind] / expected.sum())
+                scores[place, total] += np.log(expected[kind] / expected.sum())
                 expected[kind] += 1.0
-            held, ever = held * 0.5 ** (1.0 / half_life) + week, ever + week
-        scores.append(score)
-        np.testing.assert_allclose(shape[place, :2], held + LONG_RUN_ARRIVALS * ever / ever.sum())
-    np.testing.assert_allclose(odds[0], softmax(np.array(scores) + np.log(PRIOR)), rtol=1e-10)
+            held, ever = held * 0.5 ** (1.0 / HALF_LIFE_WEEKS[place]) + week, ever + week
+        left = held + LONG_RUN_ARRIVALS * ever / ever.sum()
+        np.testing.assert_allclose(shape[place, total, :2], left * min(1.0, HORIZON_WEEKS * most / left.sum()))
+    expected_odds = np.exp(scores - scores.max()) * PRIOR[:, None]
+    np.testing.assert_allclose(odds[0], expected_odds / expected_odds.sum(), rtol=1e-10)
     assert PRIOR.sum() == pytest.approx(1.0)
 
 
@@ -437,8 +448,20 @@ def test_a_draw_remembers_all_kinds_of_a_group_alike() -> None:
     mix = draw_mix(counts, np.array([0, 0, 1, 1]), draws=2000, rng=np.random.default_rng(1))
     np.testing.assert_allclose(mix[:, :2].sum(axis=1), 1.0)
     odds, shape = memory_odds(counts, np.array([0, 0, 1, 1]))
-    assert mix[:, 1].mean() == pytest.approx(float((odds[0] * shape[:, 1] / shape[:, :2].sum(axis=1)).sum()), abs=0.01)
+    mean = (odds[0] * shape[:, :, 1] / shape[:, :, :2].sum(axis=2)).sum()
+    assert mix[:, 1].mean() == pytest.approx(float(mean), abs=0.01)
     assert abs(np.corrcoef(mix[:, 1], mix[:, 3])[0, 1]) < 0.1
+
+
+def test_batches_of_a_kind_do_not_pass_for_a_change() -> None:
+    """Thirty of one kind come every quarter: the long run's share is right, this week as seven weeks after the last ones."""
+    rng = np.random.default_rng(2)
+    counts = rng.poisson(5.0, (104, 2)) * np.array([1.0, 0.0])
+    for since in (1, 4, 7):
+        batched = counts.copy()
+        batched[-since::-13, 1] += 30.0
+        mix = draw_mix(batched, np.zeros(2, dtype=int), draws=500, rng=np.random.default_rng(1))
+        assert mix[:, 1].mean() == pytest.approx(30 / 95, abs=0.1)
 
 
 def test_nothing_after_the_as_of_date_is_seen() -> None:
