@@ -19,10 +19,10 @@ from forecasting.data.beginning import BEFORE_ALL
 Ints = NDArray[np.int64]
 
 LEAST_TAKEN, LEAST_SHARE = 10, 0.25
-"""Times an exit was taken, and its part of all exits then, from which on it makes the rules."""
+"""Days on which an exit was taken, and its part of all exits then, from which on it makes the rules."""
 LEAST_EXPECTED, LARGEST_SHARE, PRICE = 12.0, 0.15, 5.0
-"""Times it should have been taken before, part of these it may have been, and how many of them each one costs."""
-SAME_TIME_DAYS, SLOW = 45, 3.0
+"""Days on which it should have been taken before, part of these it may have been, and how many of them each one costs."""
+SAME_TIME_DAYS, SLOW, CROWD = 45, 3.0, 3.0
 NEVER = 2**40
 
 
@@ -84,20 +84,34 @@ def _change_of(exits: Ints, entered: Ints, day: Ints, n_open: int) -> int:
 
     An exit that takes long to come is not new because a young history has not had it yet.
     """
-    latest = BEFORE_ALL
-    kinds, times = np.unique(exits, return_counts=True)
-    kinds = kinds[times >= LEAST_TAKEN]
+    if len(exits) == 0:
+        return BEFORE_ALL
+    latest, start, spent = BEFORE_ALL, entered.min(), day - entered
+    usual = _without_crowds(exits, day)
+    exits, day, spent = exits[usual], day[usual], spent[usual]
+    kinds, days = np.unique(np.unique(np.column_stack([exits, day]), axis=0)[:, 0], return_counts=True)
+    kinds = kinds[days >= LEAST_TAKEN]
     vanished = [_first_taken(exits[::-1] == kind, -day[::-1]) for kind in kinds if kind < n_open]
     ends = [-each for each in vanished if each < NEVER]
     for kind in kinds:
         begins = _first_taken(exits == kind, day)
-        usual_days = np.median((day - entered)[exits == kind])
-        if begins == NEVER or begins < entered.min() + SLOW * usual_days:
+        if begins == NEVER or begins < start + SLOW * np.median(spent[exits == kind]):
             continue
         together = [end for end in ends if abs(end - begins) <= SAME_TIME_DAYS]
         if kind < n_open or together:
             latest = max(latest, begins - 1, *together)
     return latest
+
+
+def _without_crowds(exits: Ints, day: Ints) -> NDArray[np.bool_]:
+    """Leave out what is far more than a day's exits, as when fifty old deals are given up together."""
+    alike = np.lexsort((exits, day))
+    first = np.append(True, (np.diff(day[alike]) != 0) | (np.diff(exits[alike]) != 0))
+    starts = np.flatnonzero(first)
+    rank = np.arange(len(alike)) - starts[np.cumsum(first) - 1]
+    kept = np.zeros(len(exits), dtype=bool)
+    kept[alike] = rank < CROWD * np.median(np.unique(day, return_counts=True)[1])
+    return kept
 
 
 def _first_taken(taken: NDArray[np.bool_], day: Ints) -> int:

@@ -71,14 +71,22 @@ def test_chance_makes_no_change_and_order_within_a_day_none_either() -> None:
     for _ in range(200):
         share = rng.dirichlet([1.0, 1.0, 1.0])
         assert (leave(rng.choice([REVIEW, WON, LOST], 400, p=share)) == BEFORE_ALL).all()
-    codes = np.append(np.tile([WON, LOST], 30), np.tile([REVIEW, LOST], 30))
-    left = np.arange(120) // 10
-    mixed = rng.permutation(120)
+    codes = np.append(np.tile([WON, LOST], 100), np.tile([REVIEW, LOST], 100))
+    left = np.arange(400) // 10
+    mixed = rng.permutation(400)
     found = [
         process_changes(stage=0 * left, following=codes[rows], entered=left[rows] - 1, left=left[rows], n_open=2)[0]
-        for rows in (np.arange(120), mixed)
+        for rows in (np.arange(400), mixed)
     ]
-    assert found == [5, 5]
+    assert found == [19, 19]
+
+
+def test_old_deals_given_up_together_are_one_event() -> None:
+    """For a reason that is new, on the last day known: since then no deal has gone to review."""
+    steady, stale = np.tile([REVIEW, LOST], 60), np.full(80, LOST + 1)
+    following, left = np.append(steady, stale), np.append(np.arange(120), np.full(80, 120))
+    found = process_changes(stage=0 * left, following=following, entered=left - 5, left=left, n_open=2)
+    assert found[OFFER] == BEFORE_ALL
 
 
 def test_it_is_said_in_words() -> None:
