@@ -164,7 +164,7 @@ def past_new_forecasts(
         values = _foretold_new(known, horizons=past.horizons, seed=seed, levels=levels, memory=made)
         rows = []
         for days, value in zip(past.horizons, values, strict=True):
-            if not known.knew_the_rules_of(now, until=past.day + days):
+            if not known.same_process(now, until=past.day + days):
                 continue
             of_open = now.revenue(after=past.day, until=past.day + days, open_deals_only=True)
             actual = now.revenue(after=past.day, until=past.day + days) - of_open

@@ -129,8 +129,8 @@ def past_forecasts(
 ) -> pd.DataFrame:
     """Forecast the revenue of open deals at past dates, each with only what was known then, and compare with what came.
 
-    Both the horizon asked and half of it are forecast, wherever they had closed by ``as_of``; forecasts that did not know
-    yet of a change in how deals leave a stage are no guide to one that does, and left out.
+    Both the horizon asked and half of it are forecast, wherever they had closed by ``as_of``; those during which deals
+    began to leave a stage in other ways are no guide to one of the new ways, and left out.
 
     Parameters
     ----------
@@ -163,7 +163,7 @@ def past_forecasts(
         before = errors_a_year_before(stays, known, horizons=past.horizons, seed=seed, memory=made)
         rows = []
         for days, value in zip(past.horizons, values, strict=True):
-            if not known.knew_the_rules_of(now, until=past.day + days):
+            if not known.same_process(now, until=past.day + days):
                 continue
             actual = now.revenue(after=past.day, until=past.day + days, open_deals_only=True)
             forecast = (value.mean, value.sd, value.tracked_mean, value.tracked_sd)

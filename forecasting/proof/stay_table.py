@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from forecasting.data.beginning import BEFORE_ALL, WHOLE, Beginning, beginning, days_unseen, deal_lives, has_arrived
+from forecasting.data.beginning import WHOLE, Beginning, beginning, days_unseen, deal_lives, has_arrived
 from forecasting.data.factors import CENT
 from forecasting.data.known_entries import day_numbers
 from forecasting.data.lacking import AS_GIVEN, AmountHabits, amount_habits, compared
@@ -162,10 +162,12 @@ class KnownStays:
         """Days of history."""
         return self.as_of - self.first_day + 1
 
-    def knew_the_rules_of(self, later: "KnownStays", *, until: int) -> bool:
-        """Whether it was known how deals leave each stage, as far as that had changed before a day, see ``changed``."""
-        new = (later.changed > BEFORE_ALL) & (later.changed < until)
-        return bool((self.changed[new] > BEFORE_ALL).all())
+    def same_process(self, later: "KnownStays", *, until: int) -> bool:
+        """Whether deals left each stage up to a day as they did on this one, as far as is known later, see ``changed``.
+
+        That a change had come and was not seen yet is another thing, and may happen again.
+        """
+        return not bool(((later.changed >= self.as_of) & (later.changed < until)).any())
 
     def open_at(self, day: int) -> NDArray[np.bool_]:
         """Stays that deals were in at the end of an earlier day."""

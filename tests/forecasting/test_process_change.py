@@ -152,7 +152,7 @@ def test_forecasts_are_those_of_a_company_that_always_reviewed(reviewed: Deals) 
     np.testing.assert_allclose(told[0], told[1], rtol=0.12)
 
 
-def test_looking_back_leaves_out_forecasts_that_did_not_know_of_the_change(reviewed: Deals) -> None:
+def test_looking_back_leaves_out_forecasts_during_which_the_process_changed(reviewed: Deals) -> None:
     stays, change = stay_table(reviewed), FIRST + timedelta(days=CHANGE)
     past = past_forecasts(stays, as_of=AS_OF, horizon_days=30, seed=1)
     reached = past["as_of"] + pd.to_timedelta(past["horizon_days"], unit="D")
@@ -169,7 +169,7 @@ def test_at_past_dates_no_change_is_known_yet(reviewed: Deals) -> None:
     known = known_at(stay_table(reviewed), day_of(before))
     assert (known.changed == BEFORE_ALL).all()
     now = known_at(stay_table(reviewed), day_of(AS_OF))
-    assert known.knew_the_rules_of(now, until=day_of(before) + 5)
-    assert not known.knew_the_rules_of(now, until=day_of(before) + 30)
-    assert now.knew_the_rules_of(now, until=day_of(AS_OF) + 30)
+    assert known.same_process(now, until=day_of(before) + 5)
+    assert not known.same_process(now, until=day_of(before) + 30)
+    assert now.same_process(now, until=day_of(AS_OF) + 30)
     np.testing.assert_array_equal(now.unseen, cut(reviewed, as_of=AS_OF).stays["days_unseen"])
