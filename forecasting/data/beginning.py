@@ -14,11 +14,12 @@ then.
 """
 
 from dataclasses import dataclass
-from datetime import date, timedelta
 from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
+
+from forecasting.data.known_entries import date_of
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -27,11 +28,11 @@ Bools = NDArray[np.bool_]
 BEFORE_ALL = -(2**40)
 """Day number of a time that nothing precedes."""
 LEAST_EXPECTED = 12.0
-"""Closes that are expected by a date, at least, before their lack says anything: chance gives none once in e^12 times."""
+"""Closes, or moves, expected by a date, at least, before their lack says anything: chance gives none once in e^12 times."""
 LARGEST_SHARE = 0.15
-"""Part of the expected closes that may have happened all the same: reports have their exceptions."""
-PRICE_OF_CLOSE = 5.0
-"""Expected closes that must be missing for each that happened to count as an exception."""
+"""Part of the expected ones that may have happened all the same: reports have their exceptions."""
+PRICE = 5.0
+"""Expected ones that must be missing for each that happened to count as an exception."""
 LEAST_LOG_ODDS = 6.0
 """Log-likelihood by which the number of deals created before must say that some are missing."""
 DATES_TRIED = 12
@@ -83,23 +84,19 @@ def what_beginning_means(history: Beginning) -> list[str]:
     """
     found = []
     if history.unseen_until > BEFORE_ALL:
-        day = _date(history.unseen_until)
+        day = date_of(history.unseen_until)
         found.append(
             f"deals {'lost' if history.lost_only else 'closed'} by {day} are missing, or were not marked: next to none is "
             "there. What happened up to that day is not learned from, and no proof of a forecast of before; an export of "
             "all deals would give a better one"
         )
     if history.imported:
-        days = " and ".join(str(_date(day)) for day in history.imported)
+        days = " and ".join(str(date_of(day)) for day in history.imported)
         found.append(
             f"deals entered on {days} had begun before, as if taken over from another system: they are no new ones, and "
             "nothing is learned from how long they stayed in the stage they were entered in"
         )
     return found
-
-
-def _date(day: int) -> date:
-    return date(1970, 1, 1) + timedelta(days=day)
 
 
 @dataclass(frozen=True)
@@ -202,13 +199,21 @@ def _unseen_until(lives: DealLives, kind: Bools) -> int:
     tried = days[np.unique(np.geomspace(1, few + 1, DATES_TRIED).astype(np.int64)) - 1] - 1
     expected = np.array([_cumulated(np.minimum(lives.closed, day) - lives.begun, edges, hazard).sum() for day in tried])
     happened = np.searchsorted(days, tried, side="right")
-    missing = (expected >= LEAST_EXPECTED) & (happened <= LARGEST_SHARE * expected)
-    if not missing.any():
+    place = last_missing(expected, happened)
+    if place is None:
         return BEFORE_ALL
-    # from there on closes happen as expected: any multiple of them grows faster
-    day = int(tried[missing][np.argmax((expected - PRICE_OF_CLOSE * happened)[missing])])
+    day = int(tried[place])
     cycle = float(np.median((lives.closed - lives.begun)[kind & (lives.closed > day)]))
     return day if _fewer_before(lives, day, cycle, (edges, hazard, other)) else BEFORE_ALL
+
+
+def last_missing(expected: Floats, happened: Ints) -> int | None:
+    """Place up to which next to nothing happened of what was expected by it, None where there is none."""
+    missing = (expected >= LEAST_EXPECTED) & (happened <= LARGEST_SHARE * expected)
+    if not missing.any():
+        return None
+    # from there on things happen as expected: any multiple of them grows faster
+    return int(np.argmax(np.where(missing, expected - PRICE * happened, -np.inf)))
 
 
 def _hazards_by_age(lives: DealLives, kind: Bools, *, since: int) -> tuple[Floats, Floats, Floats]:

@@ -1,7 +1,7 @@
 """Stage entries known at the end of a business date, and the stays they make up."""
 
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, timedelta
 
 import numpy as np
 import pandas as pd
@@ -34,6 +34,17 @@ class KnownEntries:
 def day_numbers(column: pd.Series) -> NDArray[np.int64]:
     """Days since 1970-01-01."""
     return column.to_numpy().astype("datetime64[D]").astype(np.int64)
+
+
+def date_of(day: int) -> date:
+    """Date of a day number.
+
+    Examples
+    --------
+    >>> date_of(30).isoformat()
+    '1970-01-31'
+    """
+    return date(1970, 1, 1) + timedelta(days=day)
 
 
 def known_entries(deals: Deals, as_of: date) -> KnownEntries:

@@ -9,19 +9,17 @@ was, and costs what the earlier days would have told.
 """
 
 from collections.abc import Sequence
-from datetime import date, timedelta
 
 import numpy as np
 from numpy.typing import NDArray
 
-from forecasting.data.beginning import BEFORE_ALL
+from forecasting.data.beginning import BEFORE_ALL, LARGEST_SHARE, last_missing
+from forecasting.data.known_entries import date_of
 
 Ints = NDArray[np.int64]
 
 LEAST_TAKEN, LEAST_SHARE = 10, 0.25
 """Days on which an exit was taken, and its part of all exits then, from which on it makes the rules."""
-LEAST_EXPECTED, LARGEST_SHARE, PRICE = 12.0, 0.15, 5.0
-"""Days on which it should have been taken before, part of these it may have been, and how many of them each one costs."""
 SAME_TIME_DAYS, SLOW, CROWD = 45, 3.0, 3.0
 NEVER = 2**40
 
@@ -69,14 +67,10 @@ def what_changes_mean(changed: Ints, stages: Sequence[str]) -> list[str]:
     'deals leave the stage Offer in other ways since 2024-10'
     """
     return [
-        f"deals leave the stage {stages[code]} in other ways since {_date(int(changed[code]) + 1)}, as if a stage had been "
+        f"deals leave the stage {stages[code]} in other ways since {date_of(int(changed[code]) + 1)}, as if a stage had been "
         "put in or taken out: what was before is not learned from. If a stage was only renamed, use one name for both"
         for code in np.flatnonzero(changed > BEFORE_ALL).tolist()
     ]
-
-
-def _date(day: int) -> date:
-    return date(1970, 1, 1) + timedelta(days=day)
 
 
 def _change_of(exits: Ints, entered: Ints, day: Ints, n_open: int) -> int:
@@ -119,8 +113,5 @@ def _first_taken(taken: NDArray[np.bool_], day: Ints) -> int:
     place = np.flatnonzero(taken)
     share = taken[place[len(place) // 2] :].mean()
     few = place[: int(LARGEST_SHARE * len(place)) + 1]
-    expected, happened = share * few, np.arange(len(few))
-    new = (expected >= LEAST_EXPECTED) & (happened <= LARGEST_SHARE * expected)
-    if share < LEAST_SHARE or not new.any():
-        return NEVER
-    return int(day[few[new][np.argmax((expected - PRICE * happened)[new])]])
+    found = last_missing(share * few, np.arange(len(few)))
+    return NEVER if share < LEAST_SHARE or found is None else int(day[few[found]])

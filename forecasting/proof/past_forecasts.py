@@ -10,9 +10,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from forecasting.data.known_entries import date_of
 from forecasting.proof.quick_chain import OpenValue, open_revenue
 from forecasting.proof.quick_new import NewValue
-from forecasting.proof.stay_table import KnownStays, Lacks, StayTable, date_of, day_of, known_at, stays_at
+from forecasting.proof.stay_table import KnownStays, Lacks, StayTable, day_of, known_at, stays_at
 
 if TYPE_CHECKING:
     from forecasting.data.deals import Deals

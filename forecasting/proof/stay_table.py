@@ -5,7 +5,7 @@ this much of it. Both follow the same rules, and ``tests/forecasting/test_calibr
 """
 
 from dataclasses import dataclass, field, replace
-from datetime import date, timedelta
+from datetime import date
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -290,14 +290,3 @@ def day_of(when: date) -> int:
     30
     """
     return (when - date(1970, 1, 1)).days
-
-
-def date_of(day: int) -> date:
-    """Date of a day number.
-
-    Examples
-    --------
-    >>> date_of(30).isoformat()
-    '1970-01-31'
-    """
-    return date(1970, 1, 1) + timedelta(days=day)
