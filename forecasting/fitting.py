@@ -3,6 +3,8 @@
 from collections.abc import Callable, Sequence
 from datetime import date
 
+import pandas as pd
+
 from forecasting.config import DEFAULT_COVARIATES
 from forecasting.data.deals import Deals
 from forecasting.data.snapshot import Snapshot, cut, stage_history, within
@@ -16,6 +18,8 @@ from models.posterior import ModelSpec, Posterior
 from models.stage_model.fit import Inference, fit_stages
 from models.stage_model.posterior import StagePosterior
 
+CLOSED_WITHOUT_WIN, DAYS_WITHOUT_WIN = 100, 365
+"""Closed deals, or days, after which a history without a win is taken for a wrong setting, not for a young company."""
 Progress = Callable[[str, int, int], None]
 """Called with the name of the stage that is done, how many are done, and how many there are."""
 
@@ -60,7 +64,7 @@ def fit(
     Raises
     ------
     EmptyInputError
-        Nothing happened up to the as-of date, or no deal was won with an amount.
+        Nothing happened up to the as-of date, no deal has an amount, or none was won though dozens were closed.
     SettingsError
         A segment, covariate or family does not exist.
 
@@ -104,11 +108,14 @@ def fit_spec(deals: Deals, *, as_of: date | str, spec: ModelSpec, progress: Prog
 
 
 def check_won(snapshot: Snapshot) -> None:
-    """Raise an EmptyInputError unless a deal was won with an amount."""
-    if not snapshot.won["amount"].notna().any():
+    """Raise an EmptyInputError where no deal was won with an amount, though by now one should have been."""
+    if snapshot.won["amount"].notna().any():
+        return
+    days = (pd.Timestamp(snapshot.as_of) - snapshot.stays["entered_on"].min()).days
+    if snapshot.closed.n >= CLOSED_WITHOUT_WIN or days > DAYS_WITHOUT_WIN:
         raise EmptyInputError(
-            f"no deal was won with an amount by {snapshot.as_of}: a revenue forecast needs at least one; "
-            "check stages.won in the job file, or take a later as-of date"
+            f"no deal was won with an amount by {snapshot.as_of}, though {snapshot.closed.n} were closed or a year has gone "
+            "by: check stages.won in the job file, and whether won deals have amounts"
         )
 
 

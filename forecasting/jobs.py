@@ -92,7 +92,7 @@ def check(job: Job, *, as_of: str | date | None = None) -> Check:
     Raises
     ------
     EmptyInputError
-        No deal had been won with an amount by then.
+        No deal had been won with an amount by then, though one should have been.
     """
     day = last_day(job) if as_of is None else as_date(as_of)
     snapshot = _cut(job, day)

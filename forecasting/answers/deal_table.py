@@ -82,7 +82,7 @@ def deal_table(
     as_of = pd.Timestamp(pipeline.as_of)
     for column, level in CLOSE_QUANTILES.items():
         days = close_days(simulation.group_closed, simulation.close_days, level=level)[simulation.group]
-        table[column] = as_of + pd.to_timedelta(pd.Series(days), unit="D")
+        table[column] = as_of + pd.to_timedelta(pd.Series(days).astype("Int64"), unit="D")
     table["stall_percentile"] = stall_percentile(pipeline, stage, draws=draws)
     return table
 

@@ -455,12 +455,6 @@ def _warnings(snapshot: Snapshot, fitted: date) -> list[str]:
     stale = [factor.name for factor in snapshot.factors if factor.name in untold and has_level_for_lacking(factor)]
     if stale:
         found.append(f"the model was fitted as if lacking {' or '.join(stale)} told how deals move: fit again")
-    unpriced = int(snapshot.won["amount"].isna().sum())
-    if unpriced == len(snapshot.won):
-        found.append(
-            f"no deal was won with an amount by {snapshot.as_of}: amounts are those of deals of any fate, and how many are "
-            "won follows mostly from what is assumed beforehand"
-        )
-    if unpriced:
+    if unpriced := int(snapshot.won["amount"].isna().sum()):
         found.append(f"{unpriced} won deals have no amount and count as zero in booked revenue")
     return found

@@ -103,7 +103,13 @@ class Snapshot:
         """What the export lacks and what is made of it, for people."""
         lacks = what_lacking_means(unknown_zeros=self.unknown_zeros, untold=self.untold)
         changes = [] if self.changed is None else what_changes_mean(self.changed, self.graph.open)
-        return lacks + what_beginning_means(self.beginning) + changes + what_closed_deals_mean(self.closed)
+        found = lacks + what_beginning_means(self.beginning) + changes + what_closed_deals_mean(self.closed)
+        if not self.won["amount"].notna().any():
+            found.append(
+                f"no deal was won with an amount by {self.as_of}: how many will be follows mostly from what is assumed "
+                "beforehand, and amounts not known yet from those of deals of any fate"
+            )
+        return found
 
     @property
     def n_deals(self) -> int:

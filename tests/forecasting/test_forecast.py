@@ -24,12 +24,11 @@ from forecasting.answers.forecasts import Forecast, forecast, forecast_snapshot,
 from forecasting.answers.levels import moved_in_time
 from forecasting.answers.revenue import LEVELS, QUANTILES, SOURCES, Span, cents_in, target_cents, target_span
 from forecasting.data.deals import Deals, deals_from_frames
-from forecasting.data.snapshot import cut
-from forecasting.fitting import fit_snapshot
+from forecasting.fitting import fit_spec
 from forecasting.proof.calibration import learn
 from forecasting.proof.new_calibration import NewCalibration
 from forecasting.proof.past_forecasts import NO_PAST
-from models.errors import SettingsError
+from models.errors import EmptyInputError, SettingsError
 from models.posterior import ModelSpec
 
 MONTH_START = AS_OF.replace(day=1)
@@ -339,11 +338,16 @@ def deals_until(last: str) -> Deals:
 def test_before_the_first_win_there_is_a_range_and_a_warning() -> None:
     young = deals_until("2026-08-20")
     spec = ModelSpec(durations="piecewise", inference="fast", draws=200, seed=1)
-    posterior = fit_snapshot(cut(young, as_of="2026-08-20", covariates=spec.covariates), spec=spec)
+    posterior = fit_spec(young, as_of="2026-08-20", spec=spec)
     made = forecast(young, posterior, as_of="2026-08-20", until="2026-11-20", seed=1)
     assert any("no deal was won with an amount by 2026-08-20" in text for text in made.warnings)
     revenue = made.revenue_draws("year", source="open").sum(axis=1)
     assert revenue.quantile(0.1) < revenue.quantile(0.9) <= 40_000.0
+
+
+def test_a_year_without_a_win_is_taken_for_a_wrong_setting() -> None:
+    with pytest.raises(EmptyInputError, match=r"a year has gone by: check stages\.won"):
+        fit_spec(deals_until("2026-08-28"), as_of="2027-08-20", spec=ModelSpec(inference="fast", draws=200, seed=1))
 
 
 def test_the_future_is_not_seen() -> None:
