@@ -19,13 +19,13 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from forecasting.data.known_entries import date_of
+from forecasting.data.known_entries import NEVER, date_of
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 
-BEFORE_ALL = -(2**40)
+BEFORE_ALL = -NEVER
 """Day number of a time that nothing precedes."""
 LEAST_EXPECTED = 12.0
 """Closes, or moves, expected by a date, at least, before their lack says anything: chance gives none once in e^12 times."""

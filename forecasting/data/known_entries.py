@@ -12,6 +12,8 @@ from models.errors import EmptyInputError
 from models.history import STILL_OPEN
 from models.stages import StageGraph
 
+NEVER = 2**40
+"""Day number of something that has not happened."""
 TOLD_AS_KNOWN = 0.8
 """Part of the open deals with an amount whose history tells it, from which on a history that tells none yet says that it was
 not known; others tell it on winning only, or when it changes."""

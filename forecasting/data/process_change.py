@@ -14,14 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from forecasting.data.beginning import BEFORE_ALL, LARGEST_SHARE, last_missing
-from forecasting.data.known_entries import date_of
+from forecasting.data.known_entries import NEVER, date_of
 
 Ints = NDArray[np.int64]
 
 LEAST_TAKEN, LEAST_SHARE = 10, 0.25
 """Days on which an exit was taken, and its part of all exits then, from which on it makes the rules."""
 SAME_TIME_DAYS, SLOW, CROWD = 45, 3.0, 3.0
-NEVER = 2**40
 
 
 def process_changes(*, stage: Ints, following: Ints, entered: Ints, left: Ints, n_open: int) -> Ints:

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from forecasting.data.known_entries import date_of
-from forecasting.proof.stay_table import NEVER, KnownStays
+from forecasting.data.known_entries import NEVER, date_of
+from forecasting.proof.stay_table import KnownStays
 
 Floats = NDArray[np.float64]
 

@@ -16,10 +16,11 @@ from numpy.typing import NDArray
 from scipy.interpolate import RectBivariateSpline
 
 from forecasting.data.factors import CENT, spread_codes
+from forecasting.data.known_entries import NEVER
 from forecasting.proof.quick_calendar import progress, win_weights
 from forecasting.proof.quick_kernels import bins_of_days, count_exits, count_expected, win_probabilities
 from forecasting.proof.shrinkage import log_evidence
-from forecasting.proof.stay_table import NEVER, KnownStays
+from forecasting.proof.stay_table import KnownStays
 from models.levels.filtering import draw_levels, filter_level, period_days
 from models.levels.season import WEEK_DAYS, yearly_factors
 

@@ -18,9 +18,9 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.special import softmax
 
-from forecasting.data.known_entries import date_of
+from forecasting.data.known_entries import NEVER, date_of
 from forecasting.proof.quick_calendar import progress, win_weights
-from forecasting.proof.stay_table import NEVER, KnownStays
+from forecasting.proof.stay_table import KnownStays
 from models.arrivals.level import NO_SEASON, STEP_SD, LevelGrid
 from models.arrivals.level_kernel import LASTING, ODD_SHAPE
 from models.arrivals.mix import kind_counts, memory_odds

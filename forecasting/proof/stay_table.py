@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from forecasting.data.beginning import WHOLE, Beginning, beginning, days_unseen, deal_lives, has_arrived
 from forecasting.data.factors import CENT
-from forecasting.data.known_entries import day_numbers
+from forecasting.data.known_entries import NEVER, day_numbers
 from forecasting.data.lacking import AS_GIVEN, AmountHabits, amount_habits, compared
 from forecasting.data.process_change import process_changes
 from models.calendar.days import CalendarOptions
@@ -26,8 +26,6 @@ Ints = NDArray[np.int64]
 
 type Lacks = tuple[AmountHabits, Beginning]
 """What it means that deals lack an amount, and since when the history is whole."""
-NEVER = 2**40
-"""Day number of something that has not happened."""
 
 
 @dataclass(frozen=True)

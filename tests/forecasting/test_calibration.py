@@ -9,6 +9,7 @@ import pytest
 from scipy import integrate, stats
 
 from forecasting.data.deals import Deals, deals_from_frames
+from forecasting.data.known_entries import NEVER
 from forecasting.data.snapshot import cut
 from forecasting.proof.calibration import (
     ALPHA,
@@ -32,7 +33,7 @@ from forecasting.proof.past_forecasts import (
 )
 from forecasting.proof.quick_chain import OpenValue, amount_edges, open_revenue
 from forecasting.proof.quick_kernels import count_exits, count_expected, win_probabilities
-from forecasting.proof.stay_table import NEVER, day_of, known_at, stay_table
+from forecasting.proof.stay_table import day_of, known_at, stay_table
 from models.stages import StageGraph
 
 GRAPH = StageGraph(open=["Lead", "Offer"], won=["Won"], lost=["Lost", "Gone"])

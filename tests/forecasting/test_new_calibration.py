@@ -11,6 +11,7 @@ from test_calibration import FIRST, made_up
 
 from benchmarks.accuracy.companies import World, deals_of, make_company
 from forecasting.answers.forecasts import with_calibration
+from forecasting.data.known_entries import NEVER
 from forecasting.proof.calibration import learn
 from forecasting.proof.new_calibration import (
     RAISED,
@@ -21,7 +22,7 @@ from forecasting.proof.new_calibration import (
 )
 from forecasting.proof.past_forecasts import NO_PAST, Memory
 from forecasting.proof.quick_new import new_revenue
-from forecasting.proof.stay_table import NEVER, day_of, known_at, stay_table
+from forecasting.proof.stay_table import day_of, known_at, stay_table
 from models.amounts import ALL_WON, AmountPosterior
 from models.arrivals.model import daily_intensity, fit_arrivals
 

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
+from forecasting.data.known_entries import NEVER
 from forecasting.proof.quick_chain import _Spread, open_revenue
-from forecasting.proof.stay_table import NEVER, StayTable, known_at
+from forecasting.proof.stay_table import StayTable, known_at
 
 Floats = np.ndarray
 
