@@ -82,8 +82,7 @@ def _change_of(exits: Ints, entered: Ints, day: Ints, n_open: int) -> int:
     latest, start, spent = BEFORE_ALL, entered.min(), day - entered
     usual = _without_crowds(exits, day)
     exits, day, spent = exits[usual], day[usual], spent[usual]
-    kinds, days = np.unique(np.unique(np.column_stack([exits, day]), axis=0)[:, 0], return_counts=True)
-    kinds = kinds[days >= LEAST_TAKEN]
+    kinds = np.flatnonzero([len(_counts(day[exits == kind])) >= LEAST_TAKEN for kind in range(exits.max() + 1)])
     vanished = [_first_taken(exits[::-1] == kind, -day[::-1]) for kind in kinds if kind < n_open]
     ends = [-each for each in vanished if each < NEVER]
     for kind in kinds:
@@ -98,13 +97,20 @@ def _change_of(exits: Ints, entered: Ints, day: Ints, n_open: int) -> int:
 
 def _without_crowds(exits: Ints, day: Ints) -> NDArray[np.bool_]:
     """Leave out what is far more than a day's exits, as when fifty old deals are given up together."""
-    alike = np.lexsort((exits, day))
-    first = np.append(True, (np.diff(day[alike]) != 0) | (np.diff(exits[alike]) != 0))
-    starts = np.flatnonzero(first)
-    rank = np.arange(len(alike)) - starts[np.cumsum(first) - 1]
-    kept = np.zeros(len(exits), dtype=bool)
-    kept[alike] = rank < CROWD * np.median(np.unique(day, return_counts=True)[1])
+    most = CROWD * np.median(_counts(day))
+    kept = np.ones(len(exits), dtype=bool)
+    for kind in range(exits.max() + 1):
+        rows = np.flatnonzero(exits == kind)
+        counts = _counts(day[rows])
+        rank = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)
+        kept[rows] = rank < most
     return kept
+
+
+def _counts(day: Ints) -> Ints:
+    """How often each day comes in days in order of time."""
+    starts = np.flatnonzero(np.diff(day, prepend=day[:1] - 1))
+    return np.diff(np.append(starts, len(day)))
 
 
 def _first_taken(taken: NDArray[np.bool_], day: Ints) -> int:

@@ -243,7 +243,7 @@ def known_at(stays: StayTable, day: int) -> KnownStays:
     exit_code = np.where(ended, stays.next_stage[rows], -1)
     changed = process_changes(stage=stage, following=exit_code, entered=entered, left=left, n_open=stays.n_open)
     begun, arrived = stays.beginning or beginning(lives), np.zeros(len(amount), dtype=bool)
-    arrived[np.unique(deal)] = has_arrived(begun, lives)
+    arrived[deal[np.diff(deal, prepend=-1) != 0]] = has_arrived(begun, lives)
     return KnownStays(
         as_of=day,
         first_day=max(int(entered.min()), begun.unseen_until + 1) if len(rows) else day,
