@@ -24,6 +24,7 @@ from forecasting.proof.backtest_result import RANGE_ENDS, summarise
 from forecasting.proof.scores import coverage
 
 PUBLISHED = "published"
+ENGINE = "engine"
 FURTHER = {
     "variants": ("What else was tried: open deals, origins eight days apart", "benchmarks.accuracy.variants --save"),
     "quirks": ("Quirks of timing, rules and amounts: made-up companies", "benchmarks.accuracy.quirks --save"),
@@ -33,7 +34,6 @@ FURTHER = {
     "nuts_speed": ("What NUTS takes on the loan log, cold and warm", "benchmarks.speed.nuts --save"),
     "fit_speed": ("What a fit costs", "benchmarks.speed.fit --save"),
     "fit_compared": ("The same model from counts and from single stays", "benchmarks.speed.fit --save"),
-    "engine": ("What a simulation costs", "benchmarks.speed.engine all --save"),
 }
 """Tables that are shown where they have been kept: file name to title and command."""
 INTRODUCTION = """# How right the forecasts are
@@ -225,6 +225,23 @@ def _text(value: object) -> str:
     return str(value)
 
 
+def engine_parts(engine: pd.DataFrame) -> str:
+    """Tables of what a simulation costs: a part after the other, measures side by side, families at their worst."""
+    words = engine["case"].str.split()
+    families = engine["part"] == "families"
+    crossover = (engine["part"] == "crossover") & (engine["measure"] != "deals")
+    case = engine["case"].where(~families, words.str[0]).where(~crossover, engine["measure"])
+    measure = engine["measure"].replace("deals", "so many deals").where(~crossover, words.str[-1])
+    table = engine.assign(case=case, measure=measure)
+    found = [f"On {', '.join(engine['machine'].unique())}.\n"]
+    for part, rows in table.groupby("part", sort=False):
+        wide = rows.pivot_table(
+            index=["case", "deals", "draws"], columns="measure", values="value", aggfunc="max", sort=False
+        )
+        found.append(f"### {part}\n\n{markdown(wide.reset_index().fillna(''))}\n")
+    return "\n".join(found)
+
+
 def draw_coverage(forecasts: pd.DataFrame, path: Path) -> None:
     """Draw where outcomes fell in their forecasts: ten bars that would be equally high if the forecasts were right."""
     _save(plots.pit(forecasts[forecasts["recipe"] == PUBLISHED], source="open"), path)
@@ -252,6 +269,7 @@ def page(kept: dict[str, pd.DataFrame], pictures: Sequence[str]) -> str:
     told = [{"goal": aim.text, "measured": aim.measured, "": "met" if aim.met else "**missed**"} for aim in aims]
     parts = [INTRODUCTION, f"## What was aimed at: {sum(aim.met for aim in aims)} of {len(aims)} goals met\n"]
     parts += [markdown(pd.DataFrame(told)) + "\n"] if told else []
+    parts += [f"![{name}](results/{name}.png)\n" for name in pictures]
     sections: Iterable[tuple[str, str, pd.DataFrame]] = (
         ("Revenue of open deals, official dates", "open_deals --save", open_table(official)),
         (
@@ -273,7 +291,9 @@ def page(kept: dict[str, pd.DataFrame], pictures: Sequence[str]) -> str:
     for name, (title, command) in FURTHER.items():
         if name in kept:
             parts.append(f"## {title}\n\n`python -m {command}`\n\n{markdown(kept[name].fillna(''))}\n")
-    parts += [f"![{name}](results/{name}.png)\n" for name in pictures]
+    if ENGINE in kept:
+        command = "`python -m benchmarks.speed.engine all --save`"
+        parts.append(f"## What a simulation costs\n\n{command}\n\n{engine_parts(kept[ENGINE])}")
     return "\n".join(parts)
 
 
@@ -291,7 +311,9 @@ def write(folder: Path) -> Path:
         "deals": pd.read_csv(folder / deal_level.SAVED_NAME),
         "shocks": pd.read_csv(folder / shocks.SAVED_NAME),
     }
-    kept |= {name: pd.read_csv(folder / f"{name}.csv") for name in FURTHER if (folder / f"{name}.csv").exists()}
+    kept |= {
+        name: pd.read_csv(folder / f"{name}.csv") for name in (*FURTHER, ENGINE) if (folder / f"{name}.csv").exists()
+    }
     mpl.use("Agg")
     drawn: dict[str, Callable[[Path], None]] = {"coverage": lambda path: draw_coverage(kept["weekly"], path)}
     for name in kept["weekly"]["pipeline"].unique():

@@ -93,6 +93,22 @@ def test_the_results_page_tells_what_the_benchmarks_kept(kept: Path) -> None:
     assert f"{published['open_crps'].mean():,.0f}" in page
 
 
+def test_measures_of_the_engine_stand_side_by_side_and_families_at_their_worst() -> None:
+    rows = [
+        ("crossover", "row fate", "ns per deal and draw", 5.0),
+        ("crossover", "row paths", "ns per deal and draw", 7.0),
+        ("crossover", "fate ahead from", "deals", 100.0),
+        ("families", "weibull row even fate", "worst z", 1.5),
+        ("families", "weibull loops even paths", "worst z", 2.5),
+    ]
+    engine = pd.DataFrame(rows, columns=["part", "case", "measure", "value"]).assign(deals=100, draws=10, machine="here")
+    lines = results.engine_parts(engine).splitlines()
+    assert "| case | deals | draws | fate | paths | so many deals |" in lines
+    assert "| ns per deal and draw | 100 | 10 | 5 | 7 |  |" in lines
+    assert "| fate ahead from | 100 | 10 |  |  | 100 |" in lines
+    assert "| weibull | 100 | 10 | 2.5 |" in lines
+
+
 def test_variants_differ_and_their_mean_is_that_of_the_pipelines(kept: Path) -> None:
     saved = pd.read_csv(kept / variants.SAVED_NAME).set_index(["pipeline", "variant", "recipe"])
     score = saved["CRPS/actual"].xs("sample").unstack("recipe")
