@@ -101,7 +101,9 @@ def test_measures_of_the_engine_stand_side_by_side_and_families_at_their_worst()
         ("families", "weibull row even fate", "worst z", 1.5),
         ("families", "weibull loops even paths", "worst z", 2.5),
     ]
-    engine = pd.DataFrame(rows, columns=["part", "case", "measure", "value"]).assign(deals=100, draws=10, machine="here")
+    engine = pd.DataFrame(rows, columns=["part", "case", "measure", "value"]).assign(
+        deals=100, draws=10, machine="here"
+    )
     lines = results.engine_parts(engine).splitlines()
     assert "| case | deals | draws | fate | paths | so many deals |" in lines
     assert "| ns per deal and draw | 100 | 10 | 5 | 7 |  |" in lines
