@@ -95,7 +95,7 @@ def run(folder: Path, as_of: str) -> tuple[float, int, dict[str, object]]:
 
 def main(argv: list[str] | None = None) -> int:
     """Run the benchmark and print its figures."""
-    from benchmarks.real_data import find_data
+    from benchmarks.real_data import find_or_tell
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--toy", action="store_true", help="sample data and fast inference")
@@ -105,9 +105,8 @@ def main(argv: list[str] | None = None) -> int:
         if options.toy:
             as_of = write_toy_job(folder)
         else:
-            data = find_data()
+            data = find_or_tell()
             if data is None:
-                print("skipped: the data folder is not there; set DEALCAST_DATA")
                 return 0
             as_of = write_job(folder, data=data)
         seconds, code, result = run(folder, as_of)

@@ -9,6 +9,7 @@ doi:10.4121/uuid:52fb97d4-4588-43c9-9d04-3604d4613b51.
 """
 
 import os
+from collections.abc import Callable
 from datetime import date
 from pathlib import Path
 
@@ -38,6 +39,22 @@ def find_data() -> Path | None:
     candidates = [Path(named)] if named else []
     candidates.append(Path(__file__).parents[1] / "../shared/data")
     return next((folder.resolve() for folder in candidates if (folder / "bpic2012").is_dir()), None)
+
+
+def find_or_tell() -> Path | None:
+    """Find the folder of the logs; where there is none, tell that the benchmark is skipped."""
+    folder = find_data()
+    if folder is None:
+        print("skipped: the data folder is not there; set DEALCAST_DATA")
+    return folder
+
+
+def toy_or_logs[Wanted](sample: Callable[[], Wanted], logs: Callable[[Path], Wanted], *, toy: bool) -> Wanted | None:
+    """Make what a benchmark runs on, of made-up data or of the logs; None, and told so, where the logs are not there."""
+    if toy:
+        return sample()
+    folder = find_or_tell()
+    return None if folder is None else logs(folder)
 
 
 def load_bpic2012(folder: Path) -> Deals:
@@ -106,9 +123,8 @@ def describe(deals: Deals, as_of: date) -> str:
 
 def main() -> int:
     """Print what reading and cutting each log gives."""
-    folder = find_data()
+    folder = find_or_tell()
     if folder is None:
-        print("skipped: the data folder is not there; set DEALCAST_DATA")
         return 0
     for name, (load, as_of) in LOADERS.items():
         print(f"== {name}\n{describe(load(folder), as_of)}")

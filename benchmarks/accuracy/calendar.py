@@ -16,7 +16,6 @@ origin; error of their number over the whole horizon, relative, root mean square
 Revenue of open deals over the whole horizon, before calibration: CRPS over the mean actual, bias, hits of the ranges.
 """
 
-import argparse
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import date, timedelta
@@ -28,6 +27,7 @@ from numpy.typing import NDArray
 
 from benchmarks import real_data
 from benchmarks.accuracy.open_deals import OPTIONS, SEED, Pipeline, on_calendar, real_pipelines, toy_pipeline
+from benchmarks.command import command_line
 from forecasting.answers.pace import on_calendar as calendar_pace
 from forecasting.config import ForecastConfig, horizon_end
 from forecasting.data.deals import Deals
@@ -137,17 +137,14 @@ def revenue(pipeline: Pipeline, options: BacktestOptions) -> dict[str, Any]:
 
 def main(argv: list[str] | None = None) -> int:
     """Measure and print the three tables, log by log."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--toy", action="store_true", help="sample data, few draws")
+    parser = command_line(__doc__, toy="sample data, few draws")
     parser.add_argument("--weekly", action="store_true", help="every week instead of every month end")
     parser.add_argument("--only", help="name of one pipeline")
     parser.add_argument("--draws", type=int, default=1000, help="posterior draws of each forecast")
     asked = parser.parse_args(argv)
-    folder = real_data.find_data()
-    if not asked.toy and folder is None:
-        print("skipped: the data folder is not there; set DEALCAST_DATA")
+    pipelines = real_data.toy_or_logs(lambda: [TOY], real_pipelines, toy=asked.toy)
+    if pipelines is None:
         return 0
-    pipelines = [TOY] if asked.toy or folder is None else real_pipelines(folder)
     if asked.weekly:
         pipelines = [replace(pipeline, every="7d") for pipeline in pipelines]
     options = replace(OPTIONS, draws=100 if asked.toy else asked.draws)

@@ -21,7 +21,6 @@ are lost before an offer are taken out of the model's outcomes. AUC and Brier ar
 cases. The remaining time is scored on all cases: days from the last event of the prefix to the last of the case.
 """
 
-import argparse
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
@@ -33,8 +32,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from benchmarks import real_data
-from benchmarks.accuracy.open_deals import SAVED, SEED, sample_deals
+from benchmarks.accuracy.open_deals import SEED, sample_deals
 from benchmarks.accuracy.outcome_chain import OutcomeChain, Position
+from benchmarks.command import command_line, keep
 from forecasting.data.deals import Deals
 from forecasting.data.factors import level_codes
 from forecasting.data.snapshot import cut, stage_history
@@ -238,20 +238,14 @@ def _time_rows(
 
 def main(argv: list[str] | None = None) -> int:
     """Run the benchmark and print its table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--toy", action="store_true", help="sample data")
-    parser.add_argument("--save", action="store_true", help="keep the figures for the results page")
-    parser.add_argument("--folder", type=Path, default=SAVED, help="where --save keeps them")
-    asked = parser.parse_args(argv)
-    folder = real_data.find_data()
-    if not asked.toy and folder is None:
-        print("skipped: the data folder is not there; set DEALCAST_DATA")
+    asked = command_line(__doc__, toy="sample data", kept="the figures").parse_args(argv)
+    log = real_data.toy_or_logs(toy_log, load_bpic2012, toy=asked.toy)
+    if log is None:
         return 0
-    table = measure(toy_log() if asked.toy or folder is None else load_bpic2012(folder))
+    table = measure(log)
     print(table.round(4).to_string(index=False))
     if asked.save:
-        asked.folder.mkdir(parents=True, exist_ok=True)
-        table.to_csv(asked.folder / SAVED_NAME, index=False, float_format="%.6g")
+        keep(table, asked.folder / SAVED_NAME, digits=6)
     return 0
 
 

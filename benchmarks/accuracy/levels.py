@@ -10,7 +10,6 @@ the quick chain says of levels; each raw and with own past errors. CRPS and the 
 actual revenue.
 """
 
-import argparse
 import time
 from dataclasses import replace
 from datetime import date
@@ -21,6 +20,7 @@ from numpy.typing import NDArray
 
 from benchmarks import real_data
 from benchmarks.accuracy.open_deals import OPTIONS, SEED, Pipeline, real_pipelines, toy_pipeline
+from benchmarks.command import command_line
 from forecasting.answers.forecasts import Forecast, forecast_snapshot
 from forecasting.answers.levels import log_average_factor, tracked_cents
 from forecasting.config import ForecastConfig, horizon_end
@@ -118,16 +118,13 @@ def compare_inference(pipeline: Pipeline, *, draws: int) -> list[str]:
 
 def main(argv: list[str] | None = None) -> int:
     """Run the benchmark and print its table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--toy", action="store_true", help="sample data, few draws")
+    parser = command_line(__doc__, toy="sample data, few draws")
     parser.add_argument("--nuts", action="store_true", help="compare inference at the last origin")
     parser.add_argument("--only", help="name of one pipeline")
     asked = parser.parse_args(argv)
-    folder = real_data.find_data()
-    if not asked.toy and folder is None:
-        print("skipped: the data folder is not there; set DEALCAST_DATA")
+    pipelines = real_data.toy_or_logs(lambda: [toy_pipeline()], real_pipelines, toy=asked.toy)
+    if pipelines is None:
         return 0
-    pipelines = [toy_pipeline()] if asked.toy or folder is None else real_pipelines(folder)
     for pipeline in (pipeline for pipeline in pipelines if asked.only in (None, pipeline.name)):
         if asked.nuts:
             print(

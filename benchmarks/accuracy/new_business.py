@@ -8,7 +8,6 @@ open deals; new business with errors of its own, as published. Shares of outcome
 CRPS and width of the 80 % range over the mean actual, and the correlation of past errors of the two at the last date.
 """
 
-import argparse
 from dataclasses import replace
 from datetime import date
 
@@ -18,6 +17,7 @@ from numpy.typing import NDArray
 
 from benchmarks import real_data
 from benchmarks.accuracy.open_deals import OPTIONS, SEED, Pipeline, real_pipelines, toy_pipeline
+from benchmarks.command import command_line
 from forecasting.answers.forecasts import Forecast, with_calibration
 from forecasting.config import ForecastConfig, horizon_end
 from forecasting.data.snapshot import cut
@@ -87,15 +87,12 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
 
 def main(argv: list[str] | None = None) -> int:
     """Run the benchmark and print its table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--toy", action="store_true", help="sample data, few draws")
+    parser = command_line(__doc__, toy="sample data, few draws")
     parser.add_argument("--draws", type=int, default=1000, help="posterior draws of each forecast")
     asked = parser.parse_args(argv)
-    folder = real_data.find_data()
-    if not asked.toy and folder is None:
-        print("skipped: the data folder is not there; set DEALCAST_DATA")
+    pipelines = real_data.toy_or_logs(lambda: [toy_pipeline()], real_pipelines, toy=asked.toy)
+    if pipelines is None:
         return 0
-    pipelines = [toy_pipeline()] if asked.toy or folder is None else real_pipelines(folder)
     options = replace(OPTIONS, draws=200 if asked.toy else asked.draws)
     tables = []
     for pipeline in pipelines:

@@ -12,12 +12,10 @@ actual revenue; the coverage columns count the hits of the 50, 80 and 95 % range
 right range would give; width is that of the 80 % range over the mean actual revenue.
 """
 
-import argparse
-import multiprocessing
 import sys
 import time
 from collections.abc import Callable, Iterable
-from concurrent.futures import Executor, ProcessPoolExecutor
+from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from datetime import date
 from functools import partial
@@ -27,10 +25,12 @@ from typing import Any
 import pandas as pd
 
 from benchmarks import real_data
+from benchmarks.command import command_line, keep
 from forecasting.data.deals import Deals, deals_from_frames
 from forecasting.proof.backtest_result import BacktestResult
 from forecasting.proof.backtesting import BacktestOptions, backtest, origin_dates
 from forecasting.proof.scores import coverage
+from forecasting.proof.workers import origin_workers
 
 OPTIONS = BacktestOptions(durations="piecewise", draws=2000)
 """One setting for every pipeline; piecewise hazards spare the many fits of ``auto``."""
@@ -38,8 +38,6 @@ SEED = 20261123
 RECIPES = {"chain": "chain", "amount": "+ amount effect", "published": "+ levels and own past errors"}
 """Recipes in the saved table and what they are called in the printed one."""
 HOLIDAYS = "NL"
-SAVED = Path(__file__).parents[2] / "docs" / "results"
-"""Where every forecast is kept: the results page is made from it."""
 
 
 @dataclass(frozen=True)
@@ -141,36 +139,27 @@ def pooled(results: Iterable[dict[str, BacktestResult]]) -> str:
 
 def main(argv: list[str] | None = None) -> int:
     """Run the benchmark and print its table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--toy", action="store_true", help="sample data, few draws")
+    parser = command_line(__doc__, toy="sample data, few draws", kept="every forecast")
     parser.add_argument("--weekly", action="store_true", help="every week instead of every month end")
     parser.add_argument("--only", help="name of one pipeline")
-    parser.add_argument("--save", action="store_true", help="keep every forecast for the results page")
-    parser.add_argument("--folder", type=Path, default=SAVED, help="where --save keeps them")
     parser.add_argument("--draws", type=int, default=OPTIONS.draws, help="posterior draws of each forecast")
     parser.add_argument("--calendar", help="weekday, holiday, period_end, or none; by default the product's")
     parser.add_argument("--processes", type=int, default=2, help="origins forecast at a time")
     asked = parser.parse_args(argv)
-    folder = real_data.find_data()
-    if not asked.toy and folder is None:
-        print("skipped: the data folder is not there; set DEALCAST_DATA")
+    pipelines = real_data.toy_or_logs(lambda: [toy_pipeline()], real_pipelines, toy=asked.toy)
+    if pipelines is None:
         return 0
-    pipelines = [toy_pipeline()] if asked.toy or folder is None else real_pipelines(folder)
     if asked.weekly:
         pipelines = [replace(pipeline, every="7d") for pipeline in pipelines]
     pipelines = [pipeline for pipeline in pipelines if asked.only in (None, pipeline.name)]
     options = replace(OPTIONS, draws=200 if asked.toy else asked.draws)
     if asked.calendar is not None:
         options = on_calendar(options, asked.calendar)
-    if asked.toy or asked.processes == 1:
-        kept = _report(pipelines, options, None)
-    else:
-        with ProcessPoolExecutor(asked.processes, mp_context=multiprocessing.get_context("spawn")) as executor:
-            kept = _report(pipelines, options, executor)
+    with origin_workers(asked.processes, processes=1 if asked.toy else asked.processes) as executor:
+        kept = _report(pipelines, options, executor)
     if asked.save:
         path = saved_path(asked.folder, weekly=asked.weekly)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        kept.to_csv(path, index=False, float_format="%.7g")
+        keep(kept, path, digits=7)
         print(f"kept in {path}")
     return 0
 

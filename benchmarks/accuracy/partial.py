@@ -13,13 +13,9 @@ ranges; width of the 80 % range over that of the oracle, CRPS over the mean actu
 deals are missing or were taken over.
 """
 
-import argparse
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
-from multiprocessing import get_context
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -37,8 +33,9 @@ from benchmarks.accuracy.companies import (
     oracle,
     part_of,
 )
-from benchmarks.accuracy.open_deals import SAVED, SEED
+from benchmarks.accuracy.open_deals import SEED
 from benchmarks.accuracy.quirks import OPTIONS, range_column, scored
+from benchmarks.command import command_line, keep, run_all
 from forecasting.answers.forecasts import forecast, with_calibration
 from forecasting.data.beginning import WHOLE
 from forecasting.data.deals import Deals
@@ -174,23 +171,17 @@ def summarised(rows: pd.DataFrame) -> pd.DataFrame:
 
 def main(argv: list[str] | None = None) -> int:
     """Run the benchmark and print its table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line(__doc__, toy="one company, few draws", kept="the table")
     parser.add_argument("--companies", type=int, default=8, help="companies of each kind")
-    parser.add_argument("--toy", action="store_true", help="one company, few draws")
-    parser.add_argument("--save", action="store_true", help="keep the table for the results page")
-    parser.add_argument("--folder", type=Path, default=SAVED, help="where --save keeps it")
     asked = parser.parse_args(argv)
+    tasks = [(name, number, list(EXPORTS), OPTIONS.draws) for name in WORLDS for number in range(asked.companies)]
     if asked.toy:
-        measured = [measure("six weeks", 0, ["all deals", "closed in the last 200 days"], 100)]
-    else:
-        tasks = [(name, number, list(EXPORTS), OPTIONS.draws) for name in WORLDS for number in range(asked.companies)]
-        with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as executor:
-            measured = list(executor.map(measure, *zip(*tasks, strict=True)))
+        tasks = [("six weeks", 0, ["all deals", "closed in the last 200 days"], 100)]
+    measured = run_all(measure, tasks, processes=1 if asked.toy else 2)
     table = summarised(pd.concat(measured, ignore_index=True))
     print(table.set_index(["world", "export"]).round(3).to_string())
     if asked.save:
-        asked.folder.mkdir(parents=True, exist_ok=True)
-        table.to_csv(asked.folder / SAVED_NAME, index=False, float_format="%.4g")
+        keep(table, asked.folder / SAVED_NAME)
     return 0
 
 

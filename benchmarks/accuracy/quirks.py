@@ -22,22 +22,19 @@ CRPS, both over the mean actual revenue: of the published forecast, of the same 
 a horizon, a range from 0 to 0 holds the outcome: where wins are seasonal, even the oracle's ranges hold too often.
 """
 
-import argparse
 import sys
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from datetime import date
 from functools import partial
-from multiprocessing import get_context
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from benchmarks.accuracy import open_deals
 from benchmarks.accuracy.companies import FIRST, Exit, World, day_date, deals_of, make_company, oracle
-from benchmarks.accuracy.open_deals import SAVED, SEED
+from benchmarks.accuracy.open_deals import SEED
+from benchmarks.command import command_line, keep, run_all
 from forecasting.proof.backtest_result import RANGE_ENDS, score_columns
 from forecasting.proof.backtesting import BacktestOptions, backtest, origin_dates
 
@@ -176,13 +173,10 @@ def summarised(rows: pd.DataFrame) -> pd.DataFrame:
 
 def main(argv: list[str] | None = None) -> int:
     """Run the benchmark and print its table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line(__doc__, toy="one company in a few short worlds, few draws", kept="the table")
     parser.add_argument("--companies", type=int, default=2, help="companies in each world")
     parser.add_argument("--processes", type=int, default=2, help="companies at a time")
-    parser.add_argument("--toy", action="store_true", help="one company in a few short worlds, few draws")
     parser.add_argument("--only", help="name of one world")
-    parser.add_argument("--save", action="store_true", help="keep the table for the results page")
-    parser.add_argument("--folder", type=Path, default=SAVED, help="where --save keeps it")
     asked = parser.parse_args(argv)
     worlds = TOY_WORLDS if asked.toy else WORLDS
     options = replace(OPTIONS, draws=200) if asked.toy else OPTIONS
@@ -192,16 +186,12 @@ def main(argv: list[str] | None = None) -> int:
         if asked.only in (None, name)
         for number in range(1 if asked.toy else asked.companies * world.copies)
     ]
-    if asked.toy or asked.processes == 1:
-        measured = [measure(*task) for task in tasks]
-    else:
-        with ProcessPoolExecutor(asked.processes, mp_context=get_context("spawn")) as executor:
-            measured = list(_told(executor.map(measure, *zip(*tasks, strict=True)), len(tasks)))
-    table = summarised(pd.concat(measured, ignore_index=True))
+    processes = 1 if asked.toy else asked.processes
+    measured = run_all(measure, tasks, processes=processes)
+    table = summarised(pd.concat(measured if processes == 1 else _told(measured, len(tasks)), ignore_index=True))
     print(table.set_index(["world", "recipe"]).round(3).to_string(na_rep=""))
     if asked.save:
-        asked.folder.mkdir(parents=True, exist_ok=True)
-        table.to_csv(asked.folder / SAVED_NAME, index=False, float_format="%.4g")
+        keep(table, asked.folder / SAVED_NAME)
     return 0
 
 

@@ -18,7 +18,8 @@ import matplotlib as mpl
 import pandas as pd
 
 from benchmarks.accuracy import deal_level, shocks
-from benchmarks.accuracy.open_deals import RECIPES, SAVED, SEED, saved_path
+from benchmarks.accuracy.open_deals import RECIPES, SEED, saved_path
+from benchmarks.command import SAVED
 from forecasting import plots
 from forecasting.proof.backtest_result import RANGE_ENDS, summarise
 from forecasting.proof.scores import coverage

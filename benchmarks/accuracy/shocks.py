@@ -12,20 +12,16 @@ of the 80 % range, its width and the CRPS over the mean actual revenue: of the c
 it, of the same with levels, and of the oracle.
 """
 
-import argparse
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from datetime import date, timedelta
 from itertools import product
-from multiprocessing import get_context
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from benchmarks.accuracy.open_deals import SAVED
+from benchmarks.command import command_line, keep, run_all
 from forecasting.proof.calibration import calibrations
 from forecasting.proof.past_forecasts import FLOOR
 from forecasting.proof.quick_chain import open_revenue
@@ -198,21 +194,14 @@ def measure(world: str, seed: int) -> list[dict[str, object]]:
 
 def main(argv: list[str] | None = None) -> int:
     """Run the benchmark and print its table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line(__doc__, toy="one company in two worlds", kept="the table")
     parser.add_argument("--companies", type=int, default=40, help="companies in each world")
     parser.add_argument("--processes", type=int, default=2, help="companies at a time")
-    parser.add_argument("--toy", action="store_true", help="one company in two worlds")
-    parser.add_argument("--save", action="store_true", help="keep the table for the results page")
-    parser.add_argument("--folder", type=Path, default=SAVED, help="where --save keeps it")
     asked = parser.parse_args(argv)
     worlds = list(WORLDS)[:2] if asked.toy else list(WORLDS)
     companies = 1 if asked.toy else asked.companies
     companies_by_world = list(product(worlds, range(companies)))
-    if asked.toy or asked.processes == 1:
-        measured = [measure(*one) for one in companies_by_world]
-    else:
-        with ProcessPoolExecutor(asked.processes, mp_context=get_context("spawn")) as executor:
-            measured = list(executor.map(measure, *zip(*companies_by_world, strict=True), chunksize=4))
+    measured = run_all(measure, companies_by_world, processes=1 if asked.toy else asked.processes)
     rows = pd.DataFrame([row for found in measured for row in found])
     grouped = rows.groupby(["world", "recipe"], sort=False)
     table = grouped.agg(
@@ -224,8 +213,7 @@ def main(argv: list[str] | None = None) -> int:
     table["crps over oracle"] = (table["crps"] / best).round(2)
     print(table.round(3).to_string())
     if asked.save:
-        asked.folder.mkdir(parents=True, exist_ok=True)
-        table.reset_index().to_csv(asked.folder / SAVED_NAME, index=False, float_format="%.4g")
+        keep(table.reset_index(), asked.folder / SAVED_NAME)
     return 0
 
 

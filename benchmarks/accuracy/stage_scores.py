@@ -15,7 +15,6 @@ that has learned such an edge is surprised, one too smooth to see it is not, and
 tell.
 """
 
-import argparse
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date
@@ -25,7 +24,8 @@ from pathlib import Path
 import pandas as pd
 
 from benchmarks import real_data
-from benchmarks.accuracy.open_deals import SAVED, sample_deals
+from benchmarks.accuracy.open_deals import sample_deals
+from benchmarks.command import command_line, keep
 from forecasting.data.deals import Deals
 from forecasting.data.snapshot import Snapshot, cut, stage_history
 from models.history import COUNT_COLUMNS, STILL_OPEN
@@ -105,17 +105,11 @@ def scores(held_out: HeldOut, covariates: tuple[str, ...]) -> pd.Series:
 
 def main(argv: list[str] | None = None) -> int:
     """Score and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--toy", action="store_true", help="sample data")
-    parser.add_argument("--save", action="store_true", help="keep the table for the results page")
-    parser.add_argument("--folder", type=Path, default=SAVED, help="where --save keeps it")
-    asked = parser.parse_args(argv)
-    folder = real_data.find_data()
-    if not asked.toy and folder is None:
-        print("skipped: the data folder is not there; set DEALCAST_DATA")
+    asked = command_line(__doc__, toy="sample data", kept="the table").parse_args(argv)
+    toy = HeldOut("sample", sample_deals, date(2026, 5, 31))
+    logs = real_data.toy_or_logs(lambda: [toy], real_logs, toy=asked.toy)
+    if logs is None:
         return 0
-    toy = [HeldOut("sample", sample_deals, date(2026, 5, 31))]
-    logs = toy if asked.toy or folder is None else real_logs(folder)
     table = pd.DataFrame(
         {
             (log.name, str(log.as_of), label): scores(log, covariates)
@@ -128,8 +122,7 @@ def main(argv: list[str] | None = None) -> int:
     print("Held-out log score per transition, higher is better")
     print(table.round(3).to_string())
     if asked.save:
-        asked.folder.mkdir(parents=True, exist_ok=True)
-        table.to_csv(asked.folder / SAVED_NAME, float_format="%.6g")
+        keep(table.reset_index(), asked.folder / SAVED_NAME, digits=6)
     behind = (table[list(FAMILIES)].max(axis=1) - table[AUTO]).groupby("cut").max()
     for as_of, most in behind.items():
         told = "as it may" if most <= AUTO_SLACK else f"more than the {AUTO_SLACK} it may"

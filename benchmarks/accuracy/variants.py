@@ -11,19 +11,18 @@ origins on one weekday, all end on one weekday too. Printed are CRPS over the me
 outcomes within the 50, 80 and 95 % ranges, published and before calibration.
 """
 
-import argparse
 import sys
 from collections.abc import Iterator
 from concurrent.futures import Executor
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from benchmarks import real_data
-from benchmarks.accuracy.open_deals import OPTIONS, SAVED, SEED, Pipeline, real_pipelines, toy_pipeline
+from benchmarks.accuracy.open_deals import OPTIONS, SEED, Pipeline, real_pipelines, toy_pipeline
+from benchmarks.command import command_line, keep
 from forecasting.proof.backtesting import BacktestOptions, backtest, origin_dates
 from forecasting.proof.workers import origin_workers
 
@@ -88,28 +87,23 @@ def with_means(rows: pd.DataFrame) -> pd.DataFrame:
 
 def main(argv: list[str] | None = None) -> int:
     """Run the benchmark and print its table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--toy", action="store_true", help="sample data, few draws")
-    parser.add_argument("--save", action="store_true", help="keep the table for the results page")
-    parser.add_argument("--folder", type=Path, default=SAVED, help="where --save keeps it")
+    parser = command_line(__doc__, toy="sample data, few draws", kept="the table")
     parser.add_argument("--draws", type=int, default=1000, help="posterior draws of each forecast")
     asked = parser.parse_args(argv)
-    folder = real_data.find_data()
-    if not asked.toy and folder is None:
-        print("skipped: the data folder is not there; set DEALCAST_DATA")
+    pipelines = real_data.toy_or_logs(
+        lambda: [replace(toy_pipeline(), first=TOY_FIRST)],
+        lambda folder: [replace(pipeline, every=EVERY) for pipeline in real_pipelines(folder)],
+        toy=asked.toy,
+    )
+    if pipelines is None:
         return 0
-    if asked.toy or folder is None:
-        pipelines = [replace(toy_pipeline(), first=TOY_FIRST)]
-    else:
-        pipelines = [replace(pipeline, every=EVERY) for pipeline in real_pipelines(folder)]
     options = replace(OPTIONS, draws=100 if asked.toy else asked.draws, new_business=False)
     with origin_workers(PROCESSES, processes=1 if asked.toy else PROCESSES) as executor:
         rows = [row for pipeline in pipelines for row in measure(pipeline, options, executor)]
     table = with_means(pd.DataFrame(rows))
     print(table.set_index(["pipeline", "variant", "recipe"]).round(4).to_string())
     if asked.save:
-        asked.folder.mkdir(parents=True, exist_ok=True)
-        table.to_csv(asked.folder / SAVED_NAME, index=False, float_format="%.4g")
+        keep(table, asked.folder / SAVED_NAME)
     return 0
 
 

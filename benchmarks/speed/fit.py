@@ -28,7 +28,7 @@ import duckdb
 import numpy as np
 import pandas as pd
 
-from benchmarks.accuracy.open_deals import SAVED
+from benchmarks.command import command_line, keep
 from models.errors import DealcastError
 from models.history import COUNT_COLUMNS, STILL_OPEN, Factor, StageHistory, count_stays
 from models.stage_model.base_hazards import PIECEWISE, PiecewiseBaseline, piecewise_baseline
@@ -198,11 +198,8 @@ def _timed(run: Callable[[], np.ndarray]) -> tuple[float, np.ndarray]:
 
 def main(argv: list[str] | None = None) -> int:
     """Measure every size in a process of its own and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--toy", action="store_true", help="a size for tests")
+    parser = command_line(__doc__, toy="a size for tests", kept="the figures")
     parser.add_argument("--nuts", action="store_true", help="time NUTS as well")
-    parser.add_argument("--save", action="store_true", help="keep the figures for the results page")
-    parser.add_argument("--folder", type=Path, default=SAVED, help="where --save keeps them")
     parser.add_argument("--one", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--write", nargs=2, help=argparse.SUPPRESS)
     asked = parser.parse_args(argv)
@@ -223,9 +220,8 @@ def main(argv: list[str] | None = None) -> int:
     print(f"\n{GRAPH.open[0]} alone, from counts and from single stays")
     print(compared.to_string(index=False, float_format=lambda value: f"{value:.3g}"))
     if asked.save:
-        asked.folder.mkdir(parents=True, exist_ok=True)
-        table.to_csv(asked.folder / SAVED_NAME, index=False)
-        compared.to_csv(asked.folder / COMPARED_NAME, index=False, float_format="%.4g")
+        keep(compared, asked.folder / COMPARED_NAME)
+        table.to_csv(asked.folder / SAVED_NAME, index=False)  # its seconds are rounded already
     return 0
 
 

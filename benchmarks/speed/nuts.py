@@ -23,7 +23,8 @@ from pathlib import Path
 import pandas as pd
 
 from benchmarks import real_data
-from benchmarks.accuracy.open_deals import SAVED, sample_deals
+from benchmarks.accuracy.open_deals import sample_deals
+from benchmarks.command import command_line, keep
 from forecasting.data.snapshot import cut, stage_history
 from models.history import StageHistory
 from models.stage_model.fit import fit_stages
@@ -97,17 +98,13 @@ def verdict(row: dict[str, object]) -> str:
 
 def main(argv: list[str] | None = None) -> int:
     """Measure both models and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--toy", action="store_true", help="sample data, few draws")
-    parser.add_argument("--save", action="store_true", help="keep the figures for the results page")
-    parser.add_argument("--folder", type=Path, default=SAVED, help="where --save keeps them")
+    parser = command_line(__doc__, toy="sample data, few draws", kept="the figures")
     parser.add_argument("--one", choices=LIMITS, help=argparse.SUPPRESS)
     asked = parser.parse_args(argv)
     if asked.one:
         print(json.dumps(run(asked.one, toy=asked.toy)))
         return 0
-    if not asked.toy and real_data.find_data() is None:
-        print("skipped: the data folder is not there; set DEALCAST_DATA")
+    if not asked.toy and real_data.find_or_tell() is None:
         return 0
     rows = [measure(durations, toy=asked.toy) for durations in (["weibull"] if asked.toy else LIMITS)]
     table = pd.DataFrame(rows)
@@ -115,8 +112,7 @@ def main(argv: list[str] | None = None) -> int:
     for row in rows:
         print(verdict(row))
     if asked.save:
-        asked.folder.mkdir(parents=True, exist_ok=True)
-        table.to_csv(asked.folder / SAVED_NAME, index=False, float_format="%.5g")
+        keep(table, asked.folder / SAVED_NAME, digits=5)
     return 0
 
 

@@ -9,13 +9,13 @@ says, and writing the files but pictures. The look back at closed forecasts, fro
 calibrated, is timed apart. The first run may compile; the least of the others is told.
 """
 
-import argparse
 import tempfile
 import time
 from datetime import date, timedelta
 from pathlib import Path
 from typing import NamedTuple
 
+from benchmarks.command import command_line
 from forecasting.answers.forecasts import forecast
 from forecasting.data.deals import Deals, deals_from_frames
 from forecasting.data.sample import demo_history
@@ -99,9 +99,7 @@ def measured(*, toy: bool, runs: int = 2) -> list[Waited]:
 
 def main(arguments: list[str] | None = None) -> None:
     """Time the forecast."""
-    parser = argparse.ArgumentParser(description="What a user waits for.")
-    parser.add_argument("--toy", action="store_true", help="at a size for tests")
-    measured(toy=parser.parse_args(arguments).toy)
+    measured(toy=command_line("What a user waits for.", toy="at a size for tests").parse_args(arguments).toy)
 
 
 if __name__ == "__main__":
