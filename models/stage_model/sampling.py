@@ -67,10 +67,12 @@ def centring_of(problem: StageProblem, start: LaplaceFit) -> Centring | None:
         return None
     half = solve_triangular(start.root, np.eye(problem.size), lower=True, check_finite=False)
     left = (half**2).sum(axis=0)[problem.n_parameters :].reshape(-1, problem.data.n_exits)
-    part = [1.0 - left[problem.column_factor == factor].mean(axis=0) for factor in range(problem.n_factors)]
+    taken = np.zeros((problem.n_factors, problem.data.n_exits))  # stays so where no level has stays enough to be fitted
+    for factor in np.unique(problem.column_factor):
+        taken[factor] = 1.0 - left[problem.column_factor == factor].mean(axis=0)
     owner = problem.column_factor[:, None] * problem.data.n_exits + np.arange(problem.data.n_exits)
     of_innovation = np.concatenate([np.full(problem.n_parameters, -1), owner.reshape(-1)]).astype(np.int64)
-    return Centring(np.clip(np.concatenate(part), 0.0, 1.0), start.best_scales, of_innovation)
+    return Centring(np.clip(taken.reshape(-1), 0.0, 1.0), start.best_scales, of_innovation)
 
 
 def build_stage_model(problem: StageProblem, centring: Centring | None = None) -> pm.Model:

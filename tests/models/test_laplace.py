@@ -149,6 +149,22 @@ def test_fast_agrees_with_nuts() -> None:
     assert np.log(start.log_scales.std(axis=0) / sampled.log_scales.std(axis=0)) == pytest.approx(0.0, abs=0.2)
 
 
+@pytest.mark.parametrize("factors", [0, 1])
+def test_a_stage_too_thin_to_tell_levels_apart_is_sampled_all_the_same(factors: int) -> None:
+    from models.stage_model.sampling import sample_stage
+
+    history = planted_history(150, 1, LEVELS)
+    if not factors:
+        history = replace(history, factors=(), cells=history.cells[:, :0])
+    one = replace(history, counts=history.counts.query("stage == 0").head(1).assign(count=1))
+    problem = piecewise_problem(stage_data(one, 0), np.full(2, 0.05))
+    assert (problem.n_factors, problem.design.shape[1]) == (factors, 0)
+    start = laplace_fit(problem, draws=100, rng=np.random.default_rng(1))
+    sampled = sample_stage(problem, start, draws=80, seed=1, options=SamplerOptions(chains=2, tune=40, cores=1))
+    assert np.isfinite(sampled.innovations).all()
+    assert sampled.log_scales.shape == (80, 2 * factors)
+
+
 @pytest.mark.parametrize("family", ["piecewise", "weibull"])
 @pytest.mark.parametrize("far", [20.0, 1e3, 1e150])
 def test_where_numbers_overflow_the_likelihood_is_zero_without_a_slope(family: str, far: float) -> None:
