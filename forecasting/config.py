@@ -29,6 +29,8 @@ FORMATS = ("dealcast",)
 _HORIZON = re.compile(r"(\d+)\s*(d|days?|w|weeks?|months?|quarters?|years?)")
 DEFAULT_HORIZON = "90d"
 MAX_HORIZON_DAYS = 3653
+SHORTEST_WINDOW = 30
+"""Days of the past to learn from, at least."""
 """Ten years; nothing learned from past deals is worth anything beyond."""
 
 
@@ -108,7 +110,7 @@ class ModelConfig(_Section):
     covariates: Names = DEFAULT_COVARIATES
     durations: Durations = "auto"
     inference: Literal["nuts", "fast"] = "nuts"
-    window_days: Annotated[int, Field(ge=30)] | None = None
+    window_days: Annotated[int, Field(ge=SHORTEST_WINDOW)] | None = None
     seed: Annotated[int, Field(ge=0)] = 1
     calendar: Annotated[tuple[CalendarPart, ...], Field(strict=False, validate_default=True)] = DEFAULT_CALENDAR  # type: ignore[assignment]
     holidays: str | None = None
@@ -324,7 +326,10 @@ def horizon_end(forecast: ForecastConfig, as_of: date) -> date:
         match = _HORIZON.fullmatch(forecast.horizon or DEFAULT_HORIZON)
         if match is None:
             raise SettingsError(f"forecast.horizon must be a length such as '90d', got {forecast.horizon!r}")
-        end = _after(as_of, int(match[1]), match[2], forecast.fiscal_year_start)
+        try:
+            end = _after(as_of, int(match[1]), match[2], forecast.fiscal_year_start)
+        except (OverflowError, ValueError):
+            raise SettingsError(f"the forecast would end beyond the last date there is: as of {as_of}") from None
     if not 1 <= (end - as_of).days <= MAX_HORIZON_DAYS:
         raise SettingsError(
             f"the forecast would end on {end}, {(end - as_of).days} days after the as-of date {as_of}; "
@@ -333,7 +338,7 @@ def horizon_end(forecast: ForecastConfig, as_of: date) -> date:
     return end
 
 
-def horizon_after(horizon: str, as_of: date) -> date:
+def horizon_after(horizon: str, as_of: date, *, fiscal_year_start: int = 1) -> date:
     """Last day of a forecast of some length.
 
     Raises
@@ -347,7 +352,7 @@ def horizon_after(horizon: str, as_of: date) -> date:
     '2027-03-31'
     """
     try:
-        forecast = ForecastConfig(horizon=horizon)
+        forecast = ForecastConfig(horizon=horizon, fiscal_year_start=fiscal_year_start)
     except ValidationError as error:
         raise SettingsError(
             f"the horizon must be a length such as '90d', '8 weeks' or '2 quarters', got {horizon!r}"

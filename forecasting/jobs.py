@@ -160,6 +160,9 @@ def fitted(job: Job, *, as_of: str | date, refit: bool = False, progress: Progre
     saved = None if refit else _saved(job, as_date(as_of), folder)
     if saved is not None:
         return saved
+    there = next((path for path in (folder, *folder.parents) if path.exists()), folder)
+    if there.is_file():  # said before the fit, which takes its time
+        raise SettingsError(f"cannot write to {folder}: {there} is a file; choose another output folder")
     posterior = fit_spec(job.deals, as_of=as_of, spec=job_spec(job), progress=progress)
     check_diagnostics(posterior)
     save_posterior(posterior, folder)

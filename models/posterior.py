@@ -5,10 +5,12 @@ Draw i is draw i in all parts, the calendar among them where one was asked for. 
 """
 
 import json
+import zlib
 from dataclasses import asdict, dataclass
 from datetime import date
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -24,6 +26,10 @@ SCHEMA_VERSION = 3
 META_FILE, STAGE_FILE, AMOUNTS_FILE, ARRIVALS_FILE = "posterior.json", "stages.npz", "amounts.npz", "arrivals.npz"
 CALENDAR_FILE = "calendar.npz"
 LEVELS_FILE = "levels.npz"
+
+
+_DAMAGE = (OSError, EOFError, ValueError, LookupError, TypeError, AttributeError, BadZipFile, zlib.error)
+"""What reading files raises that were cut short, mixed up or written by something else."""
 
 
 @dataclass(frozen=True)
@@ -135,7 +141,11 @@ def save_posterior(posterior: Posterior, folder: str | Path) -> Path:
         The folder.
     """
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SettingsError(f"cannot write a posterior to {folder}: {error.strerror}; choose another folder") from None
+    (folder / META_FILE).unlink(missing_ok=True)  # written last: what is stopped half way holds no posterior
     posterior.stage.save(folder / STAGE_FILE)
     amount_arrays, amount_meta = posterior.amounts.to_arrays()
     arrival_arrays, arrival_meta = posterior.arrivals.to_arrays()
@@ -168,27 +178,34 @@ def load_posterior(folder: str | Path) -> Posterior:
     Raises
     ------
     InputError
-        The folder holds no posterior, or one written by another version.
+        The folder holds no posterior, one written by another version, or a damaged one.
     """
     folder = Path(folder)
     try:
         meta = json.loads((folder / META_FILE).read_text(encoding="utf-8"))
-    except (OSError, json.JSONDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise InputError(
             f"no saved posterior in {folder}: expected {META_FILE} there ({error}); run the fit again"
         ) from None
-    if meta.get("schema_version") != SCHEMA_VERSION:
+    version = meta.get("schema_version") if isinstance(meta, dict) else None
+    if version != SCHEMA_VERSION:
         raise InputError(
-            f"the posterior in {folder} has schema version {meta.get('schema_version')}, this release reads "
-            f"{SCHEMA_VERSION}; run the fit again"
+            f"the posterior in {folder} has schema version {version}, this release reads {SCHEMA_VERSION}; run the fit again"
         )
-    with np.load(folder / AMOUNTS_FILE, allow_pickle=False) as arrays:
+    try:
+        return _loaded(folder, meta)
+    except _DAMAGE as error:
+        raise InputError(f"the posterior in {folder} is damaged ({error}); run the fit again") from None
+
+
+def _loaded(folder: Path, meta: dict[str, Any]) -> Posterior:
+    with (folder / AMOUNTS_FILE).open("rb") as file, np.load(file, allow_pickle=False) as arrays:
         amounts = AmountPosterior.from_arrays(dict(arrays), meta["amounts"])
-    with np.load(folder / ARRIVALS_FILE, allow_pickle=False) as arrays:
+    with (folder / ARRIVALS_FILE).open("rb") as file, np.load(file, allow_pickle=False) as arrays:
         arrivals = ArrivalPosterior.from_arrays(dict(arrays), meta["arrivals"])
     levels = None
     if meta.get("levels") is not None:
-        with np.load(folder / LEVELS_FILE, allow_pickle=False) as arrays:
+        with (folder / LEVELS_FILE).open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             levels = LevelPosterior.from_arrays(dict(arrays), meta["levels"])
     return Posterior(
         as_of=date.fromisoformat(meta["as_of"]),
@@ -211,5 +228,5 @@ def _spec(saved: dict[str, Any]) -> ModelSpec:
 def _calendar(folder: Path, meta: dict[str, Any] | None) -> CalendarPosterior | None:
     if meta is None:
         return None
-    with np.load(folder / CALENDAR_FILE, allow_pickle=False) as arrays:
+    with (folder / CALENDAR_FILE).open("rb") as file, np.load(file, allow_pickle=False) as arrays:
         return CalendarPosterior.from_arrays(dict(arrays), meta)

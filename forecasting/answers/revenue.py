@@ -179,14 +179,20 @@ def attainment(forecast: "Forecast", span: Span, *, target: float) -> float:
     return float(np.mean(cents_in(forecast, span, "total") >= target_cents(target)))
 
 
+LARGEST_TARGET = 1e16
+"""Currency units; its cents still fit in a whole number of 64 bits beside all revenue."""
+
+
 def target_cents(target: float) -> int:
     """Target in cents.
 
     Raises
     ------
     SettingsError
-        The target is negative or no number.
+        The target is negative, no number, or more money than can be counted in cents.
     """
-    if not np.isfinite(target) or target < 0:
-        raise SettingsError(f"a target is an amount of money, zero or more, got {target!r}")
+    if not 0 <= target <= LARGEST_TARGET:
+        raise SettingsError(
+            f"a target is an amount of money, zero or more and up to {LARGEST_TARGET:.0e}, got {target!r}"
+        )
     return int(np.ceil(round(target * 100, 6)))

@@ -11,7 +11,7 @@ import pandas as pd
 
 from forecasting.commands.progress import shown_progress
 from forecasting.commands.terminal import Outcome, as_notes
-from forecasting.config import JobConfig, read_job
+from forecasting.config import SHORTEST_WINDOW, JobConfig, read_job
 from forecasting.data.given import read_commits
 from forecasting.jobs import warnings_on_past
 from forecasting.output.backtest_files import write_backtest
@@ -100,6 +100,8 @@ def run_steps(path: Path, *, span: Span, asked: Asked, as_json: bool) -> Outcome
 
 def backtest_options(config: JobConfig, asked: Asked) -> BacktestOptions:
     """Take the settings of the job file, with what the options say instead."""
+    if asked.window_days is not None and asked.window_days < SHORTEST_WINDOW:
+        raise SettingsError(f"--window is a number of days, at least {SHORTEST_WINDOW}, got {asked.window_days}")
     model = config.model
     options = BacktestOptions(
         segment=model.segment,

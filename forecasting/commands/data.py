@@ -35,8 +35,8 @@ def _text(found: Check) -> str:
     lines = [
         found.quality.to_text(),
         "",
-        f"as of {day(found.as_of)}: {plural(found.deals, 'deal')}, {found.won_deals:,} won, {found.open_deals:,} open, "
-        f"{found.open_without_amount:,} of these without an amount",
+        f"as of {day(found.as_of)}: {plural(found.deals, 'deal')}, {found.won_deals:,} won with an amount, "
+        f"{found.open_deals:,} open, {found.open_without_amount:,} of these without an amount",
     ]
     width = max(len(stage) for stage in found.open_by_stage)
     lines += [f"  {stage.ljust(width)}  {count:>6,} open" for stage, count in found.open_by_stage.items()]

@@ -73,7 +73,7 @@ def clean(connection: Any, graph: StageGraph, *, currency: str | None, timezone:
             f"no usable deal is left after cleaning; correct the data and try again\n{quality.to_text()}"
         )
     entries = entries[~copies].reset_index(drop=True)
-    return Cleaned(deals, _numbered(entries), quality, currency)
+    return Cleaned(deals, _numbered(entries, graph), quality, currency)
 
 
 def _checked_zone(timezone: str | None) -> str:
@@ -334,22 +334,36 @@ def _copies(entries: pd.DataFrame) -> Any:
     return same
 
 
-def _numbered(entries: pd.DataFrame) -> pd.DataFrame:
+def _numbered(entries: pd.DataFrame, graph: StageGraph) -> pd.DataFrame:
     """Columns ``deal``, ``stage``, ``entered_on``, ``order``, ``moved``, ``amount``."""
-    deal, stage = entries["deal"].to_numpy(), entries["stage"].to_numpy()
+    deal = entries["deal"].to_numpy()
     first = np.ones(len(entries), dtype=bool)
     first[1:] = deal[1:] != deal[:-1]
-    moved = first.copy()
-    moved[1:] |= stage[1:] != stage[:-1]
     starts = np.flatnonzero(first)
     order = np.arange(len(entries)) - np.repeat(starts, np.diff(np.append(starts, len(entries))))
     return pd.DataFrame(
         {
             "deal": deal,
-            "stage": stage,
+            "stage": entries["stage"].to_numpy(),
             "entered_on": entries["entered_on"].to_numpy(),
             "order": order.astype(np.int32),
-            "moved": moved,
+            "moved": _moves(entries, graph),
             "amount": entries["amount"].to_numpy(),
         }
     )
+
+
+def _moves(entries: pd.DataFrame, graph: StageGraph) -> Any:
+    """Entries that change where a deal is at the end of a day.
+
+    A close that the same day takes back is none, nor is the way from one won stage to the next: a deal is won once.
+    """
+    deal, day = entries["deal"].to_numpy(), entries["entered_on"].to_numpy()
+    stage = entries["stage"].to_numpy()
+    taken_back = np.zeros(len(entries), dtype=bool)
+    taken_back[:-1] = (stage[:-1] >= graph.n_open) & (deal[1:] == deal[:-1]) & (day[1:] == day[:-1])
+    place = np.flatnonzero(~taken_back)
+    deal, where = deal[place], np.where(np.isin(stage, graph.won_codes), min(graph.won_codes), stage)[place]
+    moved = np.zeros(len(entries), dtype=bool)
+    moved[place] = np.append(True, (deal[1:] != deal[:-1]) | (where[1:] != where[:-1]))[: len(place)]
+    return moved

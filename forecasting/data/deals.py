@@ -172,5 +172,5 @@ def _cleaned(
         quality=cleaned.quality,
         currency=cleaned.currency,
         timezone=timezone,
-        inputs_sha256=sha256("".join(hashes).encode()).hexdigest(),
+        inputs_sha256=sha256("".join([*hashes, currency or "", timezone or ""]).encode()).hexdigest(),
     )

@@ -16,6 +16,8 @@ from forecasting.periods import as_date, next_period_start
 from models.arrivals.plan import ALL_GROUPS, ArrivalPlan, PlannedDeals, check_plan
 from models.errors import EmptyInputError, InputError, MissingColumnError, SettingsError
 
+LARGEST_PLAN = 1_000_000
+"""New deals in a period; more are money in the place of deals."""
 _COMMITS, _PLAN = ("as_of", "amount"), ("period_start", "deals")
 
 
@@ -99,6 +101,11 @@ def plan_table(frame: pd.DataFrame) -> pd.DataFrame:
     deals = _numbers(table, "plan", "deals")
     if deals.isna().any():
         raise InputError(f"plan, row {deals.index[deals.isna()][0] + 1}: deals is empty; expected a number")
+    if (deals > LARGEST_PLAN).any():
+        row = deals.index[deals > LARGEST_PLAN][0]
+        raise InputError(
+            f"plan, row {row + 1}: {deals[row]:.6g} deals; expected a number of deals, at most {LARGEST_PLAN:,}"
+        )
     first = [stamp.date() for stamp in _dates(table, "plan", "period_start")]
     told = _dates(table, "plan", "period_end", empty=True)
     guessed = _period_ends(first) if told.isna().any() else first

@@ -47,10 +47,10 @@ def _leads(leads: "LeadsNeeded") -> str:
     if leads.n == 0:
         return f"No additional leads are needed to be {sure} sure."
     last = leads.last_useful_creation_date
-    late = f"; a lead created after {day(last)} hardly counts" if last else "; a new lead comes too late"
+    late = f"a lead created after {day(last)} hardly counts" if last else "hardly any new lead closes in time"
     if leads.n is None:
-        return f"No number of additional leads makes it {sure} sure{late}."
-    return f"To be {sure} sure it takes {plural(leads.n, 'additional lead')}, spread evenly until then{late}."
+        return f"No number of additional leads makes it {sure} sure; {late}."
+    return f"To be {sure} sure it takes {plural(leads.n, 'additional lead')}, spread evenly until then; {late}."
 
 
 def _stalled(found: "Findings") -> str:

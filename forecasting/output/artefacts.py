@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from forecasting.output.findings import Findings
 
 FORECAST_JSON, DEALS_PARQUET, REVENUE_CSV, REPORT_HTML = "forecast.json", "deals.parquet", "revenue.csv", "report.html"
+DEALS_PNG = "deals.png"
 DEAL_COLUMNS = (
     "deal_id", "stage", "days_in_stage", "amount", "win_probability", "win_probability_by_until", "close_date_p10",
     "close_date_p50", "close_date_p90", "stall_percentile", "target_swing",
@@ -51,7 +52,12 @@ def write_artefacts(found: "Findings", folder: str | Path, *, with_pictures: boo
         drawn = pictures(found)
         contents |= {f"{name}.png": data for name, data in drawn.items()}
         contents[REPORT_HTML] = report_html(found, drawn).encode()
-    return write_together(contents, Path(folder))
+    written = write_together(contents, Path(folder))
+    if (
+        with_pictures and DEALS_PNG not in written
+    ):  # no deal is open: that of an earlier forecast would be read as this one's
+        (Path(folder) / DEALS_PNG).unlink(missing_ok=True)
+    return written
 
 
 def _revenue_csv(found: "Findings") -> str:

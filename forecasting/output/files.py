@@ -22,7 +22,14 @@ def write_together(contents: Mapping[str, bytes], folder: Path) -> dict[str, Pat
         for name, content in contents.items():
             (waiting / name).write_bytes(content)
         for name in contents:
-            os.replace(waiting / name, folder / name)
+            _put(waiting / name, folder / name)
     finally:
         rmtree(waiting, ignore_errors=True)
     return {name: folder / name for name in contents}
+
+
+def _put(made: Path, place: Path) -> None:
+    try:
+        os.replace(made, place)
+    except OSError as error:
+        raise SettingsError(f"cannot write {place}: {error.strerror}; choose another place") from None

@@ -17,6 +17,7 @@ import pandas as pd
 from threadpoolctl import threadpool_limits
 
 from forecasting.answers.forecasts import Forecast, forecast_snapshot, with_calibration
+from forecasting.answers.revenue import target_cents
 from forecasting.config import DEFAULT_COVARIATES, horizon_after
 from forecasting.data.given import commit_table
 from forecasting.data.snapshot import Snapshot, cut
@@ -156,8 +157,10 @@ def backtest(
     1
     """
     chosen = options or BacktestOptions()
+    if chosen.target is not None and target_cents(chosen.target) == 0:
+        raise SettingsError("a target of 0 is reached for sure: expected an amount above 0 to be scored")
     days = sorted({as_date(origin, name="origins") for origin in origins})
-    spans = [(day, horizon_after(horizon, day)) for day in days]
+    spans = [(day, horizon_after(horizon, day, fiscal_year_start=chosen.fiscal_year_start)) for day in days]
     _check_spans(deals, spans)
     said = _told(commits, spans, chosen.target)
     course = Course(deals, chosen, calibrate, seed)

@@ -92,7 +92,7 @@ def fit_stages(
         raise SettingsError(f"expected inference 'nuts' or 'fast' and at least one draw, got {inference!r} and {draws}")
     if history.n_stays == 0:
         raise EmptyInputError(
-            "the stage history holds no stay: nothing can be learned from it; check stages and as-of date"
+            "the stage history holds no stay: nothing can be learned from it; check stages, as-of date and window"
         )
     with threadpool_limits(1, user_api="blas"):
         return _fit(history, wanted, inference=inference, draws=draws, seed=seed, progress=progress, options=options)

@@ -277,7 +277,7 @@ def load_stage_posterior(path: str | Path) -> StagePosterior:
     head = json.loads(head_path.read_text(encoding="utf-8"))
     if head["schema_version"] != SCHEMA_VERSION:
         raise InputError(f"expected schema version {SCHEMA_VERSION}, got {head['schema_version']}: fit again")
-    with np.load(array_path, allow_pickle=False) as arrays:
+    with array_path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
         stages = tuple(
             _stage_fit(number, record, arrays, len(head["factors"])) for number, record in enumerate(head["stages"])
         )

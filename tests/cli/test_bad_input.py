@@ -149,6 +149,7 @@ def test_no_won_deal(work: Path, command: str) -> None:
         ("forecast", ("--target", "1e6", "--by", "2026-10-31", "--min-attainment", "50"), "--min-attainment"),
         ("leads-needed", ("--target", "1e6", "--by", "2026-10-31", "--confidence", "80"), "confidence"),
         ("tune", ("--consider", "nope"), "no column 'nope'"),
+        ("leads-needed", ("--target", "1e17", "--by", "2026-10-31"), "amount of money, zero or more and up to 1e+16"),
     ],
 )
 def test_what_cannot_be_answered_is_refused_before_any_fit(
@@ -168,13 +169,66 @@ def test_a_horizon_that_is_no_length_is_named(work: Path, horizon: str) -> None:
     assert f"'8 weeks' or '2 quarters', got {horizon!r}" in error["message"]
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--window", "0"), "--window is a number of days, at least 30, got 0"),
+        (("--target", "0"), "a target of 0 is reached for sure"),
+        (("--target", "-5"), "amount of money"),
+    ],
+)
+def test_options_of_a_backtest_that_make_no_sense_are_refused(
+    work: Path, options: tuple[str, ...], message: str
+) -> None:
+    error = error_of(run("backtest", work / "dealcast.toml", "--origins", "2026-05-31", *options, "--json"))
+    assert error["type"] == "SettingsError"
+    assert message in error["message"]
+
+
+def test_an_output_folder_that_is_a_file_is_said_before_the_fit(work: Path) -> None:
+    (work / "out").write_text("")
+    error = error_of(run("forecast", work / "dealcast.toml", "--as-of", "2026-09-30", "--json"))
+    assert error["type"] == "SettingsError"
+    assert "is a file; choose another output folder" in error["message"]
+
+
+def test_a_last_day_beyond_all_dates_is_refused(work: Path) -> None:
+    error = error_of(run("forecast", work / "dealcast.toml", "--as-of", "9999-12-31", "--json"))
+    assert error["type"] == "SettingsError"
+    assert "beyond the last date" in error["message"]
+
+
+@pytest.mark.parametrize("damage", ["cut short", "missing", "no fit"])
+def test_a_damaged_fit_is_made_again(fitted_work: Path, damage: str) -> None:
+    saved = fitted_work / "out" / "posterior"
+    whole = (saved / "stages.npz").read_bytes()
+    if damage == "cut short":
+        (saved / "stages.npz").write_bytes(whole[: len(whole) // 2])
+    elif damage == "missing":
+        (saved / "arrivals.npz").unlink()
+    else:
+        (saved / "posterior.json").write_text("[]")
+    assert run("forecast", fitted_work / "dealcast.toml", "--as-of", "2026-09-30", "--json").exit_code == 0
+    assert (saved / "stages.npz").read_bytes() == whole
+
+
+def test_a_page_cannot_take_the_place_of_a_folder(fitted_work: Path) -> None:
+    (fitted_work / "pages").mkdir()
+    job, place = fitted_work / "dealcast.toml", fitted_work / "pages"
+    error = error_of(run("report", job, "--as-of", "2026-09-30", "--output", place, "--json"))
+    assert error["type"] == "SettingsError"
+    assert "choose another place" in error["message"]
+
+
 def test_empty_pipeline_is_said_and_forecast(fitted_work: Path) -> None:
     rows = table(fitted_work, "stage_history")
     closed = rows.loc[rows["stage"].isin(["Won", "Lost to competitor", "No decision"]), "deal_id"]
     last = rows.groupby("deal_id")["entered_at"].transform("max")
     spoil(fitted_work, "stage_history", rows[rows["deal_id"].isin(closed) & last.le("2026-09-30")])
+    (fitted_work / "out" / "deals.png").write_text("of an earlier forecast")
     result = run("forecast", fitted_work / "dealcast.toml", "--as-of", "2026-09-30")
     assert result.exit_code == 0
+    assert not (fitted_work / "out" / "deals.png").exists()
     assert "no deal is open" in result.stderr
     assert "No deal is open" in result.stdout
     rows = json.loads((fitted_work / "out" / "forecast.json").read_text(encoding="utf-8"))["revenue"]

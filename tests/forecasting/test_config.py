@@ -6,7 +6,16 @@ from typing import get_args
 
 import pytest
 
-from forecasting.config import Durations, ForecastConfig, ModelConfig, horizon_end, job_template, read_config, read_job
+from forecasting.config import (
+    Durations,
+    ForecastConfig,
+    ModelConfig,
+    horizon_after,
+    horizon_end,
+    job_template,
+    read_config,
+    read_job,
+)
 from forecasting.data.sample import write_demo
 from models.errors import SettingsError
 
@@ -177,3 +186,8 @@ def test_the_families_of_a_job_file_are_those_of_the_models() -> None:
 def test_the_amount_counts_unless_the_job_says_no() -> None:
     assert ModelConfig().covariates == ("log_amount",)
     assert ModelConfig(covariates=()).covariates == ()
+
+
+def test_a_horizon_of_quarters_follows_the_fiscal_year() -> None:
+    assert str(horizon_after("1 quarter", date(2026, 3, 31), fiscal_year_start=2)) == "2026-04-30"
+    assert str(horizon_after("1 quarter", date(2026, 3, 31))) == "2026-06-30"

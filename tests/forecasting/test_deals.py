@@ -117,6 +117,8 @@ def test_the_hash_follows_the_content(tmp_path: Path, sample: tuple[pd.DataFrame
     paths = write(tmp_path, sample, ".csv")
     first = read_deals(*paths, stages=GRAPH).inputs_sha256
     assert read_deals(*paths, stages=GRAPH).inputs_sha256 == first
+    assert read_deals(*paths, stages=GRAPH, currency="EUR").inputs_sha256 != first
+    assert read_deals(*paths, stages=GRAPH, timezone="Asia/Tokyo").inputs_sha256 != first
     paths[0].write_text(paths[0].read_text(encoding="utf-8").replace("1e3", "1e4"), encoding="utf-8")
     assert read_deals(*paths, stages=GRAPH).inputs_sha256 != first
 

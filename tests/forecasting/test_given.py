@@ -71,6 +71,7 @@ def test_periods_are_months_weeks_or_as_told(tmp_path: Path) -> None:
         ({"period_start": ["2026-10-01", "2026-10-05"], "deals": [1, 2]}, "neither all on the first of a month"),
         ({"period_start": ["2026-10-05"], "period_end": ["2026-10-01"], "deals": [1]}, "lies before period_start"),
         ({"period_start": ["2026-10-05"], "deals": [None]}, "row 1: deals is empty"),
+        ({"period_start": ["2026-10-05"], "deals": [2.5e6]}, "expected a number of deals, at most 1,000,000"),
     ],
 )
 def test_plans_that_cannot_be_used(rows: dict[str, list[object]], words: str) -> None:

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from datetime import date, timedelta
+from itertools import zip_longest
 
 import numpy as np
 import pandas as pd
@@ -13,6 +14,7 @@ from forecasting.data.deals import Deals, deals_from_frames
 from forecasting.data.sample import DemoHistory, demo_history
 from forecasting.data.snapshot import Snapshot, cut, stage_history, within
 from forecasting.fitting import fit_snapshot
+from forecasting.proof.stay_table import day_of, known_at, stay_table
 from models.errors import EmptyInputError, SettingsError
 from models.history import STILL_OPEN, UNSEEN_LEVEL
 from models.posterior import ModelSpec
@@ -141,6 +143,31 @@ def test_a_reopened_deal_lives_again_and_its_revenue_counts_once_at_the_last_win
     assert len(again.arrivals) == 1
 
 
+def test_from_one_won_stage_to_the_next_a_deal_is_won_once() -> None:
+    deals = deals_of(
+        ("A", "Lead", 0, 50.0),
+        ("A", "Won", 5, None),
+        ("A", "Renewed", 35, 60.0),
+        ("B", "Lead", 0, 10.0),
+        ("B", "Lost", 8, None),
+    )
+    late = cut(deals, as_of=day(40))
+    assert late.won[["deal_id", "won_on", "amount"]].to_numpy().tolist() == [["A", pd.Timestamp(day(5)), 60.0]]
+    assert known_at(stay_table(deals), day_of(date.fromisoformat(day(40)))).stands.tolist() == [True, True]
+
+
+def test_a_close_taken_back_the_same_day_is_none() -> None:
+    deals = deals_of(("A", "Lead", 0, 9.0), ("A", "Won", 5, None), ("A", "Lost", 5, None), ("B", "Lead", 0, 9.0))
+    snapshot = cut(deals, as_of=day(9))
+    assert snapshot.won.empty
+    assert stays_of(snapshot) == [(LEAD, LOST, 5)]
+    at = [("A", "Lead", f"{day(0)}T08:00"), ("A", "Won", f"{day(5)}T09:00"), ("A", "Lead", f"{day(5)}T10:00")]
+    table = pd.DataFrame({"deal_id": ["A"], "created_at": [f"{day(0)}T08:00"], "amount": [9.0]})
+    history = pd.DataFrame(at, columns=["deal_id", "stage", "entered_at"])
+    undone = cut(deals_from_frames(table, history, stages=GRAPH), as_of=day(9))
+    assert stays_of(undone) == [(LEAD, STILL_OPEN, 9)]
+
+
 def test_a_deal_whose_first_entry_closes_it_counts_among_the_wins_only() -> None:
     deals = deals_of(("A", "Renewed", 3, None), ("B", "Lead", 0, None), ("B", "Lost", 3, None))
     snapshot = cut(deals, as_of=day(9))
@@ -232,11 +259,12 @@ def by_hand(
         table_amount = deals.deals.set_index("deal_id")["amount"][name]
         visits: list[list[object]] = []
         told = None
-        for row in rows.sort_values("order").itertuples():
-            if row.entered_on > end:
-                break
+        known = [row for row in rows.sort_values("order").itertuples() if row.entered_on <= end]
+        for row, after in zip_longest(known, known[1:]):
             told = row.amount if not np.isnan(row.amount) else told
-            if not visits or visits[-1][0] != row.stage:
+            if after is not None and row.stage >= GRAPH.n_open and after.entered_on == row.entered_on:
+                continue  # taken back the same day
+            if not visits or (visits[-1][0] != row.stage and not {visits[-1][0], row.stage} <= set(GRAPH.won_codes)):
                 visits.append([row.stage, row.entered_on])
         for place, (stage, since) in enumerate(visits):
             if stage < GRAPH.n_open:
