@@ -29,9 +29,9 @@ FORMATS = ("dealcast",)
 _HORIZON = re.compile(r"(\d+)\s*(d|days?|w|weeks?|months?|quarters?|years?)")
 DEFAULT_HORIZON = "90d"
 MAX_HORIZON_DAYS = 3653
+"""Ten years; nothing learned from past deals is worth anything beyond."""
 SHORTEST_WINDOW = 30
 """Days of the past to learn from, at least."""
-"""Ten years; nothing learned from past deals is worth anything beyond."""
 
 
 def _date(value: object) -> object:

@@ -199,14 +199,11 @@ def load_posterior(folder: str | Path) -> Posterior:
 
 
 def _loaded(folder: Path, meta: dict[str, Any]) -> Posterior:
-    with (folder / AMOUNTS_FILE).open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-        amounts = AmountPosterior.from_arrays(dict(arrays), meta["amounts"])
-    with (folder / ARRIVALS_FILE).open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-        arrivals = ArrivalPosterior.from_arrays(dict(arrays), meta["arrivals"])
+    amounts = AmountPosterior.from_arrays(_arrays(folder / AMOUNTS_FILE), meta["amounts"])
+    arrivals = ArrivalPosterior.from_arrays(_arrays(folder / ARRIVALS_FILE), meta["arrivals"])
     levels = None
     if meta.get("levels") is not None:
-        with (folder / LEVELS_FILE).open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            levels = LevelPosterior.from_arrays(dict(arrays), meta["levels"])
+        levels = LevelPosterior.from_arrays(_arrays(folder / LEVELS_FILE), meta["levels"])
     return Posterior(
         as_of=date.fromisoformat(meta["as_of"]),
         spec=_spec(meta["spec"]),
@@ -228,5 +225,9 @@ def _spec(saved: dict[str, Any]) -> ModelSpec:
 def _calendar(folder: Path, meta: dict[str, Any] | None) -> CalendarPosterior | None:
     if meta is None:
         return None
-    with (folder / CALENDAR_FILE).open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-        return CalendarPosterior.from_arrays(dict(arrays), meta)
+    return CalendarPosterior.from_arrays(_arrays(folder / CALENDAR_FILE), meta)
+
+
+def _arrays(path: Path) -> dict[str, Any]:
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:  # closed even where it is damaged
+        return dict(arrays)

@@ -31,6 +31,8 @@ QUANTILES: Mapping[str, float] = {
     "p95": 0.95,
 }
 """Columns of quantiles in every revenue table."""
+LARGEST_TARGET = 1e16
+"""Currency units; its cents still fit in a whole number of 64 bits beside all revenue."""
 LEVELS = (0.5, 0.8, 0.95)
 """Central intervals shown unless others are asked for."""
 Period = calendar.PeriodName
@@ -177,10 +179,6 @@ def span_within(
 def attainment(forecast: "Forecast", span: Span, *, target: float) -> float:
     """Probability that revenue of all sources in the span reaches ``target`` (currency units)."""
     return float(np.mean(cents_in(forecast, span, "total") >= target_cents(target)))
-
-
-LARGEST_TARGET = 1e16
-"""Currency units; its cents still fit in a whole number of 64 bits beside all revenue."""
 
 
 def target_cents(target: float) -> int:

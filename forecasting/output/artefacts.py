@@ -53,9 +53,8 @@ def write_artefacts(found: "Findings", folder: str | Path, *, with_pictures: boo
         contents |= {f"{name}.png": data for name, data in drawn.items()}
         contents[REPORT_HTML] = report_html(found, drawn).encode()
     written = write_together(contents, Path(folder))
-    if (
-        with_pictures and DEALS_PNG not in written
-    ):  # no deal is open: that of an earlier forecast would be read as this one's
+    if with_pictures and DEALS_PNG not in written:
+        # no deal is open: the picture of an earlier forecast would be read as this one's
         (Path(folder) / DEALS_PNG).unlink(missing_ok=True)
     return written
 
