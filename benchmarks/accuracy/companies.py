@@ -24,6 +24,8 @@ SPEED_SD, PLANNED_DAYS, PLAN_SD = 0.8, 80.0, 0.3
 """Where closing dates are expected: log-sd of the speed of deals, days expected of a usual one, log-sd of that guess."""
 LONGEST = 400
 """Days in a stage after which hazards no longer change."""
+TAKEN_BACK_AFTER = 7
+"""Days after which a win is taken back, where some are."""
 ORACLE_RUNS = 300
 
 
@@ -76,6 +78,8 @@ class World:
         Parts of the calendar on which it is forecast too.
     dated : bool
         Whether deals differ in speed, and sellers know it: a closing date is expected from the first day on.
+    taken_back : float
+        Share of the wins that are taken back a week later: the deal is in the last open stage again.
     """
 
     days: int = 1095
@@ -98,6 +102,7 @@ class World:
     put_in_day: int | None = None
     calendar: tuple[str, ...] = ()
     dated: bool = False
+    taken_back: float = 0.0
 
     @property
     def won(self) -> int:
@@ -226,6 +231,10 @@ def play(
         if world.put_in_day is not None and day < world.put_in_day:
             target[target == world.won - 1] = world.won
         rows = rows[moves]
+        if world.taken_back > 0.0:
+            back = np.flatnonzero((stage == world.won) & (entered == day - TAKEN_BACK_AFTER))
+            back = back[rng.random(len(back)) < world.taken_back]
+            rows, target = np.append(rows, back), np.append(target, np.full(len(back), world.won - 1))
         stage[rows], entered[rows] = target, day
         yield day, rows, target
 

@@ -10,7 +10,8 @@ summer, on the last working day of a month, or six times as often on the last th
 paid in early December; whatever stays 60 days in a stage is lost; stays take half a year; amounts have so heavy a tail
 that one deal is most of the money; the win rate halves from one day to the next; the company is three, six or ten weeks
 old (ten companies for one); all deals of a year are entered in its first twenty days; some deals are many times as fast
-as others and sellers know it; a stage was put in before winning 80 to 440 days ago; and none, for comparison.
+as others and sellers know it; a stage was put in before winning 80 to 440 days ago; of four wins one is taken back a
+week later; and none, for comparison.
 Forecasts are of the revenue from open deals, or of all revenue where deals are entered in January and once where
 summers are slow, 30 days ahead (60 in the first weeks, 90 where cycles are long and of all revenue), at the last days
 of months or of every second month, with the setting of ``open_deals``; where wins follow the end of a month also on a
@@ -96,6 +97,7 @@ WORLDS = {
         ahead=(Exit(0.035), Exit(0.03), Exit(0.025), Exit(0.04)),
         down=(Exit(0.03), Exit(0.015), Exit(0.01), Exit(0.01)),
     ),
+    "wins taken back": World(taken_back=0.25),
 }
 TOY_WORLDS = {
     name: replace(WORLDS[name], days=390, first_origin=300, origins=2)

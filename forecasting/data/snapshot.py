@@ -43,7 +43,7 @@ from forecasting.data.open_pipeline import OpenPipeline
 from forecasting.data.process_change import process_changes, what_changes_mean
 from forecasting.periods import as_date
 from models.errors import SettingsError
-from models.history import STILL_OPEN, Factor, StageHistory, count_stays
+from models.history import Factor, StageHistory, count_stays
 from models.stages import StageGraph
 
 
@@ -61,7 +61,8 @@ class Snapshot:
         Level code of each factor in each cell that occurs.
     stays : DataFrame
         One row per visit of an open stage: ``deal_id``, ``cell`` (as known when the stage was entered), ``stage``,
-        ``next`` (stage code, or ``STILL_OPEN``), ``days`` (until it left, or until ``as_of``), ``entered_on``,
+        ``next`` (stage code, or ``STILL_OPEN``, see :func:`forecasting.data.known_entries.where_it_led`), ``days`` (until it
+        left, or until ``as_of``), ``entered_on``,
         ``amount`` (currency units, as known at the end of the stay, NaN = missing), ``amount_told`` (whether the stage
         history had said it by then; else it is the deals table's, which keeps no past), ``days_unseen`` (first days of the
         stay that lie before the history is whole, beyond its end where nothing can be learned from it).
@@ -201,7 +202,7 @@ def cut(
         raise SettingsError(f"factors {names} do not belong to segment and covariates {segment + covariates}")
     open_now = known.last[known.stage[known.last] < deals.graph.n_open]
     at_entry = codes_of(deals, known, found, rows, stays["looped"].to_numpy())
-    looped_now = stays["looped"].to_numpy()[stays["next"].to_numpy() == STILL_OPEN]
+    looped_now = stays["looped"].to_numpy()[stays["current"].to_numpy()]
     now = codes_of(deals, known, found, open_now, looped_now)
     cells, place = distinct_cells(np.concatenate([at_entry, now]))
     ends = stays["row_end"].to_numpy()
@@ -261,14 +262,14 @@ def _told_of_stays(stays: pd.DataFrame, graph: StageGraph) -> _ToldOfStays:
         deal=stays["deal"].to_numpy(),
         stage=stays["stage"].to_numpy(),
         entered=entered,
-        left=entered + stays["days"].to_numpy() + (following == STILL_OPEN),
+        left=entered + stays["days"].to_numpy() + stays["current"].to_numpy(),
         closes=following >= graph.n_open,
         wins=np.isin(following, graph.won_codes),
     )
 
 
 def _changes(stays: pd.DataFrame, graph: StageGraph) -> NDArray[np.int64]:
-    stage, following, entered = (stays[name].to_numpy() for name in ("stage", "next", "day"))
+    stage, following, entered = (stays[name].to_numpy() for name in ("stage", "left_for", "day"))
     left = entered + stays["days"].to_numpy()  # of stays that have not ended nothing is asked
     return process_changes(stage=stage, following=following, entered=entered, left=left, n_open=graph.n_open)
 
@@ -319,7 +320,7 @@ def _pipeline(
     labels: NDArray[np.object_],
     as_of: date,
 ) -> OpenPipeline:
-    current = stays[stays["next"] == STILL_OPEN]
+    current = stays[stays["current"]]
     deal = current["deal"].to_numpy()
     table = deals.deals
     owner = table["owner"].to_numpy(dtype=object)[deal] if "owner" in table else np.full(len(deal), None, dtype=object)

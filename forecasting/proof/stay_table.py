@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from forecasting.data.beginning import WHOLE, Beginning, beginning, days_unseen, deal_lives, has_arrived
 from forecasting.data.factors import CENT
-from forecasting.data.known_entries import NEVER, day_numbers
+from forecasting.data.known_entries import NEVER, day_numbers, where_it_led
 from forecasting.data.lacking import AS_GIVEN, AmountHabits, amount_habits, compared
 from forecasting.data.process_change import process_changes
 from models.calendar.days import CalendarOptions
@@ -43,6 +43,8 @@ class StayTable:
     undone : ndarray of int64, shape (stay,)
         Day the stage the deal went to was itself left, ``NEVER`` when it was not: a win after which the deal was opened
         again is no win from that day on.
+    then : ndarray of int64, shape (stay,)
+        Code of the stage it was left for, -1 when it was not.
     table_amount : ndarray of float64, shape (deal,)
         Amount in the deals table, which holds until the stage history says one.
     said_deal, said_day : ndarray of int64, shape (statement,)
@@ -67,6 +69,7 @@ class StayTable:
     entered: Ints
     left: Ints
     undone: Ints
+    then: Ints
     table_amount: Floats
     said_deal: Ints
     said_day: Ints
@@ -89,7 +92,8 @@ class KnownStays:
     as_of, first_day : int
         Day numbers; ``first_day`` is the first day of the history, or the first from which on it is whole.
     deal, stage, exit_code, entered, left : ndarray of int64, shape (stay,)
-        ``exit_code`` is -1 and ``left`` is ``NEVER`` in stays that had not ended.
+        ``exit_code`` is -1 and ``left`` is ``NEVER`` in stays that had not ended; of a close taken back see
+        :func:`forecasting.data.known_entries.where_it_led`.
     unseen : ndarray of int64, shape (stay,)
         First days of the stay that lie before the history is whole; beyond its end where nothing is learned from it.
     changed : ndarray of int64, shape (open stage,)
@@ -136,7 +140,7 @@ class KnownStays:
     @property
     def is_open(self) -> NDArray[np.bool_]:
         """Stays that deals are in."""
-        return self.exit_code < 0
+        return np.asarray(self.left == NEVER)
 
     @property
     def ended_in_win(self) -> NDArray[np.bool_]:
@@ -200,15 +204,17 @@ def stay_table(deals: "Deals", *, calendar: CalendarOptions | None = None) -> St
     day = day_numbers(moves["entered_on"])
     following = np.append(deal[1:] == deal[:-1], False)
     left = np.where(following, np.append(day[1:], NEVER), NEVER)
+    next_stage = np.where(following, np.append(stage[1:], -1), -1)
     is_open = stage < deals.graph.n_open
     said = entries[entries["amount"].notna()]
     return StayTable(
         deal=deal[is_open],
         stage=stage[is_open],
-        next_stage=np.where(following, np.append(stage[1:], -1), -1)[is_open],
+        next_stage=next_stage[is_open],
         entered=day[is_open],
         left=left[is_open],
         undone=np.where(following, np.append(left[1:], NEVER), NEVER)[is_open],
+        then=np.where(following, np.append(next_stage[1:], -1), -1)[is_open],
         table_amount=deals.deals["amount"].to_numpy(dtype=float),
         said_deal=said["deal"].to_numpy(dtype=np.int64),
         said_day=day_numbers(said["entered_on"]),
@@ -230,8 +236,11 @@ def known_at(stays: StayTable, day: int) -> KnownStays:
     said = stays.said_day <= day
     amount[stays.said_deal[said]] = stays.said_amount[said]  # in order: the last word stays
     entered, deal, stage = stays.entered[rows], stays.deal[rows], stays.stage[rows]
-    closes = ended & (stays.next_stage[rows] >= stays.n_open)
-    wins = closes & (stays.next_stage[rows] < stays.n_open + stays.n_won)
+    left_for, undone = np.where(ended, stays.next_stage[rows], -1), stays.undone[rows]
+    then = np.where(undone <= day, stays.then[rows], -1)
+    exit_code = where_it_led(stage, left_for, then, undone - left, n_open=stays.n_open)
+    closes = exit_code >= stays.n_open
+    wins = closes & (exit_code < stays.n_open + stays.n_won)
     habits, told = stays.habits or AS_GIVEN, amount[deal]
     if stays.habits is None and not (told >= CENT).all():
         each = compared(deal=deal, stage=stage, entered=entered, left=left, closes=closes, wins=wins, as_of=day)
@@ -240,8 +249,7 @@ def known_at(stays: StayTable, day: int) -> KnownStays:
     lives = deal_lives(
         deal=deal, stage=stage, entered=entered, left=left, closes=closes, wins=wins, created=created, as_of=day
     )
-    exit_code = np.where(ended, stays.next_stage[rows], -1)
-    changed = process_changes(stage=stage, following=exit_code, entered=entered, left=left, n_open=stays.n_open)
+    changed = process_changes(stage=stage, following=left_for, entered=entered, left=left, n_open=stays.n_open)
     begun, arrived = stays.beginning or beginning(lives), np.zeros(len(amount), dtype=bool)
     arrived[deal[np.diff(deal, prepend=-1) != 0]] = has_arrived(begun, lives)
     return KnownStays(
@@ -255,7 +263,7 @@ def known_at(stays: StayTable, day: int) -> KnownStays:
         unseen=days_unseen(begun, deal=deal, entered=entered, changed=changed[stage]),
         changed=changed,
         arrived=arrived,
-        stands=ended & (stays.undone[rows] > day),
+        stands=ended & ((undone > day) | (exit_code != left_for)) & (np.diff(deal, append=-1) != 0),
         amount=habits.cleared(amount),
         n_open=stays.n_open,
         n_won=stays.n_won,

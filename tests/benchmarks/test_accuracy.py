@@ -229,6 +229,16 @@ def test_no_deal_outlasts_the_rule_that_loses_it() -> None:
     assert (world.days - 1 - last.loc[last["target"] < world.won, "day"]).max() < world.lost_after
 
 
+def test_a_quarter_of_the_wins_is_taken_back_after_a_week() -> None:
+    world = quirks.WORLDS["wins taken back"]
+    company = companies.make_company(world, np.random.default_rng(1))
+    moves = pd.DataFrame({"deal": company.deal, "target": company.target, "day": company.day})
+    moves["later"] = -moves.groupby("deal")["day"].diff(-1)
+    wins = moves[(moves["target"] == world.won) & (moves["day"] < world.days - 7)]
+    assert set(wins["later"].dropna()) == {7.0}
+    assert wins["later"].notna().mean() == pytest.approx(world.taken_back, abs=0.05)
+
+
 def test_the_oracle_of_quirks_agrees_with_the_chances_of_its_world() -> None:
     """One stage with constant hazards: the mean revenue of a deal is its amount times the chance in closed form."""
     world = replace(companies.World(), ahead=(companies.Exit(0.02),), down=(companies.Exit(0.03),), horizon=30)

@@ -90,7 +90,9 @@ def test_the_quick_cut_follows_the_rules_of_the_full_one() -> None:
         )
         won = snapshot.won[snapshot.won["won_on"] > pd.Timestamp(FIRST)]
         assert known.revenue(after=day_of(FIRST), until=known.as_of) == pytest.approx(won["amount"].sum())
-        assert len(known.deal) == len(snapshot.stays)
+        assert ids[known.deal].tolist() == snapshot.stays["deal_id"].tolist()
+        for name, column in (("stage", known.stage), ("next", known.exit_code)):
+            np.testing.assert_array_equal(column, snapshot.stays[name])
 
 
 def brute_force_win(hazard: np.ndarray, factor: np.ndarray, starts: np.ndarray, horizon: int, days: int) -> np.ndarray:
@@ -187,13 +189,13 @@ def test_amount_classes_hold_enough_deals_and_like_sums() -> None:
 @pytest.mark.parametrize("win", [0.2, 0.6])
 def test_the_quick_forecast_is_right_on_what_it_assumes(win: float) -> None:
     scaled = []
-    for seed in range(24):
+    for seed in range(60):
         stays = stay_table(made_up(100 + seed, 700, win=win))
         today = day_of(FIRST) + 300
         value = open_revenue(known_at(stays, today), horizons=(30,), seed=1)[0]
         actual = known_at(stays, today + 30).revenue(after=today, until=today + 30, open_deals_only=True)
         scaled.append((actual - value.mean) / value.sd)
-    assert abs(np.mean(scaled)) < 3.5 / np.sqrt(24)
+    assert abs(np.mean(scaled)) < 3.5 / np.sqrt(60)
     assert 0.55 < np.std(scaled) < 1.6
 
 
@@ -410,7 +412,7 @@ def test_errors_a_year_before_are_those_of_the_same_dates() -> None:
     assert np.isnan(errors_a_year_before(stays, early, horizons=(28,), seed=3)[28]).all()  # history of two weeks
     past = past_forecasts(stays, as_of=as_of, horizon_days=28, seed=3)
     day, year_ago = past["as_of"].dt.date, past["year_ago"]
-    assert year_ago[day >= FIRST + timedelta(days=400)].notna().all()
+    assert year_ago[day >= FIRST + timedelta(days=430)].notna().all()
     assert year_ago[day < FIRST + timedelta(days=365)].isna().all()
 
 

@@ -139,8 +139,39 @@ def test_a_reopened_deal_lives_again_and_its_revenue_counts_once_at_the_last_win
     assert reopened.pipeline.deals[["stage", "days_in_stage", "amount"]].to_numpy().tolist() == [[PROPOSAL, 2, 60.0]]
     again = cut(deals, as_of=day(30))
     assert again.won[["won_on", "amount"]].to_numpy().tolist() == [[pd.Timestamp(day(20)), 80.0]]
-    assert stays_of(again) == [(LEAD, WON, 5), (PROPOSAL, WON, 10)]
+    assert stays_of(again) == [(LEAD, PROPOSAL, 5), (PROPOSAL, WON, 10)]  # the first win came to nothing
     assert len(again.arrivals) == 1
+
+
+@pytest.mark.parametrize(
+    ("closed", "then", "after_days", "led"),
+    [
+        ("Won", "Proposal", 20, STILL_OPEN),
+        ("Lost", "Proposal", 20, STILL_OPEN),
+        ("Won", "Lead", 1, LEAD),
+        ("Won", "Lost", 30, LOST),
+        ("Lost", "Won", 3, WON),
+        ("Won", "Proposal", 31, WON),
+        ("Won", "Lost", 31, WON),
+        ("Lost", "Proposal", 31, LOST),
+    ],
+)
+def test_a_close_soon_taken_back_is_none_from_the_day_that_is_known(
+    closed: str, then: str, after_days: int, led: int
+) -> None:
+    deals = deals_of(
+        ("A", "Lead", 0, 9.0), ("A", "Proposal", 4, 9.0), ("A", closed, 10, 9.0), ("A", then, 10 + after_days, 9.0)
+    )
+    before, known = cut(deals, as_of=day(9 + after_days)), cut(deals, as_of=day(10 + after_days))
+    assert stays_of(before) == [(LEAD, PROPOSAL, 4), (PROPOSAL, WON if closed == "Won" else LOST, 6)]
+    assert stays_of(known)[:2] == [(LEAD, PROPOSAL, 4), (PROPOSAL, led, 6)]
+    is_open = then in ("Lead", "Proposal")
+    assert known.pipeline.deals["stage"].tolist() == ([known.graph.code(then)] if is_open else [])
+    assert known.won["deal_id"].tolist() == (["A"] if then == "Won" else [])
+    quick = known_at(stay_table(deals), day_of(known.as_of))
+    assert quick.exit_code[:2].tolist() == [PROPOSAL, led]
+    assert quick.is_open.tolist() == [False, False] + [True] * is_open
+    assert quick.ended_in_loss.tolist()[:2] == [False, led == LOST and not is_open]
 
 
 def test_from_one_won_stage_to_the_next_a_deal_is_won_once() -> None:
@@ -154,6 +185,11 @@ def test_from_one_won_stage_to_the_next_a_deal_is_won_once() -> None:
     late = cut(deals, as_of=day(40))
     assert late.won[["deal_id", "won_on", "amount"]].to_numpy().tolist() == [["A", pd.Timestamp(day(5)), 60.0]]
     assert known_at(stay_table(deals), day_of(date.fromisoformat(day(40)))).stands.tolist() == [True, True]
+
+
+def test_an_amount_is_not_that_of_the_next_deal_whose_first_entry_counts_for_nothing() -> None:
+    deals = deals_of(("A", "Lead", 0, None), ("B", "Won", 0, 1.0), ("B", "Renewed", 0, None))
+    assert cut(deals, as_of=day(0)).pipeline.deals["amount"].tolist() == [100.0]
 
 
 def test_a_close_taken_back_the_same_day_is_none() -> None:
@@ -268,8 +304,9 @@ def by_hand(
                 visits.append([row.stage, row.entered_on])
         for place, (stage, since) in enumerate(visits):
             if stage < GRAPH.n_open:
-                after = visits[place + 1] if place + 1 < len(visits) else [STILL_OPEN, end]
-                stays.append((name, stage, after[0], (after[1] - since).days))
+                after, later = ([*visits[place + 1 : place + 3], [STILL_OPEN, end], [STILL_OPEN, end]])[:2]
+                led = later[0] if after[0] >= GRAPH.n_open and later[0] != STILL_OPEN else after[0]  # taken back soon
+                stays.append((name, stage, STILL_OPEN if led == stage else led, (after[1] - since).days))
         if visits:
             stage, since = visits[-1]
             amount = table_amount if told is None else told
