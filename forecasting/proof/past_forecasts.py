@@ -131,7 +131,8 @@ def past_forecasts(
     """Forecast the revenue of open deals at past dates, each with only what was known then, and compare with what came.
 
     Both the horizon asked and half of it are forecast, wherever they had closed by ``as_of``; those during which deals
-    began to leave a stage in other ways are no guide to one of the new ways, and left out.
+    began to leave a stage in other ways are no guide to one of the new ways, and left out. Deals count with the amounts known
+    then: how these change until the win is known of :mod:`models.amounts`, and no error of what is learned from here.
 
     Parameters
     ----------
@@ -152,7 +153,7 @@ def past_forecasts(
     DataFrame
         One row per closed forecast, latest first: ``as_of``, ``horizon_days``, ``age_days`` (days of history then),
         ``days_since`` (days between its close and ``as_of``); ``mean`` and ``sd`` with hazards of the whole history,
-        ``tracked_mean`` and ``tracked_sd`` at the levels of the moment, and ``actual``, in currency units; ``year_ago``
+        ``tracked_mean`` and ``tracked_sd`` at the levels of the moment, and ``actual``, what was won of it; ``year_ago``
         and ``tracked_year_ago``, see :func:`errors_a_year_before`.
     """
     stays = stays_at(deals, as_of)
@@ -164,9 +165,10 @@ def past_forecasts(
         before = errors_a_year_before(stays, known, horizons=past.horizons, seed=seed, memory=made)
         rows = []
         for days, value in zip(past.horizons, values, strict=True):
-            if not known.same_process(now, until=past.day + days):
+            until = past.day + days
+            if not known.same_process(now, until=until):
                 continue
-            actual = now.revenue(after=past.day, until=past.day + days, open_deals_only=True)
+            actual = now.revenue(after=past.day, until=until, open_deals_only=True, told=known.amount)
             forecast = (value.mean, value.sd, value.tracked_mean, value.tracked_sd)
             since = now.as_of - past.day - days
             rows.append((past.as_of, days, known.age_days, since, *forecast, actual, *before[days]))
@@ -228,10 +230,11 @@ def errors_a_year_before(
     if not told:
         return errors
     now = dict(zip(horizons, foretold(known, horizons=horizons, seed=seed, memory=made), strict=True))
-    values = foretold(known_at(stays, day), horizons=told, seed=seed, memory=made)
+    then = known_at(stays, day)
+    values = foretold(then, horizons=told, seed=seed, memory=made)
     for days, value in zip(told, values, strict=True):
         if value.mean > FLOOR * now[days].mean:
-            actual = known.revenue(after=day, until=day + days, open_deals_only=True)
+            actual = known.revenue(after=day, until=day + days, open_deals_only=True, told=then.amount)
             closed = pd.DataFrame([asdict(value) | {"actual": actual}])
             static, tracked = (log_error(closed, shift=shift)[0] for shift in (0.0, level_change(closed)[0]))
             errors[days] = float(static[0]), float(tracked[0])

@@ -273,25 +273,28 @@ def amount_edges(amounts: Floats) -> Floats:
 
 
 def _counted(known: KnownStays) -> _Counted:
-    """Lay the stays out for counting; deals worth nothing are the first class, those without an amount the last."""
-    begun = np.zeros(len(known.amount), dtype=bool)
-    begun[known.deal] = True
-    amount, tells = known.amount[begun], known.habits.lacking_tells
-    edges = amount_edges(amount[amount >= CENT])
+    """Lay the stays out for counting; deals worth nothing are the first class, those without an amount the last.
+
+    The class is that of the amount known when the stay began, or now where the deal still is: what was won is often worth
+    more than it was said to be before.
+    """
+    deal, latest = np.cumsum(np.diff(known.deal, prepend=-1) != 0) - 1, np.diff(known.deal, append=-1) != 0
+    amount, tells = np.where(known.is_open, known.amount[known.deal], known.entry_amount), known.habits.lacking_tells
+    lacking = ~(amount >= CENT)
+    edges = amount_edges(amount[latest & ~lacking])
     if tells and (amount < CENT).any():
         edges = np.array([CENT, *edges])
-    of_deal = np.where(np.isnan(amount), len(edges) + 1, np.searchsorted(edges, amount, side="right"))
-    lacking = ~(amount >= CENT)
+    amount_class = np.where(np.isnan(amount), len(edges) + 1, np.searchsorted(edges, amount, side="right"))
     if lacking.any() and not tells:
-        weights = np.bincount(of_deal[~lacking], minlength=len(edges) + 1).astype(np.float64)
-        of_deal[lacking] = spread_codes(np.flatnonzero(lacking), weights)
+        weights = np.bincount(amount_class[latest & ~lacking], minlength=len(edges) + 1).astype(np.float64)
+        amount_class[lacking] = spread_codes(deal[lacking], weights)
     return _Counted(
         stage=known.stage,
         exit_code=known.exit_code,
         days=np.minimum(known.left, known.as_of) - known.entered,
         days_ago=known.as_of - known.entered,
         unseen=known.unseen,
-        amount_class=of_deal[(np.cumsum(begun) - 1)[known.deal]],
+        amount_class=amount_class,
         n_classes=len(edges) + 2,
     )
 

@@ -61,6 +61,8 @@ class StayTable:
         Day the deals table has for it; by default the first entry of each.
     beginning : Beginning, optional
         Since when the history is whole; by default what the stays known on the day show.
+    entry_amount : ndarray of float64, shape (stay,), optional
+        Amount as known when the stay began; by default that of the deals table.
     """
 
     deal: Ints
@@ -81,6 +83,7 @@ class StayTable:
     habits: AmountHabits | None = None
     created: Ints | None = None
     beginning: Beginning | None = None
+    entry_amount: Floats | None = None
 
 
 @dataclass(frozen=True)
@@ -102,8 +105,8 @@ class KnownStays:
         Deals that arrived on the day of their first entry.
     stands : ndarray of bool, shape (stay,)
         Whether the deal still was where the stay had led.
-    amount : ndarray of float64, shape (deal,)
-        As last said by then, NaN when missing.
+    amount, entry_amount : ndarray of float64, shape (deal,) and (stay,)
+        As last said by then, and when the stay began, NaN when missing.
     n_open, n_won, n_stages : int
     calendar : CalendarOptions
         What may make a date count for more or less.
@@ -125,6 +128,7 @@ class KnownStays:
     arrived: NDArray[np.bool_]
     stands: NDArray[np.bool_]
     amount: Floats
+    entry_amount: Floats
     n_open: int
     n_won: int
     n_stages: int
@@ -175,14 +179,18 @@ class KnownStays:
         """Stays that deals were in at the end of an earlier day."""
         return np.asarray((self.entered <= day) & (self.left > day))
 
-    def revenue(self, *, after: int, until: int, open_deals_only: bool = False) -> float:
-        """Revenue won after one day up to another, by all deals or by those open at the end of the first day."""
+    def revenue(self, *, after: int, until: int, open_deals_only: bool = False, told: Floats | None = None) -> float:
+        """Revenue won after one day up to another, by all deals or by those open at the end of the first day.
+
+        Where ``told`` has an amount for the deal, shape (deal,), it counts in the place of the final one.
+        """
         rows = self.ended_in_win & (self.left > after) & (self.left <= until)
         if open_deals_only:
             waiting = np.zeros(len(self.amount), dtype=bool)
             waiting[self.deal[self.open_at(after)]] = True
             rows &= waiting[self.deal]
-        return float(np.nansum(self.amount[self.deal[rows]]))
+        amount = self.amount if told is None else np.where(np.isnan(told), self.amount, told)
+        return float(np.nansum(amount[self.deal[rows]]))
 
 
 def stay_table(deals: "Deals", *, calendar: CalendarOptions | None = None) -> StayTable:
@@ -206,7 +214,8 @@ def stay_table(deals: "Deals", *, calendar: CalendarOptions | None = None) -> St
     left = np.where(following, np.append(day[1:], NEVER), NEVER)
     next_stage = np.where(following, np.append(stage[1:], -1), -1)
     is_open = stage < deals.graph.n_open
-    said = entries[entries["amount"].notna()]
+    said, table_amount = entries[entries["amount"].notna()], deals.deals["amount"].to_numpy(dtype=float)
+    told = entries.groupby("deal")["amount"].ffill().to_numpy(dtype=float)[entries["moved"]][is_open]
     return StayTable(
         deal=deal[is_open],
         stage=stage[is_open],
@@ -215,7 +224,7 @@ def stay_table(deals: "Deals", *, calendar: CalendarOptions | None = None) -> St
         left=left[is_open],
         undone=np.where(following, np.append(left[1:], NEVER), NEVER)[is_open],
         then=np.where(following, np.append(next_stage[1:], -1), -1)[is_open],
-        table_amount=deals.deals["amount"].to_numpy(dtype=float),
+        table_amount=table_amount,
         said_deal=said["deal"].to_numpy(dtype=np.int64),
         said_day=day_numbers(said["entered_on"]),
         said_amount=said["amount"].to_numpy(dtype=float),
@@ -224,6 +233,7 @@ def stay_table(deals: "Deals", *, calendar: CalendarOptions | None = None) -> St
         n_stages=len(deals.graph.stages),
         calendar=calendar or CalendarOptions(),
         created=day_numbers(deals.deals["created_on"]),
+        entry_amount=np.where(np.isnan(told), table_amount[deal[is_open]], told),
     )
 
 
@@ -235,6 +245,7 @@ def known_at(stays: StayTable, day: int) -> KnownStays:
     amount = stays.table_amount.copy()
     said = stays.said_day <= day
     amount[stays.said_deal[said]] = stays.said_amount[said]  # in order: the last word stays
+    entry_amount = stays.table_amount[stays.deal] if stays.entry_amount is None else stays.entry_amount
     entered, deal, stage = stays.entered[rows], stays.deal[rows], stays.stage[rows]
     left_for, undone = np.where(ended, stays.next_stage[rows], -1), stays.undone[rows]
     then = np.where(undone <= day, stays.then[rows], -1)
@@ -265,6 +276,7 @@ def known_at(stays: StayTable, day: int) -> KnownStays:
         arrived=arrived,
         stands=ended & ((undone > day) | (exit_code != left_for)) & (np.diff(deal, append=-1) != 0),
         amount=habits.cleared(amount),
+        entry_amount=habits.cleared(entry_amount[rows]),
         n_open=stays.n_open,
         n_won=stays.n_won,
         n_stages=stays.n_stages,

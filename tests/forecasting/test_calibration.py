@@ -402,7 +402,10 @@ def test_errors_a_year_before_are_those_of_the_same_dates() -> None:
     then = date(as_of.year - 1, as_of.month, as_of.day)
     found = errors_a_year_before(stays, known_at(stays, day_of(as_of)), horizons=(28, 366), seed=3)
     value = open_revenue(known_at(stays, day_of(then)), horizons=(28,), seed=3)[0]
-    actual = known_at(stays, day_of(as_of)).revenue(after=day_of(then), until=day_of(then) + 28, open_deals_only=True)
+    told = known_at(stays, day_of(then)).amount
+    actual = known_at(stays, day_of(as_of)).revenue(
+        after=day_of(then), until=day_of(then) + 28, open_deals_only=True, told=told
+    )
     expected = log_error(pd.DataFrame({"mean": [value.mean], "sd": [value.sd], "actual": [actual]}))[0][0]
     assert found[28][0] == pytest.approx(expected, rel=1e-12)
     tracked = pd.DataFrame({"mean": [value.tracked_mean], "sd": [value.tracked_sd], "actual": [actual]})
@@ -429,6 +432,19 @@ def test_past_forecasts_are_spaced_closed_and_know_nothing_later() -> None:
     assert both["mean"].tolist() == both["mean_then"].tolist()
     assert both["sd"].tolist() == both["sd_then"].tolist()
     assert both["year_ago"].equals(both["year_ago_then"])
+
+
+def test_amounts_that_double_at_the_win_are_no_error_of_calibration() -> None:
+    """How amounts change is learned by the amount model, and a forecast must not be raised for it twice."""
+    deals, as_of = made_up(22), FIRST + timedelta(days=330)
+    steady = deals.entries.assign(amount=deals.deals["amount"].fillna(50.0).to_numpy()[deals.entries["deal"]])
+    at_win = steady["stage"].isin(GRAPH.won_codes) & ~steady["deal"].duplicated(keep="last")
+    doubled = steady.assign(amount=steady["amount"] * np.where(at_win, 2.0, 1.0))
+    first, second = (
+        past_forecasts(replace(deals, entries=entries), as_of=as_of, horizon_days=28) for entries in (steady, doubled)
+    )
+    assert first["actual"].sum() > 0.0
+    pd.testing.assert_frame_equal(second, first)
 
 
 def test_calibration_reads_nothing_after_the_as_of_date() -> None:
