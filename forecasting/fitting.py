@@ -6,6 +6,7 @@ from datetime import date
 import pandas as pd
 
 from forecasting.config import DEFAULT_COVARIATES
+from forecasting.data.deal_factors import AMOUNT
 from forecasting.data.deals import Deals
 from forecasting.data.snapshot import Snapshot, cut, stage_history, within
 from models.amounts import fit_amounts
@@ -141,23 +142,30 @@ def fit_snapshot(
         seed=spec.seed,
         progress=progress,
     )
-    draws = stage.n_draws  # chains are equally long, so there may be a few more than asked for
+    draws, arrived = stage.n_draws, _with_classes(snapshot)  # chains are equally long: maybe a few more than asked for
     amounts = fit_amounts(
         snapshot.stays[["deal_id", "stage", "amount"]],
         snapshot.won,
-        snapshot.arrivals,
+        arrived,
         n_stages=snapshot.graph.n_open,
         draws=draws,
         seed=spec.seed,
     )
-    arrivals = fit_arrivals(
-        snapshot.arrivals, amounts, as_of=snapshot.as_of, cells=snapshot.cells, draws=draws, seed=spec.seed
-    )
+    arrivals = fit_arrivals(arrived, amounts, as_of=snapshot.as_of, cells=snapshot.cells, draws=draws, seed=spec.seed)
     now = None
     if levels:
         now = fit_levels(snapshot.learned_stays, stage, cells=snapshot.cells, as_of=snapshot.as_of, seed=spec.seed)
     calendar = _calendar(snapshot, stage, spec)
     return Posterior(snapshot.as_of, spec, stage, amounts, arrivals, inputs_sha256, calendar, now)
+
+
+def _with_classes(snapshot: Snapshot) -> pd.DataFrame:
+    """Arrivals with the class of the amount, where deals are told apart by it."""
+    names = [factor.name for factor in snapshot.factors]
+    if AMOUNT not in names:
+        return snapshot.arrivals
+    code = snapshot.cells[:, names.index(AMOUNT)]
+    return snapshot.arrivals.assign(amount_class=code[snapshot.arrivals["cell"].to_numpy()])
 
 
 def _calendar(snapshot: Snapshot, stage: StagePosterior, spec: ModelSpec) -> CalendarPosterior | None:

@@ -29,7 +29,11 @@ from models.errors import EmptyInputError, InputError, SettingsError
 ALL_WON = "all won deals"
 """Label of the pool that every other pool falls back to."""
 MIN_POOL = 20
-"""Amounts a pool needs to stand for itself; below, the deals one step less alike are taken."""
+"""Amounts a pool needs to stand for itself; below, the deals one step less alike fill it up or are taken."""
+FEW = 5
+"""Amounts from which on a pool is filled up, in the place of taking the one of deals less alike."""
+FILLING = 200
+"""Amounts that stand for those of the deals less alike in a pool that is filled up."""
 PRIOR_SAME = (19.0, 1.0)
 """Beta prior of an unchanged amount, all stages together: mean 0.95, worth twenty deals."""
 STAGE_WEIGHT = 10.0
@@ -100,9 +104,10 @@ class AmountPosterior:
         steps = (pool_label(segment=segment, stage=stage), pool_label(stage=stage), pool_label(segment=segment))
         return self._first_group(steps)
 
-    def arrival_group(self, segment: str, cell: int) -> int:
-        """Pool for a deal that arrives in ``cell`` (row of the cells the arrivals were counted by)."""
-        return self._first_group((pool_label(cell=cell), pool_label(segment=segment)))
+    def arrival_group(self, segment: str, cell: int, amount_class: int = -1) -> int:
+        """Pool for a deal that arrives in ``cell`` (row of the cells the arrivals were counted by), of a class if known."""
+        alike = pool_label(cell=cell), pool_label(amount_class=amount_class), pool_label(segment=segment)
+        return self._first_group(alike)
 
     def _first_group(self, labels: tuple[str, ...]) -> int:
         known = [self.group_labels.index(label) for label in labels if label in self.group_labels]
@@ -119,7 +124,9 @@ class AmountPosterior:
         return cls(**arrays, group_labels=tuple(meta["group_labels"]))
 
 
-def pool_label(*, segment: str | None = None, stage: int | None = None, cell: int | None = None) -> str:
+def pool_label(
+    *, segment: str | None = None, stage: int | None = None, cell: int | None = None, amount_class: int | None = None
+) -> str:
     """Label of a pool of amounts.
 
     Examples
@@ -129,10 +136,21 @@ def pool_label(*, segment: str | None = None, stage: int | None = None, cell: in
     """
     if cell is not None:
         return f"cell {cell}"
+    if amount_class is not None:
+        return f"amount class {amount_class}"
     parts = ([] if stage is None else [f"missing in stage {stage}"]) + (
         [] if segment is None else [f"segment {segment}"]
     )
     return ", ".join(parts) or ALL_WON
+
+
+@dataclass(frozen=True)
+class _Pool:
+    """Amounts to draw from, what they are worth in deals, and whether some are those of deals less alike."""
+
+    amounts: NDArray[np.float64]
+    n: int
+    borrowed: bool = False
 
 
 def fit_amounts(
@@ -149,7 +167,8 @@ def fit_amounts(
     won : DataFrame
         ``deal_id``, ``amount`` (final), ``segment``; deals won without an amount are left out.
     arrivals : DataFrame
-        ``deal_id``, ``cell``, ``amount`` (known at arrival) of deals of any fate.
+        ``deal_id``, ``cell``, ``amount`` (known at arrival) of deals of any fate; ``amount_class`` where cells tell
+        classes of amounts apart, the same number in all cells of a class.
     n_stages : int
         Number of open stages.
     draws : int
@@ -177,14 +196,16 @@ def fit_amounts(
     stays = known[["deal_id", "stage", "amount"]].merge(final, on="deal_id")
     same, mean, sd = _ratio_draws(stays, n_stages, draws, rng)
     everything = _all_amounts(final, known, arrivals)
-    groups = _pools(everything, final, stays, arrivals[["deal_id", "cell", "amount"]])
+    arrived = arrivals.drop(columns="segment", errors="ignore").merge(final, on="deal_id", how="left")
+    groups = _pools(everything, final, stays, arrived)
+    groups |= _thin_pools(groups, arrived)
     scale = _scale_draws(groups, draws, rng)
     return AmountPosterior(
         same_probability=same,
         log_ratio_mean=mean,
         log_ratio_sd=sd,
-        pool=np.concatenate([values for values, _ in groups.values()]),
-        pool_start=np.cumsum([0, *(len(values) for values, _ in groups.values())], dtype=np.int64),
+        pool=np.concatenate([pool.amounts for pool in groups.values()]),
+        pool_start=np.cumsum([0, *(len(pool.amounts) for pool in groups.values())], dtype=np.int64),
         pool_log_scale=scale,
         group_labels=tuple(groups),
     )
@@ -254,10 +275,10 @@ def mean_change(mean: NDArray[np.float64], sd: NDArray[np.float64]) -> NDArray[n
     return np.asarray(np.exp(mean + width**2 / 2.0) * inside + beyond)
 
 
-def _all_amounts(final: pd.DataFrame, known: pd.DataFrame, arrivals: pd.DataFrame) -> tuple[NDArray[np.float64], bool]:
+def _all_amounts(final: pd.DataFrame, known: pd.DataFrame, arrivals: pd.DataFrame) -> _Pool:
     """Give final amounts of won deals; before the first win, last known amounts of deals of any fate, told as borrowed."""
     if len(final):
-        return final["final"].to_numpy(), False
+        return _Pool(final["final"].to_numpy(), len(final))
     told = pd.concat([arrivals[["deal_id", "amount"]], known[["deal_id", "amount"]]])
     amounts = told[told["amount"] >= 0].drop_duplicates("deal_id", keep="last")["amount"].to_numpy(dtype=float)
     if not len(amounts):
@@ -265,18 +286,16 @@ def _all_amounts(final: pd.DataFrame, known: pd.DataFrame, arrivals: pd.DataFram
             "no deal has an amount up to the as-of date: a revenue forecast needs at least one; fill in the amount "
             "column, or take a later as-of date"
         )
-    return amounts, True
+    return _Pool(amounts, len(amounts), borrowed=True)
 
 
-def _pools(
-    everything: tuple[NDArray[np.float64], bool], final: pd.DataFrame, stays: pd.DataFrame, arrivals: pd.DataFrame
-) -> dict[str, tuple[NDArray[np.float64], bool]]:
-    """Amounts by label and whether they were borrowed from deals less alike than the label says."""
-    groups = {pool_label(): everything}
+def _pools(everything: _Pool, final: pd.DataFrame, stays: pd.DataFrame, arrived: pd.DataFrame) -> dict[str, _Pool]:
+    """Amounts by label where they are enough to stand for themselves."""
+    groups = {ALL_WON: everything}
 
-    def add(label: str, amounts: pd.Series) -> None:
-        if len(amounts) >= MIN_POOL:
-            groups[label] = (amounts.to_numpy(), False)
+    def add(label: str, amounts: pd.Series, *, borrowed: bool = False) -> None:
+        if len(amounts) >= MIN_POOL and label not in groups:
+            groups[label] = _Pool(amounts.to_numpy(), len(amounts), borrowed)
 
     for segment, rows in final.groupby("segment", sort=True):
         add(pool_label(segment=str(segment)), rows["final"])
@@ -286,27 +305,54 @@ def _pools(
         add(pool_label(stage=stage), there["final"])
         for segment, rows in there.groupby("segment", sort=True):
             add(pool_label(segment=str(segment), stage=stage), rows["final"])
-    arrived = arrivals.merge(final[["deal_id", "final"]], on="deal_id", how="left")
     for cell in np.unique(arrived["cell"].to_numpy(dtype=np.int64)).tolist():
         there = arrived[arrived["cell"] == cell]
-        label, known = pool_label(cell=cell), there["amount"].dropna()
-        add(label, there["final"].dropna())
-        if label not in groups and len(known) >= MIN_POOL:
-            groups[label] = (known.to_numpy(), True)
+        add(pool_label(cell=cell), there["final"].dropna())
+        add(pool_label(cell=cell), there["amount"].dropna(), borrowed=True)
     return groups
 
 
-def _scale_draws(
-    groups: Mapping[str, tuple[NDArray[np.float64], bool]], draws: int, rng: np.random.Generator
-) -> NDArray[np.float64]:
+def _thin_pools(groups: Mapping[str, _Pool], arrived: pd.DataFrame) -> dict[str, _Pool]:
+    """Pools for cells in which too few deals arrived: of their class of amounts, and of their own filled up."""
+    found: dict[str, _Pool] = {}
+    cells = np.unique(arrived["cell"].to_numpy(dtype=np.int64)).tolist()
+    thin = [cell for cell in cells if pool_label(cell=cell) not in groups]
+    by_class = arrived if "amount_class" in arrived else arrived.assign(amount_class=-1).iloc[:0]
+    there = by_class.loc[by_class["cell"].isin(thin), "amount_class"].to_numpy(dtype=np.int64)
+    for code in np.unique(there).tolist():
+        rows = by_class[by_class["amount_class"] == code]
+        won, known = (rows[name].dropna().to_numpy() for name in ("final", "amount"))
+        if len(won) >= MIN_POOL:
+            found[pool_label(amount_class=code)] = _Pool(won, len(won))
+        elif len(known) >= FEW:
+            found[pool_label(amount_class=code)] = _filled_up(known, groups[ALL_WON])
+    for cell in thin:
+        rows = arrived[arrived["cell"] == cell]
+        known = rows["final"].fillna(rows["amount"]).dropna().to_numpy()
+        if len(known) >= FEW:
+            alike = pool_label(amount_class=int(rows["amount_class"].iloc[0])) if "amount_class" in rows else ALL_WON
+            found[pool_label(cell=cell)] = _filled_up(known, found.get(alike, groups[ALL_WON]))
+    return found
+
+
+def _filled_up(own: NDArray[np.float64], others: _Pool) -> _Pool:
+    """Pool in which own amounts have the share they have of ``MIN_POOL``; the rest has the mean of the others."""
+    if len(own) >= MIN_POOL:
+        return _Pool(own, len(own), borrowed=True)
+    parts = np.array_split(np.sort(others.amounts), min(FILLING, len(others.amounts)))
+    filling = np.array([part.mean() for part in parts])
+    copies = max(round(len(filling) / (MIN_POOL - len(own))), 1)
+    return _Pool(np.concatenate([np.repeat(own, copies), filling]), MIN_POOL, borrowed=True)
+
+
+def _scale_draws(groups: Mapping[str, _Pool], draws: int, rng: np.random.Generator) -> NDArray[np.float64]:
     """Log factor on a pool's amounts, shape (draw, group): mean one, relative variance that of the pool's mean."""
-    everything = groups[ALL_WON][0]
-    typical = max(_relative_variance(everything), 0.1)
+    typical = max(_relative_variance(groups[ALL_WON].amounts), 0.1)
     columns = []
-    for values, borrowed in groups.values():
-        n = len(values)
-        relative = (PRIOR_SPREAD_WEIGHT * typical + n * _relative_variance(values)) / (PRIOR_SPREAD_WEIGHT + n)
-        variance = np.log1p(relative / n) + (BORROWED_LOG_SD**2 if borrowed else 0.0)
+    for pool in groups.values():
+        own = pool.n * _relative_variance(pool.amounts)
+        relative = (PRIOR_SPREAD_WEIGHT * typical + own) / (PRIOR_SPREAD_WEIGHT + pool.n)
+        variance = np.log1p(relative / pool.n) + (BORROWED_LOG_SD**2 if pool.borrowed else 0.0)
         columns.append(rng.normal(-variance / 2, np.sqrt(variance), draws))
     return np.column_stack(columns)
 

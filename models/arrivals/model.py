@@ -303,7 +303,9 @@ def _combos(
     counts = kind_counts(of_row.reshape(-1), day[recent], len(unique))
     labels = rows["segment"].astype(str).to_numpy()
     label_of = dict(zip(group.tolist(), labels.tolist(), strict=True))
-    pool = [amounts.arrival_group(label_of[place], cell) for cell, _, place in unique.tolist()]
+    classes = rows["amount_class"] if "amount_class" in rows else pd.Series(-1, index=rows.index)
+    class_of = dict(zip(rows["cell"].tolist(), classes.tolist(), strict=True))
+    pool = [amounts.arrival_group(label_of[place], cell, class_of[cell]) for cell, _, place in unique.tolist()]
     columns = {"combo_cell": unique[:, 0], "combo_stage": unique[:, 1], "combo_group": unique[:, 2]}
     return columns | {"combo_pool": np.array(pool, dtype=np.int64)}, counts
 

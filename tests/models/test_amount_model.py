@@ -137,6 +137,31 @@ def test_new_deals_take_the_amounts_of_their_cell() -> None:
     assert fitted.group_labels[fitted.arrival_group("", 9)] == pool_label(segment="")
 
 
+def test_new_deals_of_a_thin_cell_take_the_amounts_of_their_class() -> None:
+    """Twenty owners with four deals each, one of them big: no owner tells what big deals are worth, their class does."""
+    n = 20
+    won = won_deals(np.tile([10.0, 10.0, 10.0, 900.0], n))
+    big = np.tile([0, 0, 0, 1], n)
+    arrivals = won.assign(cell=2 * np.repeat(np.arange(n), 4) + big, amount_class=big)
+    fitted = fit(NOTHING_KNOWN, won, arrivals)
+    assert set(pooled(fitted, fitted.arrival_group("", 1, 1))) == {900.0}
+    assert set(pooled(fitted, fitted.arrival_group("", 0, 0))) == {10.0}
+    assert fitted.group_labels[fitted.arrival_group("", 99)] == pool_label(segment="")
+
+
+@pytest.mark.parametrize("own", [5, 12, 19])
+def test_a_few_own_amounts_weigh_what_they_are_of_a_pool_and_make_it_wider(own: int) -> None:
+    won = won_deals(np.random.default_rng(4).lognormal(3, 1, 1000))
+    few = pd.DataFrame({"deal_id": [f"x{i}" for i in range(own)], "cell": 1, "amount": 5e4})
+    fitted = fit(NOTHING_KNOWN, won, pd.concat([won.assign(cell=0), few]))
+    group = fitted.arrival_group("", 1)
+    share = own / MIN_POOL
+    assert fitted.group_labels[group] == pool_label(cell=1)
+    assert pooled(fitted, group).mean() == pytest.approx(share * 5e4 + (1 - share) * won["amount"].mean(), rel=0.01)
+    assert fitted.pool_log_scale[:, group].std() > BORROWED_LOG_SD
+    assert np.exp(fitted.pool_log_scale[:, group]).mean() == pytest.approx(1.0, abs=0.05)
+
+
 @pytest.mark.parametrize("n", [5, 50, 500])
 def test_pool_factor_has_mean_one_and_the_uncertainty_of_a_mean(n: int) -> None:
     amounts = np.random.default_rng(2).lognormal(8, 0.8, n)
