@@ -20,6 +20,7 @@ from forecasting.answers.levels import moved_in_time, scaled
 from forecasting.answers.pace import on_calendar
 from forecasting.answers.revenue import LEVELS, Period, Source, target_span
 from forecasting.data.deal_factors import AMOUNT, has_level_for_lacking
+from forecasting.data.factors import ZERO
 from forecasting.data.given import arrival_plan, plan_table
 from forecasting.data.snapshot import Snapshot, cut
 from forecasting.engine.blocks import EngineOptions
@@ -41,8 +42,10 @@ if TYPE_CHECKING:
     from models.posterior import Posterior
 
 
-SILENT_DAYS = 45
-"""Days without any record before the as-of date from which on a forecast asks whether the export is fresh."""
+LEAST_SILENT_DAYS, SILENT_DAYS, SILENCE = 7, 45, 2.0
+"""Days without any record before the as-of date from which on a forecast asks whether the export is fresh: twice the longest
+gap of the last year, within these bounds."""
+GAP_YEAR_DAYS = 380
 
 
 @dataclass(frozen=True)
@@ -255,7 +258,7 @@ def forecast(
     made = forecast_snapshot(
         snapshot, posterior, until=until, seed=seed, draws=draws, new_business=new_business, options=options
     )
-    warnings = (*made.warnings, *_plan_warnings(made))
+    warnings = (*deals.quality.warnings, *made.warnings, *_plan_warnings(made))
     return replace(made, currency=deals.currency, data_quality=deals.quality, warnings=warnings)
 
 
@@ -431,17 +434,21 @@ def _plan_warnings(made: Forecast) -> list[str]:
 
 
 def _silent_days(snapshot: Snapshot) -> int:
-    """Days between the last move, or arrival, and the as-of date."""
+    """Days between the last record and the as-of date, 0 where so long a gap is usual."""
     stays = snapshot.stays
     if stays.empty:
         return 0
-    ended = pd.to_timedelta(stays["days"].where(stays["next"] != STILL_OPEN, 0), unit="D")
-    return int((pd.Timestamp(snapshot.as_of) - (stays["entered_on"] + ended).max()).days)
+    ended = (stays["entered_on"] + pd.to_timedelta(stays["days"], unit="D"))[stays["next"] != STILL_OPEN]
+    days = np.unique(pd.concat([stays["entered_on"], ended]).to_numpy().astype("datetime64[D]"))
+    gaps = np.diff(days[days >= days[-1] - np.timedelta64(GAP_YEAR_DAYS, "D")]).astype(np.int64)
+    usual = float(SILENCE * gaps.max(initial=0)) if len(gaps) else SILENT_DAYS
+    silent = int((np.datetime64(snapshot.as_of) - days[-1]).astype(np.int64))
+    return silent if silent >= min(max(usual, LEAST_SILENT_DAYS), SILENT_DAYS) else 0
 
 
 def _warnings(snapshot: Snapshot, fitted: date) -> list[str]:
     pipeline, found = snapshot.pipeline, []
-    if (silent := _silent_days(snapshot)) >= SILENT_DAYS:
+    if silent := _silent_days(snapshot):
         found.append(f"nothing was recorded in the {silent} days up to {snapshot.as_of}: is the export fresh?")
     if fitted < snapshot.as_of:
         found.append(f"the model was fitted as of {fitted}: what happened since then is not learned from")
@@ -451,8 +458,12 @@ def _warnings(snapshot: Snapshot, fitted: date) -> list[str]:
         missing = f"{pipeline.amount_missing} of {pipeline.n_deals} open deals"
         found.append(f"{missing} have no amount: theirs are drawn from past wins")
     found += snapshot.notes
-    untold = {*snapshot.untold, *([AMOUNT] if snapshot.unknown_zeros else [])}
-    stale = [factor.name for factor in snapshot.factors if factor.name in untold and has_level_for_lacking(factor)]
+    stale = [
+        factor.name
+        for factor in snapshot.factors
+        if (factor.name in snapshot.untold and has_level_for_lacking(factor))
+        or (factor.name == AMOUNT and snapshot.unknown_zeros and factor.levels[0] == ZERO)
+    ]
     if stale:
         found.append(f"the model was fitted as if lacking {' or '.join(stale)} told how deals move: fit again")
     if unpriced := int(snapshot.won["amount"].isna().sum()):

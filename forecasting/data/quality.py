@@ -9,6 +9,10 @@ from typing import Any
 
 MAX_EXAMPLES = 5
 """Examples kept per reason."""
+MANY_REJECTED = 0.01
+"""Part of a table from which on rows left out are worth a word beside the forecast."""
+NOTHING_LOST = ("delivered again", "its deal was rejected")
+"""In reasons of rows of which nothing is lost, or that are counted already."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +89,29 @@ class DataQuality:
                 finding.to_dict() | {"reason": f"{table}: {finding.reason}"} for table, finding in rejected
             ],
         }
+
+    @property
+    def warnings(self) -> list[str]:
+        """What a forecast lacks by the rows that were left out, for people.
+
+        Examples
+        --------
+        >>> copied, late = Finding("the same entry delivered again", 90), Finding("created_at is not a date", 2)
+        >>> DataQuality((TableQuality("stage_history", 300, 210, (copied,)),)).warnings
+        []
+        >>> DataQuality((TableQuality("deals", 100, 98, (late,)),)).warnings[0][:60]
+        '2 of 100 rows of deals are left out, 2 of them because: crea'
+        """
+        found = []
+        for table in self.tables:
+            lost = [each for each in table.rejections if not any(said in each.reason for said in NOTHING_LOST)]
+            count = sum(finding.count for finding in lost)
+            if count > 0 and count >= MANY_REJECTED * table.rows_in:
+                found.append(
+                    f"{count:,} of {table.rows_in:,} rows of {table.table} are left out, {lost[0].count:,} of them because: "
+                    f"{lost[0].reason}. What they would bring is missing; `dealcast check` shows them"
+                )
+        return found
 
     def to_text(self) -> str:
         """Report for people."""

@@ -24,7 +24,7 @@ from forecasting.answers.forecasts import Forecast, forecast, forecast_snapshot,
 from forecasting.answers.levels import moved_in_time
 from forecasting.answers.revenue import LEVELS, QUANTILES, SOURCES, Span, cents_in, target_cents, target_span
 from forecasting.data.deals import Deals, deals_from_frames
-from forecasting.fitting import fit_spec
+from forecasting.fitting import fit, fit_spec
 from forecasting.proof.calibration import learn
 from forecasting.proof.new_calibration import NewCalibration
 from forecasting.proof.past_forecasts import NO_PAST
@@ -374,3 +374,30 @@ def test_dates_must_make_sense() -> None:
     older = replace(posterior, as_of=AS_OF - timedelta(days=9))
     made = forecast_snapshot(snapshot, older, until=UNTIL, seed=1)
     assert any("fitted as of 2026-09-06" in text for text in made.warnings)
+
+
+@pytest.mark.parametrize(
+    ("every", "silent", "told"),
+    [(1, 6, False), (1, 7, True), (7, 13, False), (7, 14, True), (40, 44, False), (40, 45, True)],
+)
+def test_a_gap_twice_as_long_as_any_of_the_last_year_asks_for_the_export(every: int, silent: int, told: bool) -> None:
+    days = pd.date_range("2025-01-01", periods=800 // every, freq=f"{every}D").strftime("%Y-%m-%d")
+    ids = [f"D{place}" for place in range(len(days))]
+    table = pd.DataFrame({"deal_id": ids, "created_at": days, "amount": 10.0})
+    entries = pd.DataFrame({"deal_id": ids, "stage": GRAPH.open[0], "entered_at": days})
+    won = pd.DataFrame({"deal_id": ids[:-9], "stage": GRAPH.won[0], "entered_at": days[9:]})
+    deals = deals_from_frames(table, pd.concat([entries, won]), stages=GRAPH)
+    last = date.fromisoformat(days[-1])
+    posterior = fit(deals, as_of=last, covariates=(), durations="piecewise", inference="fast", draws=5, seed=1)
+    as_of = last + timedelta(days=silent)
+    made = forecast(deals, posterior, as_of=as_of, until=as_of + timedelta(days=5), seed=1)
+    assert any(f"nothing was recorded in the {silent} days up to {as_of}" in text for text in made.warnings) == told
+
+
+def test_rows_left_out_are_told_with_the_forecast() -> None:
+    table = pd.DataFrame({"deal_id": ["A", "B", "C"], "created_at": "2026-01-05", "amount": [10.0, 10.0, -1.0]})
+    rows = [(name, GRAPH.open[0], "2026-01-05") for name in "ABC"] + [("A", GRAPH.won[0], "2026-02-01")]
+    deals = deals_from_frames(table, pd.DataFrame(rows, columns=["deal_id", "stage", "entered_at"]), stages=GRAPH)
+    posterior = fit(deals, as_of="2026-02-02", covariates=(), durations="piecewise", inference="fast", draws=5, seed=1)
+    made = forecast(deals, posterior, as_of="2026-02-02", until="2026-03-02", seed=1)
+    assert any(text.startswith("1 of 3 rows of deals are left out") for text in made.warnings)

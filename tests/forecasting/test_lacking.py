@@ -295,6 +295,14 @@ def test_a_fit_that_took_lacking_for_telling_is_named() -> None:
     assert "the model was fitted as if lacking amount told how deals move: fit again" in made.warnings
 
 
+def test_a_fit_that_knows_zeros_for_missing_ones_is_not_named() -> None:
+    """The history tells amounts from the proposal on, so lacking one tells the stage and not the fate."""
+    deals = export("entered late", value=0.0, told=True)
+    assert snapshot(deals).unknown_zeros
+    made = foretold(deals)
+    assert not any("fit again" in text for text in made.warnings)
+
+
 def test_one_deal_that_lacks_what_none_lacked_when_fitted_is_an_average_one_without_a_word(
     with_all_amounts: Forecast,
 ) -> None:

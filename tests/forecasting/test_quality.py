@@ -22,3 +22,11 @@ def test_the_text_names_every_reason_and_example() -> None:
     for words in ("deals: 10 rows, 7 used, 3 rejected", "rejected 2: late", "note 4: odd", "rejected 1: copy", "    D"):
         assert words in text
     assert DIRTY["stage_history"].rows_rejected == 1
+
+
+def test_a_forecast_hears_of_rows_left_out_that_are_many_and_lost() -> None:
+    assert DIRTY.warnings[0].startswith("3 of 10 rows of deals are left out, 2 of them because: late.")
+    assert len(DIRTY.warnings) == 2
+    few = TableQuality("deals", 1000, 991, (Finding("late", 9),))
+    twice = TableQuality("stage_history", 30, 10, (Finding("the same entry delivered again", 20),))
+    assert DataQuality((few, twice)).warnings == []

@@ -157,7 +157,7 @@ def test_a_few_own_amounts_weigh_what_they_are_of_a_pool_and_make_it_wider(own: 
     group = fitted.arrival_group("", 1)
     share = own / MIN_POOL
     assert fitted.group_labels[group] == pool_label(cell=1)
-    assert pooled(fitted, group).mean() == pytest.approx(share * 5e4 + (1 - share) * won["amount"].mean(), rel=0.01)
+    assert pooled(fitted, group).mean() == pytest.approx(share * 5e4 + (1 - share) * won["amount"].mean(), rel=0.04)
     assert fitted.pool_log_scale[:, group].std() > BORROWED_LOG_SD
     assert np.exp(fitted.pool_log_scale[:, group]).mean() == pytest.approx(1.0, abs=0.05)
 
