@@ -104,10 +104,10 @@ class AmountPosterior:
         steps = (pool_label(segment=segment, stage=stage), pool_label(stage=stage), pool_label(segment=segment))
         return self._first_group(steps)
 
-    def arrival_group(self, segment: str, cell: int, amount_class: int = -1) -> int:
-        """Pool for a deal that arrives in ``cell`` (row of the cells the arrivals were counted by), of a class if known."""
-        alike = pool_label(cell=cell), pool_label(amount_class=amount_class), pool_label(segment=segment)
-        return self._first_group(alike)
+    def arrival_group(self, segment: str, cell: int, *, amount_class: int = -1, at_once: bool = False) -> int:
+        """Pool for a deal that arrives in ``cell`` (row of the cells the arrivals were counted by), or is won at once."""
+        own = pool_label(cell=cell, at_once=at_once)
+        return self._first_group((own, pool_label(amount_class=amount_class), pool_label(segment=segment)))
 
     def _first_group(self, labels: tuple[str, ...]) -> int:
         known = [self.group_labels.index(label) for label in labels if label in self.group_labels]
@@ -125,7 +125,12 @@ class AmountPosterior:
 
 
 def pool_label(
-    *, segment: str | None = None, stage: int | None = None, cell: int | None = None, amount_class: int | None = None
+    *,
+    segment: str | None = None,
+    stage: int | None = None,
+    cell: int | None = None,
+    amount_class: int | None = None,
+    at_once: bool = False,
 ) -> str:
     """Label of a pool of amounts.
 
@@ -135,7 +140,7 @@ def pool_label(
     ('missing in stage 2, segment North', 'cell 4', 'all won deals')
     """
     if cell is not None:
-        return f"cell {cell}"
+        return f"cell {cell}, won at once" if at_once else f"cell {cell}"
     if amount_class is not None:
         return f"amount class {amount_class}"
     parts = ([] if stage is None else [f"missing in stage {stage}"]) + (
@@ -167,8 +172,8 @@ def fit_amounts(
     won : DataFrame
         ``deal_id``, ``amount`` (final), ``segment``; deals won without an amount are left out.
     arrivals : DataFrame
-        ``deal_id``, ``cell``, ``amount`` (known at arrival) of deals of any fate; ``amount_class`` where cells tell
-        classes of amounts apart, the same number in all cells of a class.
+        ``deal_id``, ``cell``, ``amount`` (known at arrival) of deals of any fate; ``stage`` (first one, if any begin with
+        the win); ``amount_class`` where cells tell classes of amounts apart, the same number in all cells of a class.
     n_stages : int
         Number of open stages.
     draws : int
@@ -197,6 +202,7 @@ def fit_amounts(
     same, mean, sd = _ratio_draws(stays, n_stages, draws, rng)
     everything = _all_amounts(final, known, arrivals)
     arrived = arrivals.drop(columns="segment", errors="ignore").merge(final, on="deal_id", how="left")
+    arrived["at_once"] = arrived["stage"] >= n_stages if "stage" in arrived else False
     groups = _pools(everything, final, stays, arrived)
     groups |= _thin_pools(groups, arrived)
     scale = _scale_draws(groups, draws, rng)
@@ -305,33 +311,39 @@ def _pools(everything: _Pool, final: pd.DataFrame, stays: pd.DataFrame, arrived:
         add(pool_label(stage=stage), there["final"])
         for segment, rows in there.groupby("segment", sort=True):
             add(pool_label(segment=str(segment), stage=stage), rows["final"])
-    for cell in np.unique(arrived["cell"].to_numpy(dtype=np.int64)).tolist():
-        there = arrived[arrived["cell"] == cell]
-        add(pool_label(cell=cell), there["final"].dropna())
-        add(pool_label(cell=cell), there["amount"].dropna(), borrowed=True)
+    for label, there in _by_cell(arrived):
+        add(label, there["final"].dropna())
+        add(label, there["amount"].dropna(), borrowed=True)
     return groups
+
+
+def _by_cell(arrived: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
+    """Deals that arrived in each cell, those won at once apart."""
+    cells = arrived["cell"].to_numpy(dtype=np.int64)
+    return [
+        (pool_label(cell=cell, at_once=at_once), arrived[(cells == cell) & (arrived["at_once"] == at_once)])
+        for at_once in np.unique(arrived["at_once"].to_numpy(dtype=bool)).tolist()
+        for cell in np.unique(cells[arrived["at_once"] == at_once]).tolist()
+    ]
 
 
 def _thin_pools(groups: Mapping[str, _Pool], arrived: pd.DataFrame) -> dict[str, _Pool]:
     """Pools for cells in which too few deals arrived: of their class of amounts, and of their own filled up."""
     found: dict[str, _Pool] = {}
-    cells = np.unique(arrived["cell"].to_numpy(dtype=np.int64)).tolist()
-    thin = [cell for cell in cells if pool_label(cell=cell) not in groups]
-    by_class = arrived if "amount_class" in arrived else arrived.assign(amount_class=-1).iloc[:0]
-    there = by_class.loc[by_class["cell"].isin(thin), "amount_class"].to_numpy(dtype=np.int64)
-    for code in np.unique(there).tolist():
-        rows = by_class[by_class["amount_class"] == code]
+    thin = [(label, rows) for label, rows in _by_cell(arrived) if label not in groups]
+    class_of = {label: int(rows["amount_class"].iloc[0]) for label, rows in thin if "amount_class" in rows}
+    for code in sorted(set(class_of.values())):
+        rows = arrived[arrived["amount_class"] == code]
         won, known = (rows[name].dropna().to_numpy() for name in ("final", "amount"))
         if len(won) >= MIN_POOL:
             found[pool_label(amount_class=code)] = _Pool(won, len(won))
         elif len(known) >= FEW:
             found[pool_label(amount_class=code)] = _filled_up(known, groups[ALL_WON])
-    for cell in thin:
-        rows = arrived[arrived["cell"] == cell]
+    for label, rows in thin:
         known = rows["final"].fillna(rows["amount"]).dropna().to_numpy()
         if len(known) >= FEW:
-            alike = pool_label(amount_class=int(rows["amount_class"].iloc[0])) if "amount_class" in rows else ALL_WON
-            found[pool_label(cell=cell)] = _filled_up(known, found.get(alike, groups[ALL_WON]))
+            alike = pool_label(amount_class=class_of[label]) if label in class_of else ALL_WON
+            found[label] = _filled_up(known, found.get(alike, groups[ALL_WON]))
     return found
 
 

@@ -150,7 +150,7 @@ def leads_by_draw(forecast: "Forecast", span: Span, *, gap: NDArray[np.int64]) -
         cents = 100 * np.exp(amounts.pool_log_scale[draws]) * in_season * forecast.new_factor[draws, None]
         return draws, _leads_until(
             gap[draws],
-            wins * kind_shares(arrivals, draws)[:, :, None],
+            wins * kind_shares(arrivals, draws, n_open=forecast.pipeline.graph.n_open)[:, :, None],
             arrivals.combo_pool,
             amounts.pool,
             amounts.pool_start,
@@ -176,11 +176,17 @@ def season_of_span(forecast: "Forecast", *, first: int, last: int) -> float:
     return float(came[first - 1 : last].sum() / usual[first - 1 : last].sum() * (usual.sum() / came.sum()))
 
 
-def kind_shares(arrivals: ArrivalPosterior, draws: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Share of each kind of arrival among all at the present levels, shape (draw, kind)."""
+def kind_shares(arrivals: ArrivalPosterior, draws: NDArray[np.int64], *, n_open: int) -> NDArray[np.float64]:
+    """Share of each kind of lead among all at the present levels, shape (draw, kind).
+
+    What is won without ever being open, from stage ``n_open`` on, is no lead.
+    """
     level = np.exp(arrivals.log_level[draws])
-    share: NDArray[np.float64] = (level / level.sum(1, keepdims=True))[:, arrivals.combo_group] * arrivals.mix[draws]
-    return share
+    share = (level / level.sum(1, keepdims=True))[:, arrivals.combo_group] * arrivals.mix[draws]
+    if (arrivals.combo_stage < n_open).all():
+        return np.asarray(share)
+    share[:, arrivals.combo_stage >= n_open] = 0.0
+    return np.asarray(share / np.maximum(share.sum(axis=1, keepdims=True), np.finfo(np.float64).tiny))
 
 
 def win_by_creation(forecast: "Forecast", draws: NDArray[np.int64], *, first: int, last: int) -> NDArray[np.float64]:
@@ -244,7 +250,7 @@ def _entry_wins(
             exit_probabilities(base[i], effect[i, cell], leave_to, stay)
             entry_values(leave_to, stay, next_stage, value, mass, entry)
             for kind in range(len(kind_cell)):
-                if kind_cell[kind] == cell:
+                if kind_cell[kind] == cell and kind_stage[kind] < n_stages:
                     out[i, kind] = entry[kind_stage[kind]]
 
 
@@ -311,10 +317,13 @@ def last_useful_date(forecast: "Forecast", *, by: date) -> date | None:
         return None
     last = (by - forecast.as_of).days
     draws = np.arange(min(forecast.draws, USEFUL_DRAWS))
-    shares = kind_shares(arrivals, draws)
+    shares = kind_shares(arrivals, draws, n_open=graph.n_open)
+    if not shares.any():
+        return None
     in_time = (win_by_creation(forecast, draws, first=1, last=last) * shares[:, :, None]).sum(1).mean(0)
     hazards = forecast.posterior.stage.lattice(draws, days=EVENTUAL_DAYS, cells=arrivals.cells)
     ever = eventual_outcomes(hazards, n_codes=len(graph.stages), ages=[-1])
-    won = ever[..., 0, list(graph.won_codes)].sum(-1)[:, arrivals.combo_cell, arrivals.combo_stage]
+    stage = np.minimum(arrivals.combo_stage, graph.n_open - 1)  # wins at once have no share
+    won = ever[..., 0, list(graph.won_codes)].sum(-1)[:, arrivals.combo_cell, stage]
     useful = np.flatnonzero(in_time >= USEFUL_SHARE * (won * shares).sum(1).mean())
     return forecast.as_of + timedelta(days=int(useful[-1]) + 1) if len(useful) else None

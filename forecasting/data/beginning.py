@@ -69,6 +69,10 @@ class Beginning:
     imported: tuple[int, ...] = ()
     lost_only: bool = False
 
+    def tells(self, day: Ints) -> Bools:
+        """Whether deals that first appear on a day are new ones."""
+        return np.asarray((day > self.unseen_until) & ~np.isin(day, self.imported))
+
 
 WHOLE = Beginning()
 """All is there."""
@@ -179,7 +183,7 @@ def has_arrived(history: Beginning, lives: DealLives) -> Bools:
     """
     begun, start = lives.begun, int(lives.begun.min(initial=-BEFORE_ALL))
     late = (lives.created < start) & (begun > start) & _begin_when_created(lives, start)
-    arrived = (begun > history.unseen_until) & ~np.isin(begun, history.imported) & ~late
+    arrived = history.tells(begun) & ~late
     return np.asarray(arrived | ~arrived.any())
 
 

@@ -152,3 +152,21 @@ def stays_of(known: KnownEntries, graph: StageGraph) -> pd.DataFrame:
         }
     )
     return table[stage < graph.n_open].reset_index(drop=True)
+
+
+def begins_with_win(deal: Ints, stage: Ints, day: Ints, *, created: Ints, graph: StageGraph) -> NDArray[np.bool_]:
+    """Find the moves with which a deal began as won, on the day it was created; moves of a deal follow each other.
+
+    Parameters
+    ----------
+    deal, stage, day : ndarray of int64, shape (move,)
+    created : ndarray of int64, shape (deal,)
+        Day numbers.
+    graph : StageGraph
+
+    Returns
+    -------
+    ndarray of bool, shape (move,)
+    """
+    first = np.diff(deal, prepend=-1) != 0
+    return np.asarray(first & np.isin(stage, graph.won_codes) & (day == created[deal]))

@@ -182,7 +182,7 @@ def what_lacking_means(*, unknown_zeros: bool, untold: tuple[str, ...]) -> list[
 
 @dataclass(frozen=True)
 class ClosedDeals:
-    """Numbers of closed deals: all, the lost ones, and those that were never in an open stage as far as is told."""
+    """Numbers of closed deals: all, the lost ones, and those that were never in an open stage, nor won when created."""
 
     n: int = 0
     lost: int = 0

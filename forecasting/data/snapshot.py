@@ -30,7 +30,7 @@ from forecasting.data.beginning import (
 from forecasting.data.deal_factors import AMOUNT, check_columns, codes_of, distinct_names, factors_of, lacking
 from forecasting.data.deals import Deals
 from forecasting.data.factors import as_levels, distinct_cells
-from forecasting.data.known_entries import KnownEntries, day_numbers, known_entries, stays_of
+from forecasting.data.known_entries import KnownEntries, begins_with_win, day_numbers, known_entries, stays_of
 from forecasting.data.lacking import (
     NONE_CLOSED,
     ClosedDeals,
@@ -72,7 +72,8 @@ class Snapshot:
         ``segment``.
     arrivals : DataFrame
         Of deals that began while all were told: ``deal_id``, ``arrived_on`` (first entry into an open stage), ``stage``,
-        ``cell``, ``amount``, ``segment``.
+        ``cell``, ``amount``, ``segment``. Deals won on the day they were created, without a stage before, are among them,
+        their ``stage`` being the won one.
     unknown_zeros : bool
         Whether amounts of zero stand for amounts that are not known and count as missing.
     untold : tuple of str
@@ -204,24 +205,30 @@ def cut(
     at_entry = codes_of(deals, known, found, rows, stays["looped"].to_numpy())
     looped_now = stays["looped"].to_numpy()[stays["current"].to_numpy()]
     now = codes_of(deals, known, found, open_now, looped_now)
-    cells, place = distinct_cells(np.concatenate([at_entry, now]))
+    at_once = _won_at_once(deals, known, begun)
+    codes_at_once = codes_of(deals, known, found, at_once, np.zeros(len(at_once), dtype=np.bool_))
+    cells, place = distinct_cells(np.concatenate([at_entry, now, codes_at_once]))
+    of_stays, of_open, of_wins = np.split(place, [len(stays), len(stays) + len(now)])
     ends = stays["row_end"].to_numpy()
-    stays["cell"], stays["amount"], stays["amount_told"] = place[: len(stays)], known.amount[ends], known.told[ends]
-    ids = deals.deals["deal_id"].to_numpy(dtype=object)
+    stays["cell"], stays["amount"], stays["amount_told"] = of_stays, known.amount[ends], known.told[ends]
+    ids, first = deals.deals["deal_id"].to_numpy(dtype=object), ~stays["deal"].duplicated().to_numpy()
+    arrivals = _arrived(_arrivals(known, rows[first], of_stays[first], ids, labels), has_arrived(begun, lives))
+    if len(at_once):
+        arrivals = pd.concat([arrivals, _arrivals(known, at_once, of_wins, ids, labels)], ignore_index=True)
     return Snapshot(
         as_of=day,
         graph=deals.graph,
         factors=found,
         cells=cells,
         stays=_stay_table(stays, ids),
-        pipeline=_pipeline(deals, stays, place[len(stays) :], cells, labels, day),
+        pipeline=_pipeline(deals, stays, of_open, cells, labels, day),
         won=_won(deals, known, labels),
-        arrivals=_arrived(_arrivals(stays, known, ids, labels), has_arrived(begun, lives)),
+        arrivals=arrivals,
         unknown_zeros=not habits.zero_is_amount,
         untold=untold,
         beginning=begun,
         changed=changed,
-        closed=_closed(known, stays["deal"].to_numpy(), deals.graph),
+        closed=_closed(known, np.append(stays["deal"].to_numpy(), known.deal[at_once]), deals.graph),
     )
 
 
@@ -274,10 +281,11 @@ def _changes(stays: pd.DataFrame, graph: StageGraph) -> NDArray[np.int64]:
     return process_changes(stage=stage, following=following, entered=entered, left=left, n_open=graph.n_open)
 
 
-def _closed(known: KnownEntries, been_open: NDArray[np.int64], graph: StageGraph) -> ClosedDeals:
+def _closed(known: KnownEntries, told: NDArray[np.int64], graph: StageGraph) -> ClosedDeals:
+    """Count closed deals, those apart of which is not ``told`` how they came there."""
     stage, deal = known.stage[known.last], known.deal[known.last]
     closed, lost = stage >= graph.n_open, np.isin(stage, graph.lost_codes)
-    return ClosedDeals(int(closed.sum()), int(lost.sum()), int((closed & ~np.isin(deal, been_open)).sum()))
+    return ClosedDeals(int(closed.sum()), int(lost.sum()), int((closed & ~np.isin(deal, told)).sum()))
 
 
 def _created(deals: Deals, stays: pd.DataFrame) -> NDArray[np.int64]:
@@ -358,18 +366,31 @@ def _arrived(arrivals: pd.DataFrame, arrived: NDArray[np.bool_]) -> pd.DataFrame
     return arrivals[arrived | ~known.astype(bool)].reset_index(drop=True)
 
 
+def _won_at_once(deals: Deals, known: KnownEntries, history: Beginning) -> NDArray[np.int64]:
+    """Entries of deals that were won on the day they were created, without a stage before, while all were told."""
+    deal, stage, day = known.deal[known.moves], known.stage[known.moves], known.day[known.moves]
+    created = day_numbers(deals.deals["created_on"])
+    stands = np.diff(deal, append=-1) != 0
+    at_once = begins_with_win(deal, stage, day, created=created, graph=deals.graph) & stands
+    return np.asarray(known.moves[at_once & history.tells(day)])
+
+
 def _arrivals(
-    stays: pd.DataFrame, known: KnownEntries, ids: NDArray[np.object_], labels: NDArray[np.object_]
+    known: KnownEntries,
+    rows: NDArray[np.int64],
+    cell: NDArray[np.int64],
+    ids: NDArray[np.object_],
+    labels: NDArray[np.object_],
 ) -> pd.DataFrame:
-    first = stays[~stays["deal"].duplicated()]
-    deal = first["deal"].to_numpy()
+    """Deals that arrived with the given entries."""
+    deal = known.deal[rows]
     return pd.DataFrame(
         {
             "deal_id": ids[deal],
-            "arrived_on": _dates(first["day"].to_numpy()),
-            "stage": first["stage"].to_numpy(),
-            "cell": first["cell"].to_numpy(),
-            "amount": known.amount[first["row"].to_numpy()],
+            "arrived_on": _dates(known.day[rows]),
+            "stage": known.stage[rows],
+            "cell": cell,
+            "amount": known.amount[rows],
             "segment": labels[deal],
         }
     )

@@ -43,7 +43,7 @@ class ArrivalKinds(NamedTuple):
     """Kinds of arrival as kernels take them.
 
     ``cell``, ``stage`` and ``lane`` by kind; a lane is a pair (segment, amount pool), ``lane_group`` and
-    ``lane_pool``.
+    ``lane_pool``. A kind whose stage is no open one is won on the day it is created.
     """
 
     cell: NDArray[np.int64]
@@ -80,7 +80,9 @@ def lane_wins(
         exit_probabilities(base, effect[cell], leave_to, stay)
         entry_values(leave_to, stay, next_stage, value, mass, entry)
         for kind in range(len(kinds.cell)):
-            if kinds.cell[kind] == cell:
+            if kinds.cell[kind] == cell and kinds.stage[kind] >= n_stages:
+                out[kinds.lane[kind], 0] += shares[kind]
+            elif kinds.cell[kind] == cell:
                 lane, won_by = out[kinds.lane[kind]], entry[kinds.stage[kind]]
                 lane[0] += shares[kind] * won_by[0]
                 for d in range(1, horizon):

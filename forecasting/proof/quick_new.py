@@ -64,12 +64,15 @@ def new_revenue(
     np.minimum.at(created, known.deal, known.entered)
     wins = known.ended_in_win & known.arrived[known.deal]
     won_on[known.deal[wins]] = known.left[wins]
-    begun, won = known.arrived, won_on < NEVER
+    at_once, day = known.at_once[:, known.beginning.tells(known.at_once[1])]
+    created[at_once], won_on[at_once] = day, day
+    begun, won = known.arrived.copy(), won_on < NEVER
+    begun[at_once] = True
     if not won.any():
         return tuple(NewValue(0.0, 0.0) for _ in horizons)
     amount = known.filled_amount[won]
     first, second = float(amount.mean()), float((amount**2).mean())
-    won_by = _won_by_kind(known, created, won_on)
+    won_by = _won_by_kind(known, created, won_on, at_once)
     arriving = _Arriving.from_days(created[begun] - known.as_of, date_of(known.as_of))
     reached, found = progress(known, win_weights(known, days=max(horizons))), []
     for horizon in horizons:
@@ -80,11 +83,13 @@ def new_revenue(
     return tuple(found)
 
 
-def _won_by_kind(known: KnownStays, created: Ints, won_on: Ints) -> Floats:
+def _won_by_kind(known: KnownStays, created: Ints, won_on: Ints, at_once: Ints) -> Floats:
     """Share of the deals to come won within 0, 1, ... days of their creation, by the stage they will begin in."""
-    first = np.diff(known.deal, prepend=-1) != 0
-    deal, stage = known.deal[first], known.stage[first]
-    deal, stage = deal[known.arrived[deal]], stage[known.arrived[deal]]
+    first = (np.diff(known.deal, prepend=-1) != 0) & known.arrived[known.deal]
+    deal, stage = (
+        np.append(known.deal[first], at_once),
+        np.append(known.stage[first], np.full(len(at_once), known.n_open)),
+    )
     stages, kind = np.unique(stage, return_inverse=True)
     age, cycle = known.as_of - created[deal], (won_on - created)[deal]
     days, won = int(age.max()) + 1, won_on[deal] < NEVER

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from forecasting.data.beginning import WHOLE, Beginning, beginning, days_unseen, deal_lives, has_arrived
 from forecasting.data.factors import CENT
-from forecasting.data.known_entries import NEVER, day_numbers, where_it_led
+from forecasting.data.known_entries import NEVER, begins_with_win, day_numbers, where_it_led
 from forecasting.data.lacking import AS_GIVEN, AmountHabits, amount_habits, compared
 from forecasting.data.process_change import process_changes
 from models.calendar.days import CalendarOptions
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
+
+NONE_AT_ONCE: Ints = np.zeros((2, 0), dtype=np.int64)
 
 type Lacks = tuple[AmountHabits, Beginning]
 """What it means that deals lack an amount, and since when the history is whole."""
@@ -63,6 +65,8 @@ class StayTable:
         Since when the history is whole; by default what the stays known on the day show.
     entry_amount : ndarray of float64, shape (stay,), optional
         Amount as known when the stay began; by default that of the deals table.
+    at_once : ndarray of int64, shape (deal that began as won, 3), optional
+        Deal, day of the win and day it was undone; by default none.
     """
 
     deal: Ints
@@ -84,6 +88,7 @@ class StayTable:
     created: Ints | None = None
     beginning: Beginning | None = None
     entry_amount: Floats | None = None
+    at_once: Ints | None = None
 
 
 @dataclass(frozen=True)
@@ -107,6 +112,8 @@ class KnownStays:
         Whether the deal still was where the stay had led.
     amount, entry_amount : ndarray of float64, shape (deal,) and (stay,)
         As last said by then, and when the stay began, NaN when missing.
+    at_once : ndarray of int64, shape (2, win)
+        Deals that began as won and still were, and the days; they have no stay.
     n_open, n_won, n_stages : int
     calendar : CalendarOptions
         What may make a date count for more or less.
@@ -129,6 +136,7 @@ class KnownStays:
     stands: NDArray[np.bool_]
     amount: Floats
     entry_amount: Floats
+    at_once: Ints
     n_open: int
     n_won: int
     n_stages: int
@@ -190,7 +198,11 @@ class KnownStays:
             waiting[self.deal[self.open_at(after)]] = True
             rows &= waiting[self.deal]
         amount = self.amount if told is None else np.where(np.isnan(told), self.amount, told)
-        return float(np.nansum(amount[self.deal[rows]]))
+        deals = self.deal[rows]
+        if not open_deals_only:
+            deal, day = self.at_once
+            deals = np.append(deals, deal[(day > after) & (day <= until)])
+        return float(np.nansum(amount[deals]))
 
 
 def stay_table(deals: "Deals", *, calendar: CalendarOptions | None = None) -> StayTable:
@@ -213,7 +225,8 @@ def stay_table(deals: "Deals", *, calendar: CalendarOptions | None = None) -> St
     following = np.append(deal[1:] == deal[:-1], False)
     left = np.where(following, np.append(day[1:], NEVER), NEVER)
     next_stage = np.where(following, np.append(stage[1:], -1), -1)
-    is_open = stage < deals.graph.n_open
+    is_open, created = stage < deals.graph.n_open, day_numbers(deals.deals["created_on"])
+    at_once = begins_with_win(deal, stage, day, created=created, graph=deals.graph)
     said, table_amount = entries[entries["amount"].notna()], deals.deals["amount"].to_numpy(dtype=float)
     told = entries.groupby("deal")["amount"].ffill().to_numpy(dtype=float)[entries["moved"]][is_open]
     return StayTable(
@@ -232,8 +245,9 @@ def stay_table(deals: "Deals", *, calendar: CalendarOptions | None = None) -> St
         n_won=len(deals.graph.won),
         n_stages=len(deals.graph.stages),
         calendar=calendar or CalendarOptions(),
-        created=day_numbers(deals.deals["created_on"]),
+        created=created,
         entry_amount=np.where(np.isnan(told), table_amount[deal[is_open]], told),
+        at_once=np.column_stack([deal, day, left])[at_once],
     )
 
 
@@ -277,6 +291,7 @@ def known_at(stays: StayTable, day: int) -> KnownStays:
         stands=ended & ((undone > day) | (exit_code != left_for)) & (np.diff(deal, append=-1) != 0),
         amount=habits.cleared(amount),
         entry_amount=habits.cleared(entry_amount[rows]),
+        at_once=NONE_AT_ONCE if stays.at_once is None else _standing(stays.at_once, day),
         n_open=stays.n_open,
         n_won=stays.n_won,
         n_stages=stays.n_stages,
@@ -284,6 +299,11 @@ def known_at(stays: StayTable, day: int) -> KnownStays:
         habits=habits,
         beginning=begun,
     )
+
+
+def _standing(at_once: Ints, day: int) -> Ints:
+    """Deals that began as won by a day and still were at its end, and the days of the wins."""
+    return np.asarray(at_once[(at_once[:, 1] <= day) & (at_once[:, 2] > day), :2].T)
 
 
 def stays_at(deals: "Deals | StayTable", as_of: date, *, calendar: CalendarOptions | None = None) -> StayTable:

@@ -57,7 +57,8 @@ class ArrivalPosterior:
     cells : ndarray of int32, shape (cell, factor)
         Factor levels of the cells that ``combo_cell`` counts.
     combo_cell, combo_stage, combo_group, combo_pool : ndarray of int64, shape (k,)
-        Kinds of arrival: cell, first stage (open stage code), segment (place in ``groups``), group of the amount pool.
+        Kinds of arrival: cell, first stage (open stage code, or that of a win at once), segment (place in ``groups``),
+        group of the amount pool.
     mix : ndarray of float64, shape (draw, k)
         Share of each kind among the arrivals of its segment; adds up to one within a segment.
     log_level : ndarray of float64, shape (draw, group)
@@ -223,7 +224,8 @@ def fit_arrivals(
     Parameters
     ----------
     arrivals : DataFrame
-        One row per deal: ``arrived_on`` (date), ``stage`` (first open stage), ``cell``, ``segment``; others ignored.
+        One row per deal: ``arrived_on`` (date), ``stage`` (first one), ``cell``, ``segment``, and ``amount_class`` if
+        classes are told apart.
     amounts : AmountPosterior
         Fitted to the same deals; tells which amount pool each kind of arrival draws from.
     as_of : date
@@ -305,7 +307,12 @@ def _combos(
     label_of = dict(zip(group.tolist(), labels.tolist(), strict=True))
     classes = rows["amount_class"] if "amount_class" in rows else pd.Series(-1, index=rows.index)
     class_of = dict(zip(rows["cell"].tolist(), classes.tolist(), strict=True))
-    pool = [amounts.arrival_group(label_of[place], cell, class_of[cell]) for cell, _, place in unique.tolist()]
+    pool = [
+        amounts.arrival_group(
+            label_of[place], cell, amount_class=class_of[cell], at_once=stage >= amounts.same_probability.shape[1]
+        )
+        for cell, stage, place in unique.tolist()
+    ]
     columns = {"combo_cell": unique[:, 0], "combo_stage": unique[:, 1], "combo_group": unique[:, 2]}
     return columns | {"combo_pool": np.array(pool, dtype=np.int64)}, counts
 

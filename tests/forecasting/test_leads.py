@@ -178,6 +178,24 @@ def test_no_arrivals_ever_is_an_answer() -> None:
     assert MAX_LEADS > 0
 
 
+def test_what_begins_as_won_is_no_lead() -> None:
+    """Half of what arrives is won at once: the answer is that of the other half alone."""
+    plain = empty_floor(200, proposal=(0.1, 0.1))
+    kinds = plain.posterior.arrivals
+    both = replace(
+        kinds,
+        combo_cell=np.zeros(2, dtype=np.int64), combo_stage=np.array([1, 2]), combo_group=np.zeros(2, dtype=np.int64),
+        combo_pool=np.zeros(2, dtype=np.int64), mix=np.full((200, 2), 0.5),
+    )  # fmt: skip
+    mixed = replace(plain, posterior=replace(plain.posterior, arrivals=both))
+    first, second = (floor.leads_needed(target=8e3, by=UNTIL) for floor in (plain, mixed))
+    assert first.n is not None
+    assert second == first
+    only = replace(both, combo_stage=np.array([2, 2]))
+    nothing = replace(plain, posterior=replace(plain.posterior, arrivals=only)).leads_needed(target=8e3, by=UNTIL)
+    assert (nothing.n, nothing.last_useful_creation_date) == (None, None)
+
+
 @pytest.mark.parametrize("confidence", [0.0, 1.0, 80])
 def test_confidence_is_a_probability(confidence: float) -> None:
     with pytest.raises(SettingsError, match="between 0 and 1"):

@@ -1,5 +1,7 @@
 """New business against the expectation worked out by hand, and deals created and played one by one."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from engine_cases import plain_amounts, row_graph, row_hazards, steady_arrivals
@@ -86,3 +88,21 @@ def test_shocks_on_hazards_reach_new_business_too():
 def test_refuses_more_draws_than_there_are():
     with pytest.raises(SettingsError, match=f"draws must be from 1 to {DRAWS}"):
         simulate(draws=DRAWS + 1)
+
+
+@pytest.mark.parametrize("pace", [None, 0.5])
+def test_what_begins_as_won_is_won_when_it_comes(pace):
+    """Of two deals a day three in ten are: within ten days these bring six wins, at half the pace one day's later half."""
+    at_once = replace(ARRIVALS, combo_stage=np.array([GRAPH.n_open, 0, 0]), mix=np.tile([0.3, 0.7, 0.0], (DRAWS, 1)))
+    never = row_hazards(DRAWS, days=80)
+    never = ScaledHazards(
+        never, np.full((DRAWS, *never.lattice(np.arange(1), days=1, cells=ARRIVALS.cells).effect.shape[2:]), 1e-12)
+    )
+    made = simulate_new(
+        at_once, never, graph=GRAPH, edges=(10,), seed=3, draws=DRAWS, amounts=AMOUNTS,
+        pace=None if pace is None else np.full(DRAWS, pace),
+    )  # fmt: skip
+    mean = 6.0 if pace is None else 6.0 - 0.6 * 0.5
+    assert made.won_count.mean() == pytest.approx(mean, abs=4 * np.sqrt(mean / DRAWS))
+    assert made.won_count.var() == pytest.approx(mean, rel=0.15)
+    assert made.created_count.mean() == pytest.approx(20.0, abs=4 * np.sqrt(20 / DRAWS))

@@ -7,11 +7,13 @@ import numpy as np
 import pandas as pd
 import pytest
 from planted_floor import sales_floor
-from test_calibration import FIRST, made_up
+from test_calibration import FIRST, GRAPH, made_up
 
 from benchmarks.accuracy.companies import World, deals_of, make_company
-from forecasting.answers.forecasts import with_calibration
+from forecasting.answers.forecasts import forecast, with_calibration
+from forecasting.data.deals import deals_from_frames
 from forecasting.data.known_entries import NEVER
+from forecasting.fitting import fit
 from forecasting.proof.calibration import learn
 from forecasting.proof.new_calibration import (
     RAISED,
@@ -63,6 +65,35 @@ def test_the_quick_forecast_is_the_mean_and_sd_of_the_full_arrival_model() -> No
     # the sd that remains is that of the mean amount and of the share won, which the simulation above takes as known
     unknown = quick.mean * np.sqrt((pool**2).mean() / pool.mean() ** 2 / len(pool))
     assert np.sqrt(quick.sd**2 - unknown**2) == pytest.approx(total.std(), rel=0.05)
+
+
+def test_deals_that_begin_as_won_are_foretold_by_both() -> None:
+    """One more win at once for every two deals: revenue of new deals grows by what these bring in a day, every day."""
+    plain = made_up(31, n=800)
+    rng, n = np.random.default_rng(32), 400
+    ids, days = [f"r{i}" for i in range(n)], [FIRST + timedelta(days=int(day)) for day in rng.integers(0, 400, n)]
+    once = deals_from_frames(
+        pd.DataFrame({"deal_id": ids, "created_at": days, "amount": 100.0}),
+        pd.DataFrame({"deal_id": ids, "stage": GRAPH.won[0], "entered_at": days}),
+        stages=GRAPH,
+    )
+    shifted = once.entries.assign(deal=once.entries["deal"] + plain.n_deals)
+    both = replace(
+        plain,
+        deals=pd.concat([plain.deals, once.deals], ignore_index=True),
+        entries=pd.concat([plain.entries, shifted], ignore_index=True),
+    )
+    expected, horizon = 100.0 * n / 400 * 28, 28
+    quick = [
+        new_revenue(known_at(stay_table(each), day_of(DAY)), horizons=(horizon,))[0].mean for each in (plain, both)
+    ]
+    assert quick[1] - quick[0] == pytest.approx(expected, rel=0.25)
+    full = []
+    for each in (plain, both):
+        posterior = fit(each, as_of=DAY, covariates=(), durations="piecewise", inference="fast", draws=400, seed=1)
+        made = forecast(each, posterior, as_of=DAY, until=DAY + timedelta(days=horizon), seed=1)
+        full.append(made.new_cents.sum(axis=(1, 2)).mean() / 100)
+    assert full[1] - full[0] == pytest.approx(expected, rel=0.25)
 
 
 def test_past_forecasts_know_nothing_later_and_their_outcome_is_what_came() -> None:

@@ -204,12 +204,35 @@ def test_a_close_taken_back_the_same_day_is_none() -> None:
     assert stays_of(undone) == [(LEAD, STILL_OPEN, 9)]
 
 
-def test_a_deal_whose_first_entry_closes_it_counts_among_the_wins_only() -> None:
-    deals = deals_of(("A", "Renewed", 3, None), ("B", "Lead", 0, None), ("B", "Lost", 3, None))
-    snapshot = cut(deals, as_of=day(9))
-    assert snapshot.won["deal_id"].tolist() == ["A"]
-    assert snapshot.arrivals["deal_id"].tolist() == ["B"]
-    assert set(snapshot.stays["deal_id"]) == {"B"}
+def test_a_deal_won_the_day_it_is_created_arrives_with_the_win() -> None:
+    deals = deals_of(
+        ("A", "Renewed", 3, None),
+        ("B", "Lead", 0, None),
+        ("B", "Lost", 3, None),
+        ("C", "Won", 4, 7.0),
+        ("C", "Lead", 6, 8.0),
+    )
+    created = deals.deals.assign(
+        created_on=deals.deals["created_on"].where(deals.deals["deal_id"] != "A", pd.Timestamp(day(2)))
+    )
+    late = cut(replace(deals, deals=created), as_of=day(9))
+    snapshot, before = cut(deals, as_of=day(9)), cut(deals, as_of=day(5))
+    columns = ["deal_id", "arrived_on", "stage", "cell", "amount"]
+    lead = ["B", pd.Timestamp(day(0)), LEAD, 0, 100.0]
+    a, c = ["A", pd.Timestamp(day(3)), RENEWED, 0, 100.0], ["C", pd.Timestamp(day(4)), WON, 0, 7.0]
+    assert before.arrivals[columns].to_numpy().tolist() == [lead, a, c]
+    assert snapshot.arrivals[columns].to_numpy().tolist() == [
+        lead,
+        ["C", pd.Timestamp(day(6)), LEAD, 0, 8.0],
+        a,
+    ]  # taken back
+    assert late.arrivals["deal_id"].tolist() == ["B", "C"]  # told only once it was won, and created before
+    assert snapshot.won["deal_id"].tolist() == late.won["deal_id"].tolist() == ["A"]
+    assert set(snapshot.stays["deal_id"]) == {"B", "C"}
+    for until, expected in ((5, 107.0), (9, 100.0)):
+        known = known_at(stay_table(deals), day_of(date.fromisoformat(day(until))))
+        assert known.revenue(after=day_of(date.fromisoformat(day(0))), until=known.as_of) == expected
+        assert known.revenue(after=day_of(date.fromisoformat(day(0))), until=known.as_of, open_deals_only=True) == 0.0
 
 
 def test_amounts_are_the_last_told_by_then_and_the_tables_only_where_none_was_told() -> None:

@@ -144,8 +144,8 @@ def test_new_deals_of_a_thin_cell_take_the_amounts_of_their_class() -> None:
     big = np.tile([0, 0, 0, 1], n)
     arrivals = won.assign(cell=2 * np.repeat(np.arange(n), 4) + big, amount_class=big)
     fitted = fit(NOTHING_KNOWN, won, arrivals)
-    assert set(pooled(fitted, fitted.arrival_group("", 1, 1))) == {900.0}
-    assert set(pooled(fitted, fitted.arrival_group("", 0, 0))) == {10.0}
+    assert set(pooled(fitted, fitted.arrival_group("", 1, amount_class=1))) == {900.0}
+    assert set(pooled(fitted, fitted.arrival_group("", 0, amount_class=0))) == {10.0}
     assert fitted.group_labels[fitted.arrival_group("", 99)] == pool_label(segment="")
 
 
