@@ -183,10 +183,8 @@ def cut(
     lives = deal_lives(**told_of_stays, created=_created(deals, stays), as_of=known.today)
     begun = beginning(lives)
     changed = _changes(stays, deals.graph)
-    unseen_stage = changed[stays["stage"].to_numpy()]
-    stays["days_unseen"] = days_unseen(
-        begun, deal=stays["deal"].to_numpy(), entered=stays["day"].to_numpy(), changed=unseen_stage
-    )
+    deal, entered = told_of_stays["deal"], told_of_stays["entered"]
+    stays["days_unseen"] = days_unseen(begun, deal=deal, entered=entered, changed=changed[told_of_stays["stage"]])
     of_deal = np.searchsorted(known.last, rows)
     habits = amount_habits(known.amount[rows], known.amount[known.last[of_deal]], stays_compared)
     known = replace(known, amount=habits.cleared(known.amount))
@@ -194,27 +192,22 @@ def cut(
     def tells(name: str) -> bool:
         return stays_compared.lack_as_before(lacking(deals, known, name)[of_deal])
 
-    untold = tuple(
-        name for name in (*segment, *covariates) if not (habits.lacking_tells if name == AMOUNT else tells(name))
-    )
+    asked = segment + covariates
+    untold = tuple(name for name in asked if not (habits.lacking_tells if name == AMOUNT else tells(name)))
     found = factors_of(deals, known, segment, covariates, untold=untold) if factors is None else tuple(factors)
-    names = tuple(factor.name for factor in found)
-    if names != segment + covariates:
-        raise SettingsError(f"factors {names} do not belong to segment and covariates {segment + covariates}")
+    if (names := tuple(factor.name for factor in found)) != asked:
+        raise SettingsError(f"factors {names} do not belong to segment and covariates {asked}")
     open_now = known.last[known.stage[known.last] < deals.graph.n_open]
-    at_entry = codes_of(deals, known, found, rows, stays["looped"].to_numpy())
-    looped_now = stays["looped"].to_numpy()[stays["current"].to_numpy()]
-    now = codes_of(deals, known, found, open_now, looped_now)
-    at_once = _won_at_once(deals, known, begun)
-    codes_at_once = codes_of(deals, known, found, at_once, np.zeros(len(at_once), dtype=np.bool_))
-    cells, place = distinct_cells(np.concatenate([at_entry, now, codes_at_once]))
-    of_stays, of_open, of_wins = np.split(place, [len(stays), len(stays) + len(now)])
+    looped, at_once = stays["looped"].to_numpy(), _won_at_once(deals, known, begun)
+    told_at = np.concatenate([rows, open_now, at_once])
+    looped_by = np.concatenate([looped, looped[stays["current"].to_numpy()], np.zeros(len(at_once), dtype=np.bool_)])
+    cells, place = distinct_cells(codes_of(deals, known, found, told_at, looped_by))
+    of_stays, of_open, of_wins = np.split(place, [len(stays), len(stays) + len(open_now)])
     ends = stays["row_end"].to_numpy()
     stays["cell"], stays["amount"], stays["amount_told"] = of_stays, known.amount[ends], known.told[ends]
     ids, first = deals.deals["deal_id"].to_numpy(dtype=object), ~stays["deal"].duplicated().to_numpy()
-    arrivals = _arrived(_arrivals(known, rows[first], of_stays[first], ids, labels), has_arrived(begun, lives))
-    if len(at_once):
-        arrivals = pd.concat([arrivals, _arrivals(known, at_once, of_wins, ids, labels)], ignore_index=True)
+    arrived = np.append(rows[first], at_once), np.append(of_stays[first], of_wins)
+    are_new = np.append(has_arrived(begun, lives), np.ones(len(at_once), dtype=np.bool_))
     return Snapshot(
         as_of=day,
         graph=deals.graph,
@@ -223,12 +216,12 @@ def cut(
         stays=_stay_table(stays, ids),
         pipeline=_pipeline(deals, stays, of_open, cells, labels, day),
         won=_won(deals, known, labels),
-        arrivals=arrivals,
+        arrivals=_arrived(_arrivals(known, *arrived, ids, labels), are_new),
         unknown_zeros=not habits.zero_is_amount,
         untold=untold,
         beginning=begun,
         changed=changed,
-        closed=_closed(known, np.append(stays["deal"].to_numpy(), known.deal[at_once]), deals.graph),
+        closed=_closed(known, np.append(deal, known.deal[at_once]), deals.graph),
     )
 
 

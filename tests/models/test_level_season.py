@@ -157,7 +157,7 @@ def test_the_season_does_not_hang_on_a_deal_being_open() -> None:
     ended = ~known.is_open
     columns = {
         name: getattr(known, name)[ended]
-        for name in ("deal", "stage", "exit_code", "entered", "left", "unseen", "stands")
+        for name in ("deal", "stage", "exit_code", "entered", "left", "unseen", "stands", "entry_amount")
     }
     closed = replace(known, **columns)
     value = open_revenue(closed, horizons=(60, 30), seed=1)
