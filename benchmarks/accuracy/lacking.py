@@ -103,7 +103,7 @@ def _scored(world: World, company: Company, day: int, habit: str, draws: int) ->
     revenue, actual = made.open_cents.sum(axis=(1, 2)) / 100.0, float(brought.sum())
     snapshot = cut(deals, as_of=as_of, covariates=OPTIONS.covariates)
     ranges = scored(pd.DataFrame([score_columns(revenue, actual, prefix="", seed=SEED)]), pd.Series([actual]), "")
-    believed = float(not snapshot.untold and not snapshot.unknown_zeros)
+    believed = float(not snapshot.untold and not snapshot.unknown)
     return {"foretold": revenue.mean(), "believed": believed, **ranges.iloc[0].to_dict()}
 
 

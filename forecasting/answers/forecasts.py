@@ -462,7 +462,7 @@ def _warnings(snapshot: Snapshot, fitted: date) -> list[str]:
         factor.name
         for factor in snapshot.factors
         if (factor.name in snapshot.untold and has_level_for_lacking(factor))
-        or (factor.name == AMOUNT and snapshot.unknown_zeros and factor.levels[0] == ZERO)
+        or (factor.name == AMOUNT and 0.0 in snapshot.unknown and factor.levels[0] == ZERO)
     ]
     if stale:
         found.append(f"the model was fitted as if lacking {' or '.join(stale)} told how deals move: fit again")

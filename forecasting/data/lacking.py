@@ -10,7 +10,8 @@ an amount than among those open at past dates, as the export has them today. The
 over stages (Mantel and Haenszel 1959, drawn towards one where little is known). That deals which lack something are taken for
 average ones then costs next to nothing where it was no habit but a business that changed. That zeros are taken for amounts
 not known yet costs much: it is asked first whether deals that closed soon, whose values are final, changed as much, and
-whether deals are won with an amount of zero.
+whether deals are won with an amount of zero. The same goes for the amount that most of the deals open now have in common,
+where it stands for one not known yet.
 """
 
 import math
@@ -35,6 +36,8 @@ LONG_STAY = 0.9
 LEAST_STAY_DAYS = 7
 LATEST_WINS, WINS_AT_ZERO = 20, 2
 """Of so many wins, the latest, so many at zero say that deals are given away; one may be carelessness."""
+PLACEHOLDER_DEALS, PLACEHOLDER_SHARE = 10, 0.1
+"""Open deals with one and the same amount, and their part of all, from which on it may stand for none."""
 
 
 @dataclass(frozen=True)
@@ -143,33 +146,44 @@ class AmountHabits:
         any more, and counts as missing.
     lacking_tells : bool
         Whether deals without an amount, or with zero, were so from the start, so that it may tell how they move.
+    placeholder : float or None
+        Amount that is entered where none is known yet.
     """
 
     zero_is_amount: bool = True
     lacking_tells: bool = True
+    placeholder: float | None = None
+
+    @property
+    def unknown(self) -> tuple[float, ...]:
+        """Amounts that stand for missing ones."""
+        zero = () if self.zero_is_amount else (0.0,)
+        return zero if self.placeholder is None else (*zero, self.placeholder)
 
     def cleared(self, amount: Floats) -> Floats:
-        """Amounts without zeros that stand for missing ones."""
-        return amount if self.zero_is_amount else np.where(amount >= CENT, amount, np.nan)
+        """Amounts without zeros and others that stand for missing ones."""
+        given = amount if self.zero_is_amount else np.where(amount >= CENT, amount, np.nan)
+        return given if self.placeholder is None else np.where(given == self.placeholder, np.nan, given)
 
 
 AS_GIVEN = AmountHabits()
 """Amounts are what was known, whatever they are."""
 
 
-def what_lacking_means(*, unknown_zeros: bool, untold: tuple[str, ...]) -> list[str]:
+def what_lacking_means(*, unknown: tuple[float, ...], untold: tuple[str, ...]) -> list[str]:
     """Say what was found, see :class:`forecasting.data.snapshot.Snapshot`.
 
     Examples
     --------
-    >>> what_lacking_means(unknown_zeros=False, untold=())
+    >>> what_lacking_means(unknown=(), untold=())
     []
     """
     found = []
-    if unknown_zeros:
+    if unknown:
+        amounts = " and ".join(f"{amount:,.6g}" for amount in unknown)
         found.append(
-            "amounts of 0 are taken for missing ones: deals open now have them far more or less often than those open at "
-            "past dates, so they are set or replaced as deals move or close"
+            f"amounts of {amounts} are taken for missing ones: deals open now have them far more or less often than "
+            "those open at past dates, so they are set or replaced as deals move or close"
         )
     if untold:
         found.append(
@@ -227,6 +241,25 @@ def amount_habits(at_entry: Floats, latest: Floats, stays: StaysCompared) -> Amo
         Amount of the deal as known when the stay began, and as last known; NaN when missing.
     stays : StaysCompared
     """
-    zero = latest < CENT
-    zero_is_amount = (zero & stays.latest_wins).sum() >= WINS_AT_ZERO or stays.lack_as_closed(zero)
-    return AmountHabits(bool(zero_is_amount), stays.lack_as_before(~(at_entry >= CENT)))
+
+    def is_amount(said: Bools) -> bool:
+        return bool((said & stays.latest_wins).sum() >= WINS_AT_ZERO or stays.lack_as_closed(said))
+
+    usual = most_usual(latest[stays.now])
+    placeholder = None if usual is None or is_amount(latest == usual) else usual
+    lacks = ~(at_entry >= CENT) | (at_entry == placeholder if placeholder is not None else False)
+    return AmountHabits(is_amount(latest < CENT), stays.lack_as_before(lacks), placeholder)
+
+
+def most_usual(amount: Floats) -> float | None:
+    """Amount above zero that so many open deals have that it may stand for none.
+
+    Examples
+    --------
+    >>> most_usual(np.array([1.0] * 12 + [300.0, 500.0])), most_usual(np.array([1.0] * 9 + [300.0, 500.0]))
+    (1.0, None)
+    """
+    values, counts = np.unique(amount[amount >= CENT], return_counts=True)
+    if not len(values) or counts.max() < max(PLACEHOLDER_DEALS, PLACEHOLDER_SHARE * len(amount)):
+        return None
+    return float(values[np.argmax(counts)])

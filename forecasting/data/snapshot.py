@@ -74,8 +74,8 @@ class Snapshot:
         Of deals that began while all were told: ``deal_id``, ``arrived_on`` (first entry into an open stage), ``stage``,
         ``cell``, ``amount``, ``segment``. Deals won on the day they were created, without a stage before, are among them,
         their ``stage`` being the won one.
-    unknown_zeros : bool
-        Whether amounts of zero stand for amounts that are not known and count as missing.
+    unknown : tuple of float
+        Amounts, such as zero, that stand for amounts that are not known and count as missing.
     untold : tuple of str
         Segments and covariates whose lack tells nothing of a deal, because they are filled in or cleared later.
     beginning : Beginning
@@ -94,7 +94,7 @@ class Snapshot:
     pipeline: OpenPipeline
     won: pd.DataFrame
     arrivals: pd.DataFrame
-    unknown_zeros: bool = False
+    unknown: tuple[float, ...] = ()
     untold: tuple[str, ...] = ()
     beginning: Beginning = WHOLE
     changed: NDArray[np.int64] | None = None
@@ -103,7 +103,7 @@ class Snapshot:
     @property
     def notes(self) -> list[str]:
         """What the export lacks and what is made of it, for people."""
-        lacks = what_lacking_means(unknown_zeros=self.unknown_zeros, untold=self.untold)
+        lacks = what_lacking_means(unknown=self.unknown, untold=self.untold)
         changes = [] if self.changed is None else what_changes_mean(self.changed, self.graph.open)
         found = lacks + what_beginning_means(self.beginning) + changes + what_closed_deals_mean(self.closed)
         if not self.won["amount"].notna().any():
@@ -217,7 +217,7 @@ def cut(
         pipeline=_pipeline(deals, stays, of_open, cells, labels, day),
         won=_won(deals, known, labels),
         arrivals=_arrived(_arrivals(known, *arrived, ids, labels), are_new),
-        unknown_zeros=not habits.zero_is_amount,
+        unknown=habits.unknown,
         untold=untold,
         beginning=begun,
         changed=changed,

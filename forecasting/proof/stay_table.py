@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from forecasting.data.beginning import WHOLE, Beginning, beginning, days_unseen, deal_lives, has_arrived
 from forecasting.data.factors import CENT
 from forecasting.data.known_entries import NEVER, begins_with_win, day_numbers, where_it_led
-from forecasting.data.lacking import AS_GIVEN, AmountHabits, amount_habits, compared
+from forecasting.data.lacking import AS_GIVEN, AmountHabits, amount_habits, compared, most_usual
 from forecasting.data.process_change import process_changes
 from models.calendar.days import CalendarOptions
 
@@ -267,7 +267,7 @@ def known_at(stays: StayTable, day: int) -> KnownStays:
     closes = exit_code >= stays.n_open
     wins = closes & (exit_code < stays.n_open + stays.n_won)
     habits, told = stays.habits or AS_GIVEN, amount[deal]
-    if stays.habits is None and not (told >= CENT).all():
+    if stays.habits is None and (not (told >= CENT).all() or most_usual(told[~ended]) is not None):
         each = compared(deal=deal, stage=stage, entered=entered, left=left, closes=closes, wins=wins, as_of=day)
         habits = amount_habits(told, told, each)
     created = entered if stays.created is None else stays.created[deal]

@@ -99,8 +99,16 @@ def with_all_amounts() -> Forecast:
     return foretold(export("all"))
 
 
-@pytest.mark.parametrize("value", [np.nan, 0.0])
-@pytest.mark.parametrize("habit", KNOWN_LATER)
+VALUES = [
+    (habit, value)
+    for habit in KNOWN_LATER
+    for value in (np.nan, 0.0, 1.0)
+    if (habit, value) != ("cleared on losing", 1.0)
+]
+"""Amounts that stand for none; of others than zero it must be the open deals that have them."""
+
+
+@pytest.mark.parametrize(("habit", "value"), VALUES)
 def test_amounts_known_later_leave_wins_and_revenue_as_they_are(
     habit: str, value: float, with_all_amounts: Forecast
 ) -> None:
@@ -109,16 +117,17 @@ def test_amounts_known_later_leave_wins_and_revenue_as_they_are(
     money = [each.open_cents.sum(axis=(1, 2)).mean() for each in (made, with_all_amounts)]
     assert money[0] == pytest.approx(money[1], rel=0.2)
     assert any("deals without amount are taken for average ones" in text for text in made.warnings)
-    assert any("amounts of 0 are taken for missing ones" in text for text in made.warnings) == (value == 0.0)
+    said = [text.split(" are taken for missing ones")[0] for text in made.warnings if "for missing ones" in text]
+    assert said == ([] if np.isnan(value) else [f"amounts of {value:.0f}"])
 
 
 @pytest.mark.parametrize("habit", KNOWN_FROM_THE_START)
 def test_amounts_lacking_from_the_start_have_a_level_and_raise_no_warning(habit: str) -> None:
-    for value, level in ((np.nan, MISSING_NUMBER), (0.0, ZERO)):
+    for value, level in ((np.nan, MISSING_NUMBER), (0.0, ZERO), (1.0, None)):
         found = snapshot(export(habit, value=value))
         assert not found.untold
-        assert not found.unknown_zeros
-        assert (level in found.factors[0].levels) == (habit != "all")
+        assert not found.unknown
+        assert (level in found.factors[0].levels) == (habit != "all" and level is not None)
         assert found.pipeline.deals["amount"].eq(0.0).any() == (habit != "all" and value == 0.0)
 
 
@@ -155,12 +164,11 @@ def test_a_column_lacking_at_random_keeps_its_level() -> None:
     assert found.factors[0].levels == (MISSING_LEVEL, "ships", "trains")
 
 
-@pytest.mark.parametrize("value", [np.nan, 0.0])
-@pytest.mark.parametrize("habit", KNOWN_LATER)
+@pytest.mark.parametrize(("habit", "value"), VALUES)
 def test_the_quick_chain_sees_the_same(habit: str, value: float) -> None:
     today = day_of(AS_OF)
     known = known_at(stay_table(export(habit, value=value, log_sd=0.0)), today)
-    assert known.habits == AmountHabits(zero_is_amount=np.isnan(value), lacking_tells=False)
+    assert known.habits == AmountHabits(value != 0.0, lacking_tells=False, placeholder=1.0 if value == 1.0 else None)
     told, usual = (
         open_revenue(each, horizons=(30,), seed=1)[0].mean
         for each in (known, known_at(stay_table(export("all", log_sd=0.0)), today))
@@ -298,7 +306,7 @@ def test_a_fit_that_took_lacking_for_telling_is_named() -> None:
 def test_a_fit_that_knows_zeros_for_missing_ones_is_not_named() -> None:
     """The history tells amounts from the proposal on, so lacking one tells the stage and not the fate."""
     deals = export("entered late", value=0.0, told=True)
-    assert snapshot(deals).unknown_zeros
+    assert snapshot(deals).unknown == (0.0,)
     made = foretold(deals)
     assert not any("fit again" in text for text in made.warnings)
 
