@@ -36,8 +36,9 @@ LONG_STAY = 0.9
 LEAST_STAY_DAYS = 7
 LATEST_WINS, WINS_AT_ZERO = 20, 2
 """Of so many wins, the latest, so many at zero say that deals are given away; one may be carelessness."""
-PLACEHOLDER_DEALS, PLACEHOLDER_SHARE = 10, 0.1
-"""Open deals with one and the same amount, and their part of all, from which on it may stand for none."""
+PLACEHOLDER_DEALS, PLACEHOLDER_SHARE, CLOSED_SHARE = 10, 0.1, 0.05
+"""Open deals with one and the same amount, and their part of all, from which on it may stand for none, if deals that closed
+before kept it too: no new price."""
 
 
 @dataclass(frozen=True)
@@ -245,8 +246,11 @@ def amount_habits(at_entry: Floats, latest: Floats, stays: StaysCompared) -> Amo
     def is_amount(said: Bools) -> bool:
         return bool((said & stays.latest_wins).sum() >= WINS_AT_ZERO or stays.lack_as_closed(said))
 
-    usual = most_usual(latest[stays.now])
-    placeholder = None if usual is None or is_amount(latest == usual) else usual
+    placeholder = usual = most_usual(latest[stays.now])
+    if usual is not None:
+        said, before = np.asarray(latest == usual), stays.closed_before
+        kept = before.any() and said[before].mean() >= CLOSED_SHARE
+        placeholder = usual if kept and not is_amount(said) else None
     lacks = ~(at_entry >= CENT) | (at_entry == placeholder if placeholder is not None else False)
     return AmountHabits(is_amount(latest < CENT), stays.lack_as_before(lacks), placeholder)
 

@@ -266,6 +266,20 @@ def test_wins_at_zero_say_that_zero_is_an_amount() -> None:
         assert amount_habits(amount, amount, stays) == AmountHabits(zero_is_amount=is_amount, lacking_tells=False)
 
 
+@pytest.mark.parametrize(
+    ("kept", "won", "placeholder"), [(0, 0, None), (3, 0, None), (4, 0, 250.0), (4, 1, 250.0), (4, 2, None)]
+)
+def test_an_amount_of_open_deals_is_none_if_closed_ones_kept_it_and_it_is_not_won(
+    kept: int, won: int, placeholder: float | None
+) -> None:
+    """Thirty open deals have it; of those that closed before, seventy, three are less than one in twenty."""
+    place = np.arange(100)
+    now = place < 30
+    stays = StaysCompared(0 * place, now, (~now).astype(int), now & ~now, ~now, place >= 80)
+    amount = np.where(now | ((place >= 30) & (place < 30 + kept)) | (place >= 100 - won), 250.0, 5.0 + place)
+    assert amount_habits(amount, amount, stays).placeholder == placeholder
+
+
 def test_spread_codes_follow_the_weights_and_leave_out_what_has_none() -> None:
     codes = spread_codes(np.arange(10_000), np.array([0.0, 3.0, 0.0, 1.0]))
     np.testing.assert_allclose(np.bincount(codes, minlength=4) / 10_000, [0.0, 0.75, 0.0, 0.25], atol=0.001)
