@@ -80,6 +80,10 @@ class World:
         Whether deals differ in speed, and sellers know it: a closing date is expected from the first day on.
     taken_back : float
         Share of the wins that are taken back a week later: the deal is in the last open stage again.
+    raised : float
+        Factor on the amount at the win; where it is not one, the history tells amounts.
+    at_once : float
+        Share of the deals that are entered as won.
     """
 
     days: int = 1095
@@ -103,6 +107,8 @@ class World:
     calendar: tuple[str, ...] = ()
     dated: bool = False
     taken_back: float = 0.0
+    raised: float = 1.0
+    at_once: float = 0.0
 
     @property
     def won(self) -> int:
@@ -112,12 +118,13 @@ class World:
 
 @dataclass(frozen=True)
 class Company:
-    """Deals that begin in stage 0 on day ``created``, and their moves in order of time: which, where to, on what day.
+    """Deals that begin in stage ``first`` on day ``created``, and their moves in order of time: which, where to, on what day.
 
     ``speed`` is a factor on all hazards of a deal, ``expected`` the day on which it is expected to close.
     """
 
     created: Ints
+    first: Ints
     amount: Floats
     speed: Floats
     expected: Ints
@@ -249,10 +256,12 @@ def make_company(world: World, rng: np.random.Generator) -> Company:
     if world.dated:
         speed = rng.lognormal(0.0, SPEED_SD, n)
         expected = created + (PLANNED_DAYS / speed * rng.lognormal(0.0, PLAN_SD, n)).astype(np.int64)
-    stage, entered = np.zeros(n, dtype=np.int64), created.copy()
+    first, entered = first_stages(world, n, rng), created.copy()
+    stage = first.copy()
     days, deal, target = zip(*play(world, stage, entered, speed, range(world.days), rng), strict=True)
     return Company(
         created=created,
+        first=first,
         amount=amount,
         speed=speed,
         expected=expected,
@@ -267,6 +276,7 @@ def part_of(company: Company, deals: NDArray[np.bool_], moves: NDArray[np.bool_]
     moves = moves & deals[company.deal]
     return Company(
         created=company.created[deals],
+        first=company.first[deals],
         amount=company.amount[deals],
         speed=company.speed[deals],
         expected=company.expected[deals],
@@ -281,6 +291,12 @@ def created_per_day(world: World, days: range) -> Floats:
     return np.array([world.deals_per_day * CREATED[world.created_in](day_date(day)) for day in days])
 
 
+def first_stages(world: World, n: int, rng: np.random.Generator) -> Ints:
+    """Stages in which so many deals begin."""
+    at_once = rng.random(n) < world.at_once if world.at_once > 0.0 else np.zeros(n, dtype=bool)
+    return np.where(at_once, world.won, 0)
+
+
 def amounts_of(world: World, n: int, rng: np.random.Generator) -> Floats:
     """Amounts of so many deals."""
     amount = rng.lognormal(9.0, 0.7, n) if world.tail is None else 10_000.0 * rng.pareto(world.tail, n) + 1_000.0
@@ -290,7 +306,7 @@ def amounts_of(world: World, n: int, rng: np.random.Generator) -> Floats:
 def deals_of(world: World, company: Company, *, first: tuple[Ints, Ints] | None = None) -> Deals:
     """Lay the company's history out in the two tables that a user would bring.
 
-    ``first`` is stage and day of the first entry of each deal, by default the first stage and the day it was created.
+    ``first`` is stage and day of the first entry of each deal, by default where and when it began.
     """
     opened = tuple(f"Stage {number + 1}" for number in range(world.won))
     graph = StageGraph(open=opened, won=("Won",), lost=("Lost",))
@@ -299,7 +315,7 @@ def deals_of(world: World, company: Company, *, first: tuple[Ints, Ints] | None 
     table = pd.DataFrame({"deal_id": ids, "created_at": dates[company.created], "amount": company.amount})
     if world.dated:
         table["expected_close"] = [str(day_date(int(day))) for day in company.expected]
-    stage, day = first or (np.zeros_like(company.created), company.created)
+    stage, day = first or (company.first, company.created)
     codes = np.concatenate([stage, company.target])
     history = pd.DataFrame(
         {
@@ -308,12 +324,18 @@ def deals_of(world: World, company: Company, *, first: tuple[Ints, Ints] | None 
             "entered_at": dates[np.concatenate([day, company.day])],
         }
     )
+    if world.raised != 1.0:
+        told = company.amount[np.concatenate([np.arange(len(ids)), company.deal])]
+        history["amount"] = np.where(codes == world.won, world.raised * told, told)
+        table["amount"] *= np.where(
+            table["deal_id"].isin(history.loc[codes == world.won, "deal_id"]), world.raised, 1.0
+        )
     return deals_from_frames(table, history, stages=graph)
 
 
 def oracle(world: World, company: Company, origin: int, rng: np.random.Generator) -> Floats:
     """Revenue in many plays of the future that know all parameters; of deals created later only if asked for."""
-    stage, entered = np.zeros(len(company.created), dtype=np.int64), company.created.copy()
+    stage, entered = company.first.copy(), company.created.copy()
     past = company.day <= origin
     stage[company.deal[past]] = company.target[past]  # in order: the last move stays
     entered[company.deal[past]] = company.day[past]
@@ -324,10 +346,10 @@ def oracle(world: World, company: Company, origin: int, rng: np.random.Generator
     if world.with_new:
         number = rng.poisson(created_per_day(world, days), (ORACLE_RUNS, len(days)))
         run_of_new, day_of_new = np.indices(number.shape).reshape(2, -1).repeat(number.ravel(), axis=1)
-        state = np.concatenate([state, np.zeros_like(run_of_new)])
+        state = np.concatenate([state, first_stages(world, len(run_of_new), rng)])
         since, run = np.concatenate([since, origin + 1 + day_of_new]), np.concatenate([run, run_of_new])
         amount = np.concatenate([amount, amounts_of(world, len(run_of_new), rng)])
         speed = np.concatenate([speed, np.ones(len(run_of_new))])
     for _ in play(world, state, since, speed, days, rng):
         pass
-    return np.bincount(run, weights=amount * (state == world.won), minlength=ORACLE_RUNS)
+    return np.bincount(run, weights=world.raised * amount * (state == world.won), minlength=ORACLE_RUNS)

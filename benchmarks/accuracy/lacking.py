@@ -74,6 +74,7 @@ def exported(world: World, company: Company, day: int, habit: str) -> tuple[Deal
     export = replace(
         company,
         created=company.created[known],
+        first=company.first[known],
         amount=np.where(lacking, value, company.amount)[known],
         deal=company.deal[past],
         target=company.target[past],

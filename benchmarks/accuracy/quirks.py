@@ -11,8 +11,8 @@ paid in early December; whatever stays 60 days in a stage is lost; stays take ha
 that one deal is most of the money; the win rate halves from one day to the next; the company is three, six or ten weeks
 old (ten companies for one); all deals of a year are entered in its first twenty days; some deals are many times as fast
 as others and sellers know it; a stage was put in before winning 80 to 440 days ago; of four wins one is taken back a
-week later; and none, for comparison.
-Forecasts are of the revenue from open deals, or of all revenue where deals are entered in January and once where
+week later; amounts double at the win; of twenty deals three are entered as won; and none, for comparison.
+Forecasts are of the revenue from open deals, or of all revenue where deals are entered in January or as won and once where
 summers are slow, 30 days ahead (60 in the first weeks, 90 where cycles are long and of all revenue), at the last days
 of months or of every second month, with the setting of ``open_deals``; where wins follow the end of a month also on a
 calendar of weekdays and period ends, and where sellers expect a closing date also with that date as a covariate.
@@ -98,6 +98,8 @@ WORLDS = {
         down=(Exit(0.03), Exit(0.015), Exit(0.01), Exit(0.01)),
     ),
     "wins taken back": World(taken_back=0.25),
+    "amounts double at the win": World(raised=2.0),
+    "some deals entered as won": World(at_once=0.15, with_new=True),
 }
 TOY_WORLDS = {
     name: replace(WORLDS[name], days=390, first_origin=300, origins=2)

@@ -239,11 +239,33 @@ def test_a_quarter_of_the_wins_is_taken_back_after_a_week() -> None:
     assert wins["later"].notna().mean() == pytest.approx(world.taken_back, abs=0.05)
 
 
+def test_deals_entered_as_won_and_amounts_that_double_are_what_their_names_say() -> None:
+    world = replace(quirks.WORLDS["some deals entered as won"], raised=2.0)
+    company = companies.make_company(world, np.random.default_rng(1))
+    deals = companies.deals_of(world, company)
+    first = deals.entries.drop_duplicates("deal")
+    assert (first["stage"] == world.won).mean() == pytest.approx(world.at_once, abs=0.03)
+    won = deals.entries[deals.entries["stage"] == world.won]
+    np.testing.assert_allclose(won["amount"], 2.0 * company.amount[won["deal"]])
+    np.testing.assert_allclose(deals.deals["amount"].to_numpy()[won["deal"]], won["amount"])
+    begun = deals.entries[deals.entries["stage"] == 0]
+    np.testing.assert_allclose(begun["amount"], company.amount[begun["deal"]])
+
+
 def test_the_oracle_of_quirks_agrees_with_the_chances_of_its_world() -> None:
     """One stage with constant hazards: the mean revenue of a deal is its amount times the chance in closed form."""
     world = replace(companies.World(), ahead=(companies.Exit(0.02),), down=(companies.Exit(0.03),), horizon=30)
     none = np.zeros(0, dtype=np.int64)
-    company = companies.Company(np.zeros(200, dtype=np.int64), np.full(200, 10.0), np.ones(200), none, none, none, none)
+    company = companies.Company(
+        np.zeros(200, dtype=np.int64),
+        np.zeros(200, dtype=np.int64),
+        np.full(200, 10.0),
+        np.ones(200),
+        none,
+        none,
+        none,
+        none,
+    )
     revenue = companies.oracle(world, company, 5, np.random.default_rng(1))
     assert revenue.mean() == pytest.approx(200 * 10.0 * 0.4 * -np.expm1(-0.05 * 30), rel=0.01)
 
