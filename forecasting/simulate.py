@@ -17,12 +17,13 @@ from forecasting.engine.chances import GroupChances
 from forecasting.engine.clock import check_pace, longest_reach
 from forecasting.engine.cost import faster_sampler
 from forecasting.engine.deal_groups import GroupedDeals, amount_draws, group_deals, slice_groups
-from forecasting.engine.new_business import ArrivalKinds
+from forecasting.engine.new_business import ArrivalKinds, NewTotals
 from forecasting.engine.paths import StayRows
 from forecasting.engine.tasks import (
     NewTask,
     OpenTask,
     Situation,
+    new_totals,
     run_fate_task,
     run_new_task,
     run_path_task,
@@ -236,15 +237,16 @@ def simulate_new(
     options, days = options or EngineOptions(), check_edges(edges)
     check_draws(draws, stage.n_draws, amounts.n_draws, arrivals.n_draws)
     used, cell = np.unique(arrivals.combo_cell, return_inverse=True)
-    pairs = np.column_stack([arrivals.combo_group, arrivals.combo_pool])
-    lanes, lane = np.unique(pairs, axis=0, return_inverse=True)
-    kinds = ArrivalKinds(cell, arrivals.combo_stage, lane.ravel(), lanes[:, 0].copy(), lanes[:, 1].copy())
+    at_once = arrivals.combo_stage >= graph.n_open
+    told_apart = np.column_stack([arrivals.combo_group, arrivals.combo_pool, at_once])
+    lanes, lane = np.unique(told_apart, axis=0, return_inverse=True)
+    group, pool, once = (np.ascontiguousarray(column) for column in lanes.T)
+    kinds = ArrivalKinds(cell, arrivals.combo_stage, lane.ravel(), group, pool, once.astype(np.bool_))
     check_pace(pace, draws=draws, days=int(days[-1]))
     reach = longest_reach(pace, draws=draws, days=int(days[-1]))
     situation = Situation(stage, arrivals.cells[used], -1, reach, graph.n_open, len(graph.stages), graph.won_codes)
     shape = draws, len(days), len(arrivals.groups)
-    cents = np.zeros(shape, dtype=np.int64)
-    count, created = np.zeros(shape, dtype=np.int32), np.zeros(shape, dtype=np.int32)
+    totals = new_totals(*shape)
     tasks = [
         NewTask(
             situation,
@@ -259,8 +261,10 @@ def simulate_new(
         for block in options.draw_blocks(draws, bytes_per_draw=situation.bytes_per_draw + 16 * shape[1] * shape[2])
     ]
     for part in run_blocks(run_new_task, tasks, options, draws=draws):
-        cents[part.draws], count[part.draws], created[part.draws] = part.cents, part.count, part.created
-    return NewSimulation(cents, count, created, days, arrivals.groups, time.perf_counter() - started)
+        for name in NewTotals._fields:
+            getattr(totals, name)[part.draws] = getattr(part.totals, name)
+    taken = time.perf_counter() - started
+    return NewSimulation(totals.cents, totals.wins, totals.created, days, arrivals.groups, taken, totals.at_once)
 
 
 def check_edges(edges: ArrayLike) -> NDArray[np.int64]:

@@ -133,6 +133,8 @@ class NewSimulation:
     segments : tuple of str
     seconds : float
         Time it took.
+    at_once_cents : ndarray of int64, shape (draw, period, segment)
+        Part of the cents that is entered as won, without a stage before.
     """
 
     revenue_cents: NDArray[np.int64]
@@ -141,3 +143,4 @@ class NewSimulation:
     edges: NDArray[np.int64]
     segments: tuple[str, ...]
     seconds: float
+    at_once_cents: NDArray[np.int64]

@@ -125,8 +125,6 @@ def history_of(company: Company, rng: np.random.Generator) -> StayTable:
         next_stage=frame["next"].to_numpy(),
         entered=entered_day,
         left=np.where(frame["left"] == NEVER, NEVER, frame["left"] + offset),
-        undone=np.full(len(frame), NEVER),
-        then=np.full(len(frame), -1),
         table_amount=company.amount,
         said_deal=np.zeros(0, dtype=np.int64),
         said_day=np.zeros(0, dtype=np.int64),

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from forecasting.answers import revenue as revenue_tables
 from forecasting.answers.deal_table import deal_table, with_swing
 from forecasting.answers.leads import LeadsNeeded, leads_needed
-from forecasting.answers.levels import moved_in_time, scaled
+from forecasting.answers.levels import moved_in_time, parts_of_new, scaled, seasons_of_new
 from forecasting.answers.pace import on_calendar
 from forecasting.answers.revenue import LEVELS, Period, Source, target_span
 from forecasting.data.deal_factors import AMOUNT, has_level_for_lacking
@@ -25,7 +25,7 @@ from forecasting.data.given import arrival_plan, plan_table
 from forecasting.data.snapshot import Snapshot, cut
 from forecasting.engine.blocks import EngineOptions
 from forecasting.periods import as_date
-from forecasting.simulate import NewSimulation, OpenSimulation, simulate_new, simulate_open
+from forecasting.simulate import simulate_new, simulate_open
 from models.amounts import mean_change
 from models.arrivals.plan import planned_days
 from models.errors import SettingsError
@@ -78,6 +78,8 @@ class Forecast:
         ``rhat_max``, ``ess_min``, ``divergences`` of the fit.
     data_quality : DataQuality or None
         Rows in, used and rejected.
+    at_once_cents : ndarray of int64, shape (draw, day, segment), or None
+        Part of ``new_cents`` that is entered as won: it knows no season of wins but that of its own arrivals.
     warnings : tuple of str
         What a reader of the forecast has to know.
     new_calibration : NewCalibration or None
@@ -103,6 +105,7 @@ class Forecast:
     calibration: "Calibration | None"
     diagnostics: Mapping[str, Any]
     data_quality: "DataQuality | None" = None
+    at_once_cents: NDArray[np.int64] | None = None
     warnings: tuple[str, ...] = ()
     pace: NDArray[np.float64] | None = None
     lost_pace: NDArray[np.float64] | None = None
@@ -317,14 +320,17 @@ def forecast_snapshot(
         snapshot.pipeline, posterior.stage, edges=edges, seed=seed, draws=draws, amounts=posterior.amounts,
         options=options, pace=pace, lost_pace=lost_pace,
     )  # fmt: skip
-    groups = arrivals.groups if new_business else ()
-    segments = tuple(sorted({*simulated.segments, *groups, *snapshot.won["segment"].unique()})) or ("",)
-    open_cents, created = _by_segment(simulated, segments), None
+    groups, labels = arrivals.groups if new_business else (), simulated.segments
+    segments = tuple(sorted({*labels, *groups, *snapshot.won["segment"].unique()})) or ("",)
+    open_cents, created, at_once_cents = _by_segment(simulated.revenue_cents, labels, segments), None, None
+    new_cents = np.zeros_like(open_cents)
     if groups:
         created = simulate_new(
             arrivals, posterior.stage, graph=snapshot.graph, edges=edges, seed=seed, draws=draws,
             amounts=posterior.amounts, options=options, pace=pace,
         )  # fmt: skip
+        both = created.revenue_cents, created.at_once_cents
+        new_cents, at_once_cents = (_by_segment(cents, groups, segments) for cents in both)
     return Forecast(
         as_of=as_of,
         until=end,
@@ -332,7 +338,8 @@ def forecast_snapshot(
         seed=seed,
         segments=segments,
         open_cents=open_cents,
-        new_cents=np.zeros_like(open_cents) if created is None else _by_segment(created, segments),
+        new_cents=new_cents,
+        at_once_cents=at_once_cents,
         booked=snapshot.won[["won_on", "amount", "segment"]].reset_index(drop=True),
         deal_table=deal_table(snapshot.pipeline, posterior.stage, simulated, draws=draws),
         pipeline=snapshot.pipeline,
@@ -357,8 +364,8 @@ def with_calibration(
     One factor per draw acts on all days and segments of open deals, one on those of new business, so that everything
     still adds up. The factors come from the draw's error: revenue of open deals is multiplied by ``calibration.factors``
     of its total, new business by ``new.factors`` of its own; without ``new`` by the shift of the open deals alone. A
-    season of wins moves revenue from day to day in all draws, and counts in full in the sum of new business; in that of
-    open deals it counts as far as the levels of the moment do.
+    season of wins moves revenue from day to day in all draws, and counts in full in the sum of new business, but for what
+    is entered as won; in that of open deals it counts as far as the levels of the moment do.
 
     Parameters
     ----------
@@ -380,19 +387,21 @@ def with_calibration(
     season = calibration.season_of_days(forecast.horizon_days)
     on_open = calibration.factors(forecast.open_cents.sum(axis=(1, 2)) / 100, seed=seed, most=most)
     shift = calibration.draw(forecast.draws, seed=seed).shift
-    on_new = np.exp(shift)
+    staged, at_once = parts_of_new(forecast)
+    of_staged, of_all, on_new = 1.0, 1.0, np.exp(shift)
     if new is not None:
-        came = forecast.new_cents.sum(axis=(0, 2))
-        in_season = float(season @ came / came.sum()) if came.any() else 1.0
+        of_staged, of_all = seasons_of_new(forecast, season)
         mean, sd = calibration.shift_moments
         open_errors, revenue = (shift - mean) / max(sd, 1e-9), forecast.new_cents.sum(axis=(1, 2)) / 100
-        on_new = in_season * new.factors(in_season * revenue, open_errors=open_errors, seed=seed)
+        on_new = new.factors(of_all * revenue, open_errors=open_errors, seed=seed)
+    staged, at_once = scaled(moved_in_time(staged, season), of_staged * on_new), scaled(at_once, on_new)
     return replace(
         forecast,
         open_cents=scaled(moved_in_time(forecast.open_cents, season), on_open),
-        new_cents=scaled(moved_in_time(forecast.new_cents, season), on_new),
+        new_cents=staged + at_once,
+        at_once_cents=None if forecast.at_once_cents is None else at_once,
         open_factor=forecast.open_factor * on_open,
-        new_factor=forecast.new_factor * on_new,
+        new_factor=forecast.new_factor * of_all * on_new,
         calibration=calibration,
         new_calibration=new,
     )
@@ -418,10 +427,10 @@ def _check_dates(as_of: date, until: date, fitted: date) -> None:
         )
 
 
-def _by_segment(simulated: OpenSimulation | NewSimulation, segments: tuple[str, ...]) -> NDArray[np.int64]:
-    cents = np.zeros((*simulated.revenue_cents.shape[:2], len(segments)), dtype=np.int64)
-    cents[:, :, [segments.index(label) for label in simulated.segments]] = simulated.revenue_cents
-    return cents
+def _by_segment(cents: NDArray[np.int64], labels: tuple[str, ...], segments: tuple[str, ...]) -> NDArray[np.int64]:
+    found = np.zeros((*cents.shape[:2], len(segments)), dtype=np.int64)
+    found[:, :, [segments.index(label) for label in labels]] = cents
+    return found
 
 
 def _plan_warnings(made: Forecast) -> list[str]:

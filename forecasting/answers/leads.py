@@ -18,6 +18,7 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from forecasting.answers.levels import parts_of_new
 from forecasting.answers.revenue import Span, attainment, cents_in, target_cents
 from forecasting.engine.blocks import EngineOptions, cut_draws, run_blocks
 from forecasting.engine.clock import lattice_reach, progress_by_day
@@ -165,15 +166,16 @@ def leads_by_draw(forecast: "Forecast", span: Span, *, gap: NDArray[np.int64]) -
 
 
 def season_of_span(forecast: "Forecast", *, first: int, last: int) -> float:
-    """Season of new wins on forecast days ``first`` .. ``last``, over that of all days, which ``new_factor`` holds.
+    """Season of wins of leads on forecast days ``first`` .. ``last``, over that of all new ones, which ``new_factor`` holds.
 
-    New revenue by day is what came without the season times the season: divided by it, it tells the weights of the days.
+    Revenue by day is what came without the season times the season: divided by it, it tells the weights of the days.
     """
-    came = forecast.new_cents.sum(axis=(0, 2)).astype(float)
-    if forecast.calibration is None or not came[first - 1 : last].any():
+    staged, at_once = (cents.sum(axis=(0, 2)).astype(float) for cents in parts_of_new(forecast))
+    if forecast.calibration is None or not staged[first - 1 : last].any():
         return 1.0
-    usual = came / forecast.calibration.season_of_days(forecast.horizon_days)
-    return float(came[first - 1 : last].sum() / usual[first - 1 : last].sum() * (usual.sum() / came.sum()))
+    usual = staged / forecast.calibration.season_of_days(forecast.horizon_days)
+    of_all = (usual.sum() + at_once.sum()) / (staged.sum() + at_once.sum())
+    return float(staged[first - 1 : last].sum() / usual[first - 1 : last].sum() * of_all)
 
 
 def kind_shares(arrivals: ArrivalPosterior, draws: NDArray[np.int64], *, n_open: int) -> NDArray[np.float64]:

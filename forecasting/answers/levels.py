@@ -138,6 +138,7 @@ def with_levels(forecast: "Forecast", *, share: float, options: EngineOptions | 
         forecast,
         open_cents=scaled(forecast.open_cents, on_open),
         new_cents=scaled(forecast.new_cents, on_new),
+        at_once_cents=None if forecast.at_once_cents is None else scaled(forecast.at_once_cents, on_new),
         open_factor=forecast.open_factor * on_open,
         new_factor=forecast.new_factor * on_new,
     )
@@ -146,6 +147,21 @@ def with_levels(forecast: "Forecast", *, share: float, options: EngineOptions | 
 def scaled(cents: NDArray[np.int64] | Floats, factor: Floats) -> NDArray[np.int64]:
     """Cents (draw, day, segment) times a factor per draw."""
     return np.rint(cents * factor[:, None, None]).astype(np.int64)
+
+
+def parts_of_new(forecast: "Forecast") -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Cents of deals to come that go through stages, and of those entered as won."""
+    at_once = np.zeros_like(forecast.new_cents) if forecast.at_once_cents is None else forecast.at_once_cents
+    return forecast.new_cents - at_once, at_once
+
+
+def seasons_of_new(forecast: "Forecast", season: Floats) -> tuple[float, float]:
+    """Mean season of the deals to come that go through stages, and of all: what is entered as won has none of its own."""
+    staged, at_once = (cents.sum(axis=(0, 2)).astype(float) for cents in parts_of_new(forecast))
+    if not staged.any():
+        return 1.0, 1.0
+    in_season = float(season @ staged)
+    return in_season / float(staged.sum()), (in_season + float(at_once.sum())) / float((staged + at_once).sum())
 
 
 def moved_in_time(cents: NDArray[np.int64], season: Floats) -> NDArray[np.int64] | Floats:

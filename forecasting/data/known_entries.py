@@ -1,5 +1,6 @@
 """Stage entries known at the end of a business date, and the stays they make up."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import date, timedelta
 
@@ -19,6 +20,8 @@ NEVER = 2**40
 TAKEN_BACK_DAYS = 30
 """A close that is taken back within so many days is none: of wins, most are gone by the end of the month or quarter. Later on
 a win has counted in its period, and a loss that comes back is new business."""
+A_NIGHT = 1
+"""Days between the creation of a deal and its win up to which it was entered as won."""
 TOLD_AS_KNOWN = 0.8
 """Part of the open deals with an amount whose history tells it, from which on a history that tells none yet says that it was
 not known; others tell it on winning only, or when it changes."""
@@ -89,36 +92,102 @@ def known_entries(deals: Deals, as_of: date) -> KnownEntries:
     )
 
 
-def where_it_led(stage: Ints, left_for: Ints, then: Ints, days_closed: Ints, *, n_open: int) -> Ints:
-    """Codes of the stages to which stays led, where closes that were soon taken back are none.
+@dataclass(frozen=True)
+class Moves:
+    """Moves of deals, one deal after the other in the order they happened.
+
+    Parameters
+    ----------
+    deal, stage, day : ndarray of int64, shape (move,)
+    """
+
+    deal: Ints
+    stage: Ints
+    day: Ints
+
+    def goes_on(self, place: Ints, *, today: int) -> NDArray[np.bool_]:
+        """Whether another move of the deal is known, by the places of moves."""
+        later = np.minimum(place + 1, len(self.deal) - 1)
+        return np.asarray((later > place) & (self.deal[later] == self.deal[place]) & (self.day[later] <= today))
+
+    def settled(self, place: Ints, *, today: int, n_open: int) -> Ints:
+        """Places of the moves that came of these ones: a close that was soon taken back came to what followed."""
+        at = place.copy()
+        while True:
+            further = (self.stage[at] >= n_open) & self.goes_on(at, today=today)
+            further[further] = self.day[at[further] + 1] - self.day[at[further]] <= TAKEN_BACK_DAYS
+            if not further.any():
+                return at
+            at[further] += 1
+
+
+@dataclass(frozen=True)
+class Led:
+    """What came of stays: where they led, ``STILL_OPEN`` where they have not ended, and whether the deal still is there."""
+
+    stage: Ints
+    stands: NDArray[np.bool_]
+
+
+def where_it_led(moves: Moves, place: Ints, *, today: int, n_open: int) -> Led:
+    """Find out where stays led, as known at the end of a day; closes that were soon taken back are none.
 
     Such a stay led to where the deal came then; if that is the same stage, it had not ended.
 
     Parameters
     ----------
-    stage, left_for, then : ndarray of int64, shape (stay,)
-        The open stage, the one that followed, and the one after that; ``STILL_OPEN`` where nothing followed.
-    days_closed : ndarray of int64, shape (stay,)
-        Days from the one to the other.
-    n_open : int
-        Codes below are open stages.
-
-    Returns
-    -------
-    ndarray of int64, shape (stay,)
-        ``STILL_OPEN`` where the stay has not ended, or was taken up again.
+    moves : Moves
+    place : ndarray of int64, shape (stay,)
+        Of the moves with which the stays began.
+    today, n_open : int
+        Day number, and the number of open stages: their codes are below.
 
     Examples
     --------
     Stages 0 and 1, won (2) and lost (3): a win; wins taken back to 1 from 0, and from 1; lost after a week; after half a year.
 
-    >>> stage, then = np.array([1, 0, 1, 1, 1]), np.array([-1, 1, 1, 3, 3])
-    >>> where_it_led(stage, np.full(5, 2), then, np.array([0, 7, 7, 7, 180]), n_open=2).tolist()
-    [2, 1, -1, 3, 2]
+    >>> days = np.array([0, 9, 0, 9, 16, 0, 9, 16, 0, 9, 16, 0, 9, 190])
+    >>> deal, stage = np.repeat(np.arange(5), [2, 3, 3, 3, 3]), np.array([1, 2, 0, 2, 1, 1, 2, 1, 1, 2, 3, 1, 2, 3])
+    >>> led = where_it_led(Moves(deal, stage, days), np.array([0, 2, 5, 8, 11]), today=200, n_open=2)
+    >>> led.stage.tolist(), led.stands.tolist()
+    ([2, 1, -1, 3, 2], [True, True, True, True, False])
     """
-    taken_back = (left_for >= n_open) & (then != STILL_OPEN) & (days_closed <= TAKEN_BACK_DAYS)
-    led = np.where(taken_back, then, left_for)
-    return np.where(led == stage, STILL_OPEN, led)
+    ended = moves.goes_on(place, today=today)
+    to = moves.settled(place + ended, today=today, n_open=n_open)
+    left = ended & (moves.stage[to] != moves.stage[place])
+    return Led(np.where(left, moves.stage[to], STILL_OPEN), ended & ~moves.goes_on(to, today=today))
+
+
+def won_at_once(
+    moves: Moves, created: Ints, *, today: int, n_open: int, won: Collection[int]
+) -> tuple[Ints, NDArray[np.bool_]]:
+    """Find the wins of deals that began with one when they were created, without a stage before.
+
+    Parameters
+    ----------
+    moves : Moves
+    created : ndarray of int64, shape (deal,)
+        Day numbers; a night may lie between the two.
+    today, n_open : int
+    won : collection of int
+        Codes of won stages.
+
+    Returns
+    -------
+    tuple of ndarray
+        Places of the moves, and whether the deals are still won.
+    """
+    deal, stage, day = moves.deal, moves.stage, moves.day
+    begins = (np.diff(deal, prepend=-1) != 0) & (stage >= n_open) & (day <= today)
+    place = np.flatnonzero(begins & (day - created[deal] <= A_NIGHT))
+    at = moves.settled(place, today=today, n_open=n_open)
+    at = at[np.isin(stage[at], list(won))]
+    return at, ~moves.goes_on(at, today=today)
+
+
+def moves_of(known: KnownEntries) -> Moves:
+    """Entries that change where deals are."""
+    return Moves(known.deal[known.moves], known.stage[known.moves], known.day[known.moves])
 
 
 def stays_of(known: KnownEntries, graph: StageGraph) -> pd.DataFrame:
@@ -127,13 +196,12 @@ def stays_of(known: KnownEntries, graph: StageGraph) -> pd.DataFrame:
     ``next`` is where it led as far as is known, ``left_for`` what followed at once, closes taken back included; in stays that
     are ``current`` the deal still is.
     """
-    moves = known.moves
-    deal, stage, day = known.deal[moves], known.stage[moves], known.day[moves]
+    moves, made = known.moves, moves_of(known)
+    deal, stage, day = made.deal, made.stage, made.day
     ends = np.append(deal[1:] != deal[:-1], True)
     following = np.where(ends, STILL_OPEN, np.append(stage[1:], STILL_OPEN))
-    then = np.where(ends, STILL_OPEN, np.append(following[1:], STILL_OPEN))
     left = np.where(ends, known.today, np.append(day[1:], known.today))
-    days_closed, last = np.append(left[1:], known.today) - left, known.last[np.searchsorted(known.last, moves)]
+    last = known.last[np.searchsorted(known.last, moves)]
     # the furthest open stage entered before, per deal: terminal stages do not count as progress
     reached = np.where(stage < graph.n_open, stage, -1) + deal * (graph.n_open + 1)
     furthest = np.concatenate([[-1], np.maximum.accumulate(reached)[:-1]]) - deal * (graph.n_open + 1)
@@ -141,7 +209,7 @@ def stays_of(known: KnownEntries, graph: StageGraph) -> pd.DataFrame:
         {
             "deal": deal,
             "stage": stage,
-            "next": where_it_led(stage, following, then, days_closed, n_open=graph.n_open),
+            "next": where_it_led(made, np.arange(len(deal)), today=known.today, n_open=graph.n_open).stage,
             "left_for": following,
             "current": ends,
             "days": left - day,
@@ -152,21 +220,3 @@ def stays_of(known: KnownEntries, graph: StageGraph) -> pd.DataFrame:
         }
     )
     return table[stage < graph.n_open].reset_index(drop=True)
-
-
-def begins_with_win(deal: Ints, stage: Ints, day: Ints, *, created: Ints, graph: StageGraph) -> NDArray[np.bool_]:
-    """Find the moves with which a deal began as won, on the day it was created; moves of a deal follow each other.
-
-    Parameters
-    ----------
-    deal, stage, day : ndarray of int64, shape (move,)
-    created : ndarray of int64, shape (deal,)
-        Day numbers.
-    graph : StageGraph
-
-    Returns
-    -------
-    ndarray of bool, shape (move,)
-    """
-    first = np.diff(deal, prepend=-1) != 0
-    return np.asarray(first & np.isin(stage, graph.won_codes) & (day == created[deal]))

@@ -30,7 +30,7 @@ from forecasting.data.beginning import (
 from forecasting.data.deal_factors import AMOUNT, check_columns, codes_of, distinct_names, factors_of, lacking
 from forecasting.data.deals import Deals
 from forecasting.data.factors import as_levels, distinct_cells
-from forecasting.data.known_entries import KnownEntries, begins_with_win, day_numbers, known_entries, stays_of
+from forecasting.data.known_entries import KnownEntries, day_numbers, known_entries, moves_of, stays_of, won_at_once
 from forecasting.data.lacking import (
     NONE_CLOSED,
     ClosedDeals,
@@ -360,12 +360,10 @@ def _arrived(arrivals: pd.DataFrame, arrived: NDArray[np.bool_]) -> pd.DataFrame
 
 
 def _won_at_once(deals: Deals, known: KnownEntries, history: Beginning) -> NDArray[np.int64]:
-    """Entries of deals that were won on the day they were created, without a stage before, while all were told."""
-    deal, stage, day = known.deal[known.moves], known.stage[known.moves], known.day[known.moves]
-    created = day_numbers(deals.deals["created_on"])
-    stands = np.diff(deal, append=-1) != 0
-    at_once = begins_with_win(deal, stage, day, created=created, graph=deals.graph) & stands
-    return np.asarray(known.moves[at_once & history.tells(day)])
+    """Entries of deals that were entered as won, while all were told."""
+    moves, created = moves_of(known), day_numbers(deals.deals["created_on"])
+    place, _ = won_at_once(moves, created, today=known.today, n_open=deals.graph.n_open, won=deals.graph.won_codes)
+    return np.asarray(known.moves[place[history.tells(moves.day[place])]])
 
 
 def _arrivals(

@@ -38,12 +38,15 @@ from forecasting.engine.streams import (
     unit,
 )
 
+AT_ONCE_PLACE = 500_009
+"""Added to the place of a lane, so that what is won at once has random numbers of its own."""
+
 
 class ArrivalKinds(NamedTuple):
     """Kinds of arrival as kernels take them.
 
-    ``cell``, ``stage`` and ``lane`` by kind; a lane is a pair (segment, amount pool), ``lane_group`` and
-    ``lane_pool``. A kind whose stage is no open one is won on the day it is created.
+    ``cell``, ``stage`` and ``lane`` by kind; a lane is a segment, an amount pool and whether what arrives is won on the
+    day it is created, ``lane_group``, ``lane_pool`` and ``lane_at_once``: kinds whose stage is no open one.
     """
 
     cell: NDArray[np.int64]
@@ -51,6 +54,16 @@ class ArrivalKinds(NamedTuple):
     lane: NDArray[np.int64]
     lane_group: NDArray[np.int64]
     lane_pool: NDArray[np.int64]
+    lane_at_once: NDArray[np.bool_]
+
+
+class NewTotals(NamedTuple):
+    """Sums of new business by (draw, period, segment): cents, those won at once among them, deals won, deals created."""
+
+    cents: NDArray[np.int64]
+    at_once: NDArray[np.int64]
+    wins: NDArray[np.int32]
+    created: NDArray[np.int32]
 
 
 class Lane(NamedTuple):
@@ -70,7 +83,10 @@ def lane_wins(
     shares: NDArray[np.float64],
     out: NDArray[np.float64],
 ) -> None:
-    """Fill ``out[lane, d]``: expected wins on day d of progress per deal created in the lane's segment."""
+    """Fill ``out[lane, d]``: expected wins on day d of progress per deal created in the lane's segment.
+
+    Of lanes won at once, ``out[lane, 0]`` is the share of the deals created.
+    """
     n_stages, n_slots, n_days = base.shape
     horizon = out.shape[1]
     leave_to, stay = np.empty((n_stages, n_slots, n_days)), np.empty((n_stages, n_days))
@@ -146,6 +162,52 @@ def _win_rates(
 
 
 @jit_kernel
+def _draw_at_once(
+    keys: tuple[np.uint64, np.uint64, np.uint64, np.uint64],
+    intensity: NDArray[np.float64],
+    share: float,
+    lane: tuple[int, int],
+    pool: NDArray[np.float64],
+    factor: float,
+    period: NDArray[np.int64],
+    totals: NewTotals,
+    i: int,
+) -> None:
+    """Wins on the day of creation, whatever the progress, of one lane: a segment and a pool of amounts."""
+    group = lane[0]
+    place = group * 1_000_003 + lane[1] + AT_ONCE_PLACE
+    for day in range(len(intensity)):
+        address = _address(place, day)
+        n_wins = poisson(intensity[day] * share, mix(keys[0] + address))
+        for win in range(n_wins):
+            bits = mix(mix(keys[1] + address) + np.uint64(win))
+            amount = pooled_cents(pool, 0, len(pool), factor, bits)
+            totals.cents[i, period[day], group] += amount
+            totals.at_once[i, period[day], group] += amount
+        totals.wins[i, period[day], group] += n_wins
+        totals.created[i, period[day], group] += n_wins
+
+
+@jit_kernel
+def _draw_not_won(
+    key: np.uint64,
+    intensity: NDArray[np.float64],
+    won_by: NDArray[np.float64],
+    at_once: float,
+    reached: NDArray[np.float64],
+    group: int,
+    period: NDArray[np.int64],
+    created: NDArray[np.int32],
+) -> None:
+    """Deals of one segment that are created and not won by the last day."""
+    horizon = len(intensity)
+    for day in range(horizon):
+        won = at_once + _won_within(won_by, reached[horizon] - reached[day])
+        rest = intensity[day] * max(1.0 - won, 0.0)
+        created[period[day], group] += poisson(rest, mix(key + _address(group, day)))
+
+
+@jit_kernel
 def _new_draw(
     keys: tuple[np.uint64, np.uint64, np.uint64, np.uint64],
     wins: NDArray[np.float64],
@@ -156,19 +218,24 @@ def _new_draw(
     pool_start: NDArray[np.int64],
     factors: NDArray[np.float64],
     period: NDArray[np.int64],
-    cents: NDArray[np.int64],
-    count: NDArray[np.int32],
-    created: NDArray[np.int32],
+    totals: NewTotals,
+    i: int,
 ) -> None:
     """One draw: wins lane by lane and day by day, then the deals created and not won."""
     horizon, progress_days = intensity.shape[1], wins.shape[1]
     plain = True
     for day in range(horizon + 1):
         plain = plain and reached[day] == day
-    won_share = np.zeros((intensity.shape[0], progress_days + 2))
+    won_share, at_once = np.zeros((intensity.shape[0], progress_days + 2)), np.zeros(intensity.shape[0])
     won_by, rates, by_creation = np.zeros(progress_days + 2), np.empty(horizon), np.empty(horizon)
     for number in range(len(kinds.lane_group)):
         group, amounts = kinds.lane_group[number], kinds.lane_pool[number]
+        own = pool[pool_start[amounts] : pool_start[amounts + 1]]
+        if kinds.lane_at_once[number]:
+            share = wins[number, 0]
+            at_once[group] += share
+            _draw_at_once(keys, intensity[group], share, (group, amounts), own, factors[amounts], period, totals, i)
+            continue
         place = group * 1_000_003 + amounts
         for n in range(progress_days):
             won_share[group, n + 1] += wins[number, n]
@@ -181,22 +248,19 @@ def _new_draw(
             n_wins = poisson(rate, mix(keys[0] + address))
             if n_wins > 0:
                 _rates_by_creation(intensity[group], lane, reached, plain, day, by_creation)
+            totals.wins[i, period[day], group] += n_wins
             for win in range(n_wins):
                 bits = mix(mix(keys[1] + address) + np.uint64(win))
-                cents[period[day], group] += pooled_cents(
-                    pool, pool_start[amounts], pool_start[amounts + 1], factors[amounts], bits
-                )
-                count[period[day], group] += 1
+                totals.cents[i, period[day], group] += pooled_cents(own, 0, len(own), factors[amounts], bits)
                 part = unit(mix(mix(keys[2] + address) + np.uint64(win))) * rate
                 made = np.searchsorted(by_creation[:day], part, side="right")
-                created[period[made], group] += 1
+                totals.created[i, period[made], group] += 1
     for group in range(intensity.shape[0]):
         for n in range(progress_days + 1):
             won_share[group, n + 1] += won_share[group, n]
-        for day in range(horizon):
-            won = _won_within(won_share[group], reached[horizon] - reached[day])
-            rest = intensity[group, day] * max(1.0 - won, 0.0)
-            created[period[day], group] += poisson(rest, mix(keys[3] + _address(group, day)))
+        _draw_not_won(
+            keys[3], intensity[group], won_share[group], at_once[group], reached, group, period, totals.created[i]
+        )
 
 
 @jit_kernel
@@ -215,11 +279,9 @@ def new_block(
     progress: NDArray[np.float64],
     seed: int,
     first_draw: int,
-    cents: NDArray[np.int64],
-    count: NDArray[np.int32],
-    created: NDArray[np.int32],
+    totals: NewTotals,
 ) -> None:
-    """Simulate draws ``first_draw, first_draw + 1, ...``; adds to ``[draw, period, segment]`` arrays.
+    """Simulate draws ``first_draw, first_draw + 1, ...``; adds to the totals.
 
     ``progress[draw, day]`` are the days of progress by the end of each forecast day.
     """
@@ -242,6 +304,5 @@ def new_block(
         )
         factors = np.exp(log_scale[i])
         _new_draw(
-            keys, wins, intensity[i], progress[i], kinds, pool, pool_start, factors, period, cents[i], count[i],
-            created[i],
+            keys, wins, intensity[i], progress[i], kinds, pool, pool_start, factors, period, totals, i,
         )  # fmt: skip

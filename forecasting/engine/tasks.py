@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from forecasting.engine.amounts import AmountDraws, DealArrays
 from forecasting.engine.clock import clock_at, lattice_reach, progress_by_day
 from forecasting.engine.fate import fate_block
-from forecasting.engine.new_business import ArrivalKinds, new_block
+from forecasting.engine.new_business import ArrivalKinds, NewTotals, new_block
 from forecasting.engine.paths import PathTotals, StayRows, path_block
 from models.arrivals.model import ArrivalPosterior, daily_intensity
 from models.hazards import HazardSource, LatticeHazards
@@ -186,14 +186,20 @@ class NewTask:
     last: int
 
 
+def new_totals(draws: int, periods: int, segments: int) -> NewTotals:
+    """Totals of nothing yet."""
+    shape = draws, periods, segments
+    cents, at_once = (np.zeros(shape, dtype=np.int64) for _ in range(2))
+    wins, created = (np.zeros(shape, dtype=np.int32) for _ in range(2))
+    return NewTotals(cents, at_once, wins, created)
+
+
 @dataclass(frozen=True)
 class NewResult:
-    """Sums of one task by (draw, period, segment): cents won, deals won, deals created."""
+    """Sums of one task."""
 
     draws: slice
-    cents: NDArray[np.int64]
-    count: NDArray[np.int32]
-    created: NDArray[np.int32]
+    totals: NewTotals
 
 
 def run_new_task(task: NewTask) -> NewResult:
@@ -202,9 +208,7 @@ def run_new_task(task: NewTask) -> NewResult:
     progress = progress_by_day(task.pace, draws - task.first, days=int(task.edges[-1]))
     hazards = task.situation.hazards(draws, progress)
     intensity = daily_intensity(task.arrivals, days=int(task.edges[-1]), draws=draws, seed=task.seed)
-    shape = len(draws), len(task.edges), len(task.arrivals.groups)
-    cents = np.zeros(shape, dtype=np.int64)
-    count, created = np.zeros(shape, dtype=np.int32), np.zeros(shape, dtype=np.int32)
+    totals = new_totals(len(draws), len(task.edges), len(task.arrivals.groups))
     new_block(
         hazards.base,
         hazards.effect,
@@ -220,8 +224,6 @@ def run_new_task(task: NewTask) -> NewResult:
         progress,
         task.seed,
         task.first,
-        cents,
-        count,
-        created,
+        totals,
     )
-    return NewResult(slice(task.first, task.last), cents, count, created)
+    return NewResult(slice(task.first, task.last), totals)

@@ -3,13 +3,15 @@
 The same belief as the published forecast in its cheapest form: the level of arrivals from the same filter over its grid
 of settings, the share of created deals that was won by each number of days since creation (each deal watched as long as
 it has existed), by the stage deals begin in, and the mean amount of past wins. With L_j the arrivals of coming week j,
-w_j the share of them won within the horizon, in the season of the days they are won on, and a the amount of a win,
+w_j the share of them won within the horizon, in the season of the days they are won on, and a the amount of a win (what is
+entered as won, without a stage before, has a share and amounts of its own, and no season but that of its arrivals),
 
     mean = E[sum_j L_j w_j] E[a],   variance = E[wins] E[a^2] + Var[sum_j L_j w_j] E[a]^2 + what is not known of w and a.
 
 It exists for :mod:`forecasting.proof.new_calibration`.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date, timedelta
 
@@ -64,39 +66,68 @@ def new_revenue(
     np.minimum.at(created, known.deal, known.entered)
     wins = known.ended_in_win & known.arrived[known.deal]
     won_on[known.deal[wins]] = known.left[wins]
-    at_once, day = known.at_once[:, known.beginning.tells(known.at_once[1])]
+    at_once, day, _ = known.at_once[:, known.beginning.tells(known.at_once[1])]
     created[at_once], won_on[at_once] = day, day
     begun, won = known.arrived.copy(), won_on < NEVER
     begun[at_once] = True
     if not won.any():
         return tuple(NewValue(0.0, 0.0) for _ in horizons)
-    amount = known.filled_amount[won]
-    first, second = float(amount.mean()), float((amount**2).mean())
-    won_by = _won_by_kind(known, created, won_on, at_once)
+    staged = won.copy()
+    staged[at_once] = False
+    amounts = _Amounts.of(known.filled_amount[staged]), _Amounts.of(_filled(known.amount[at_once]))
+    won_by, share_at_once = _won_by_kind(known, created, won_on, at_once)
     arriving = _Arriving.from_days(created[begun] - known.as_of, date_of(known.as_of))
     reached, found = progress(known, win_weights(known, days=max(horizons))), []
     for horizon in horizons:
-        expected, variance = arriving.wins(_share_won(reached[1 : horizon + 1], won_by, np.array(season[:horizon])))
-        unknown = (expected * first) ** 2 * max(second / first**2, 1.0) / len(amount) if first > 0.0 else 0.0
-        spread = expected * second + variance * first**2 + unknown
-        found.append(NewValue(expected * first, float(np.sqrt(spread))))
+        share = _share_won(reached[1 : horizon + 1], won_by, np.array(season[:horizon]))
+        shares = share, np.full(horizon, share_at_once)
+        mean, variance = arriving.wins(_sum(each * one.mean for each, one in zip(shares, amounts, strict=True)))
+        luck, _ = arriving.wins(_sum(each * one.squared for each, one in zip(shares, amounts, strict=True)))
+        unknown = sum(one.unknown * arriving.wins(each)[0] ** 2 for each, one in zip(shares, amounts, strict=True))
+        found.append(NewValue(mean, float(np.sqrt(luck + variance + unknown))))
     return tuple(found)
 
 
-def _won_by_kind(known: KnownStays, created: Ints, won_on: Ints, at_once: Ints) -> Floats:
-    """Share of the deals to come won within 0, 1, ... days of their creation, by the stage they will begin in."""
+def _sum(parts: Iterable[Floats]) -> Floats:
+    return np.sum(list(parts), axis=0)
+
+
+@dataclass(frozen=True)
+class _Amounts:
+    """Mean of the amounts of past wins, mean of their squares, and the variance of what is not known of the mean."""
+
+    mean: float = 0.0
+    squared: float = 0.0
+    unknown: float = 0.0
+
+    @classmethod
+    def of(cls, amount: Floats) -> "_Amounts":
+        if not len(amount):
+            return cls()
+        first, second = float(amount.mean()), float((amount**2).mean())
+        return cls(first, second, max(second, first**2) / len(amount))
+
+
+def _filled(amount: Floats) -> Floats:
+    """Amounts with missing ones at the mean of the others."""
+    known = amount[np.isfinite(amount)]
+    return np.where(np.isfinite(amount), amount, known.mean() if len(known) else 0.0)
+
+
+def _won_by_kind(known: KnownStays, created: Ints, won_on: Ints, at_once: Ints) -> tuple[Floats, float]:
+    """Share of the deals to come that is won within 0, 1, ... days of creation, by the stage they begin in, and at once."""
     first = (np.diff(known.deal, prepend=-1) != 0) & known.arrived[known.deal]
-    deal, stage = (
-        np.append(known.deal[first], at_once),
-        np.append(known.stage[first], np.full(len(at_once), known.n_open)),
-    )
-    stages, kind = np.unique(stage, return_inverse=True)
+    deal, begins_won = np.append(known.deal[first], at_once), np.full(len(at_once), known.n_open)
+    stages, kind = np.unique(np.append(known.stage[first], begins_won), return_inverse=True)
     age, cycle = known.as_of - created[deal], (won_on - created)[deal]
     days, won = int(age.max()) + 1, won_on[deal] < NEVER
-    found = np.zeros(days)
-    for k, share in enumerate(_shares(kind, age, len(stages))):
-        found += share * _won_by(age[kind == k], cycle[won & (kind == k)], days)
-    return found
+    found, share_at_once = np.zeros(days), 0.0
+    for k, share in enumerate(_shares(kind, age, len(stages)).tolist()):
+        if stages[k] == known.n_open:
+            share_at_once = share
+        else:
+            found += share * _won_by(age[kind == k], cycle[won & (kind == k)], days)
+    return found, share_at_once
 
 
 def _shares(kind: Ints, age: Ints, n_kinds: int) -> Floats:

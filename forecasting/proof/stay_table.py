@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from forecasting.data.beginning import WHOLE, Beginning, beginning, days_unseen, deal_lives, has_arrived
 from forecasting.data.factors import CENT
-from forecasting.data.known_entries import NEVER, begins_with_win, day_numbers, where_it_led
+from forecasting.data.known_entries import NEVER, Led, Moves, day_numbers, where_it_led, won_at_once
 from forecasting.data.lacking import AS_GIVEN, AmountHabits, amount_habits, compared, most_usual
 from forecasting.data.process_change import process_changes
 from models.calendar.days import CalendarOptions
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
-NONE_AT_ONCE: Ints = np.zeros((2, 0), dtype=np.int64)
+NONE_AT_ONCE: Ints = np.zeros((3, 0), dtype=np.int64)
 
-type Lacks = tuple[AmountHabits, Beginning]
-"""What it means that deals lack an amount, and since when the history is whole."""
+type Lacks = tuple[AmountHabits, Beginning, int]
+"""What it means that deals lack an amount, since when the history is whole, and which amounts it told late."""
 
 
 @dataclass(frozen=True)
@@ -42,11 +42,6 @@ class StayTable:
         Open stage code, and code of the stage the deal went to (-1 when it has not left).
     entered, left : ndarray of int64, shape (stay,)
         Day numbers, ``NEVER`` when it has not left.
-    undone : ndarray of int64, shape (stay,)
-        Day the stage the deal went to was itself left, ``NEVER`` when it was not: a win after which the deal was opened
-        again is no win from that day on.
-    then : ndarray of int64, shape (stay,)
-        Code of the stage it was left for, -1 when it was not.
     table_amount : ndarray of float64, shape (deal,)
         Amount in the deals table, which holds until the stage history says one.
     said_deal, said_day : ndarray of int64, shape (statement,)
@@ -64,9 +59,13 @@ class StayTable:
     beginning : Beginning, optional
         Since when the history is whole; by default what the stays known on the day show.
     entry_amount : ndarray of float64, shape (stay,), optional
-        Amount as known when the stay began; by default that of the deals table.
-    at_once : ndarray of int64, shape (deal that began as won, 3), optional
-        Deal, day of the win and day it was undone; by default none.
+        Amount that the stage history had said when the stay began, NaN where it had said none.
+    moves : Moves, optional
+        All moves, closes included, that may be taken back; by default none was.
+    place : ndarray of int64, shape (stay,), optional
+        Of the moves with which the stays began.
+    told_late : int
+        Hash of the amounts that stand in the table for what the stage history told after the first entry only.
     """
 
     deal: Ints
@@ -74,8 +73,6 @@ class StayTable:
     next_stage: Ints
     entered: Ints
     left: Ints
-    undone: Ints
-    then: Ints
     table_amount: Floats
     said_deal: Ints
     said_day: Ints
@@ -88,7 +85,9 @@ class StayTable:
     created: Ints | None = None
     beginning: Beginning | None = None
     entry_amount: Floats | None = None
-    at_once: Ints | None = None
+    moves: Moves | None = None
+    place: Ints | None = None
+    told_late: int = 0
 
 
 @dataclass(frozen=True)
@@ -112,8 +111,8 @@ class KnownStays:
         Whether the deal still was where the stay had led.
     amount, entry_amount : ndarray of float64, shape (deal,) and (stay,)
         As last said by then, and when the stay began, NaN when missing.
-    at_once : ndarray of int64, shape (2, win)
-        Deals that began as won and still were, and the days; they have no stay.
+    at_once : ndarray of int64, shape (3, win)
+        Deals that were entered as won, which have no stay, the days, and whether they still were (1).
     n_open, n_won, n_stages : int
     calendar : CalendarOptions
         What may make a date count for more or less.
@@ -121,6 +120,8 @@ class KnownStays:
         What it means that a deal has no amount.
     beginning : Beginning
         Since when the history is whole.
+    told_late : int
+        As the table of stays has it.
     """
 
     as_of: int
@@ -143,11 +144,12 @@ class KnownStays:
     calendar: CalendarOptions = field(default_factory=CalendarOptions)
     habits: AmountHabits = AS_GIVEN
     beginning: Beginning = WHOLE
+    told_late: int = 0
 
     @property
     def lacks(self) -> Lacks:
         """What the history lacks: forecasts of a day are the same as long as this is."""
-        return self.habits, self.beginning
+        return self.habits, self.beginning, self.told_late
 
     @property
     def is_open(self) -> NDArray[np.bool_]:
@@ -200,8 +202,8 @@ class KnownStays:
         amount = self.amount if told is None else np.where(np.isnan(told), self.amount, told)
         deals = self.deal[rows]
         if not open_deals_only:
-            deal, day = self.at_once
-            deals = np.append(deals, deal[(day > after) & (day <= until)])
+            deal, day, stand = self.at_once
+            deals = np.append(deals, deal[(day > after) & (day <= until) & (stand == 1)])
         return float(np.nansum(amount[deals]))
 
 
@@ -224,19 +226,15 @@ def stay_table(deals: "Deals", *, calendar: CalendarOptions | None = None) -> St
     day = day_numbers(moves["entered_on"])
     following = np.append(deal[1:] == deal[:-1], False)
     left = np.where(following, np.append(day[1:], NEVER), NEVER)
-    next_stage = np.where(following, np.append(stage[1:], -1), -1)
     is_open, created = stage < deals.graph.n_open, day_numbers(deals.deals["created_on"])
-    at_once = begins_with_win(deal, stage, day, created=created, graph=deals.graph)
     said, table_amount = entries[entries["amount"].notna()], deals.deals["amount"].to_numpy(dtype=float)
     told = entries.groupby("deal")["amount"].ffill().to_numpy(dtype=float)[entries["moved"]][is_open]
     return StayTable(
         deal=deal[is_open],
         stage=stage[is_open],
-        next_stage=next_stage[is_open],
+        next_stage=np.where(following, np.append(stage[1:], -1), -1)[is_open],
         entered=day[is_open],
         left=left[is_open],
-        undone=np.where(following, np.append(left[1:], NEVER), NEVER)[is_open],
-        then=np.where(following, np.append(next_stage[1:], -1), -1)[is_open],
         table_amount=table_amount,
         said_deal=said["deal"].to_numpy(dtype=np.int64),
         said_day=day_numbers(said["entered_on"]),
@@ -246,8 +244,9 @@ def stay_table(deals: "Deals", *, calendar: CalendarOptions | None = None) -> St
         n_stages=len(deals.graph.stages),
         calendar=calendar or CalendarOptions(),
         created=created,
-        entry_amount=np.where(np.isnan(told), table_amount[deal[is_open]], told),
-        at_once=np.column_stack([deal, day, left])[at_once],
+        entry_amount=told,
+        moves=Moves(deal, stage, day),
+        place=np.flatnonzero(is_open),
     )
 
 
@@ -259,11 +258,13 @@ def known_at(stays: StayTable, day: int) -> KnownStays:
     amount = stays.table_amount.copy()
     said = stays.said_day <= day
     amount[stays.said_deal[said]] = stays.said_amount[said]  # in order: the last word stays
-    entry_amount = stays.table_amount[stays.deal] if stays.entry_amount is None else stays.entry_amount
     entered, deal, stage = stays.entered[rows], stays.deal[rows], stays.stage[rows]
-    left_for, undone = np.where(ended, stays.next_stage[rows], -1), stays.undone[rows]
-    then = np.where(undone <= day, stays.then[rows], -1)
-    exit_code = where_it_led(stage, left_for, then, undone - left, n_open=stays.n_open)
+    left_for = np.where(ended, stays.next_stage[rows], -1)
+    led, at_once = Led(left_for, ended), NONE_AT_ONCE
+    if stays.moves is not None and stays.place is not None:
+        led = where_it_led(stays.moves, stays.place[rows], today=day, n_open=stays.n_open)
+        at_once = _entered_as_won(stays, day)
+    exit_code = led.stage
     closes = exit_code >= stays.n_open
     wins = closes & (exit_code < stays.n_open + stays.n_won)
     habits, told = stays.habits or AS_GIVEN, amount[deal]
@@ -288,22 +289,34 @@ def known_at(stays: StayTable, day: int) -> KnownStays:
         unseen=days_unseen(begun, deal=deal, entered=entered, changed=changed[stage]),
         changed=changed,
         arrived=arrived,
-        stands=ended & ((undone > day) | (exit_code != left_for)) & (np.diff(deal, append=-1) != 0),
+        stands=led.stands,
         amount=habits.cleared(amount),
-        entry_amount=habits.cleared(entry_amount[rows]),
-        at_once=NONE_AT_ONCE if stays.at_once is None else _standing(stays.at_once, day),
+        entry_amount=habits.cleared(_at_entry(stays, rows, told)),
+        at_once=at_once,
         n_open=stays.n_open,
         n_won=stays.n_won,
         n_stages=stays.n_stages,
         calendar=stays.calendar,
         habits=habits,
         beginning=begun,
+        told_late=stays.told_late,
     )
 
 
-def _standing(at_once: Ints, day: int) -> Ints:
-    """Deals that began as won by a day and still were at its end, and the days of the wins."""
-    return np.asarray(at_once[(at_once[:, 1] <= day) & (at_once[:, 2] > day), :2].T)
+def _at_entry(stays: StayTable, rows: Ints, told: Floats) -> Floats:
+    """Amounts as known when stays began; where none had been said, those ``told`` by the day."""
+    if stays.entry_amount is None:
+        return told
+    said = stays.entry_amount[rows]
+    return np.where(np.isnan(said), told, said)
+
+
+def _entered_as_won(stays: StayTable, day: int) -> Ints:
+    if stays.moves is None or stays.created is None:
+        return NONE_AT_ONCE
+    won = range(stays.n_open, stays.n_open + stays.n_won)
+    place, stand = won_at_once(stays.moves, stays.created, today=day, n_open=stays.n_open, won=won)
+    return np.stack([stays.moves.deal[place], stays.moves.day[place], stand.astype(np.int64)])
 
 
 def stays_at(deals: "Deals | StayTable", as_of: date, *, calendar: CalendarOptions | None = None) -> StayTable:
@@ -316,7 +329,30 @@ def stays_at(deals: "Deals | StayTable", as_of: date, *, calendar: CalendarOptio
     if stays.habits and stays.beginning:
         return stays
     known = known_at(stays, day_of(as_of))
-    return replace(stays, habits=known.habits, beginning=known.beginning)
+    amount, late = _settled(stays, known.as_of)
+    return replace(
+        stays,
+        habits=known.habits,
+        beginning=known.beginning,
+        table_amount=amount,
+        told_late=hash(amount[late].tobytes()),
+    )
+
+
+def _settled(stays: StayTable, day: int) -> tuple[Floats, Ints]:
+    """Amounts before the stage history told one, not those of the table, which are today's, where it had told one by a day.
+
+    Given are the amounts, and the deals to which that applies: those whose first entry told none.
+    """
+    amount, said = stays.table_amount.copy(), stays.said_day <= day
+    if stays.entry_amount is None:
+        return amount, np.zeros(0, dtype=np.int64)
+    first = np.diff(stays.deal, prepend=-1) != 0
+    untold = np.zeros(len(amount), dtype=bool)
+    untold[stays.deal[first & np.isnan(stays.entry_amount)]] = True
+    late = said & untold[stays.said_deal]
+    amount[stays.said_deal[late]] = stays.said_amount[late]
+    return amount, np.unique(stays.said_deal[late])
 
 
 def day_of(when: date) -> int:

@@ -447,6 +447,31 @@ def test_amounts_that_double_at_the_win_are_no_error_of_calibration() -> None:
     pd.testing.assert_frame_equal(second, first)
 
 
+def test_calibration_reads_no_amount_of_the_table_where_the_history_had_told_one_late() -> None:
+    """Amounts are told a day after creation: what the deals table has is told after the as-of date."""
+    deals, as_of = made_up(23), FIRST + timedelta(days=250)
+    first = ~deals.entries["deal"].duplicated()
+    entries = deals.entries.assign(amount=np.where(first, np.nan, deals.entries["deal"] % 7 + 10.0))
+    told_again = entries.loc[first].assign(
+        entered_on=lambda rows: rows["entered_on"] + np.timedelta64(1, "D"),
+        moved=False,
+        amount=lambda rows: rows["deal"] % 7 + 10.0,
+    )
+    told = pd.concat([entries, told_again]).sort_values(
+        ["deal", "entered_on", "order"], kind="stable", ignore_index=True
+    )
+    known = set(told.loc[(told["entered_on"] <= pd.Timestamp(as_of)) & told["amount"].notna(), "deal"])
+    noisy = deals.deals.assign(
+        amount=np.where(np.isin(np.arange(deals.n_deals), list(known)), 1e6, deals.deals["amount"].to_numpy())
+    )
+    plain, loud = (
+        own_calibration(replace(deals, deals=table, entries=told), as_of=as_of, horizon_days=28)
+        for table in (deals.deals, noisy)
+    )
+    assert plain.origins > 20
+    assert plain.probability.tobytes() == loud.probability.tobytes()
+
+
 def test_calibration_reads_nothing_after_the_as_of_date() -> None:
     deals = made_up(9)
     as_of = FIRST + timedelta(days=250)

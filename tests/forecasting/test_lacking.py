@@ -180,7 +180,7 @@ def test_looking_back_takes_amounts_as_the_day_it_looks_from_shows_them() -> Non
     stays, memory = stay_table(export("cleared on losing")), Memory()
     past = past_forecasts(stays, as_of=AS_OF, horizon_days=30, memory=memory, seed=1)
     day = day_of(past["as_of"].iloc[-1].date())
-    assert {habits for (habits, _), _, _ in memory.open} == {AmountHabits(lacking_tells=False)}
+    assert {habits for (habits, *_), _, _ in memory.open} == {AmountHabits(lacking_tells=False)}
     alone = open_revenue(known_at(stays_at(stays, AS_OF), day), horizons=(30, 15), seed=1)
     assert past["mean"].tolist()[-2:] == [each.mean for each in alone]
     first = past["as_of"].iloc[-1].date()

@@ -53,12 +53,9 @@ def shaken(seed: int) -> StayTable:
     nothing = np.zeros(0, dtype=np.int64)
     number = np.arange(len(entered))
     following = np.where(left < NEVER, np.where(won, 1, 2), -1)
-    undone = np.full(len(entered), NEVER)
     amount = rng.lognormal(3.0, 0.5, len(entered))
-    then, none = 0 * number - 1, np.zeros(0)
-    return StayTable(
-        number, 0 * number, following, entered, left, undone, then, amount, nothing, nothing, none, 1, 1, 3
-    )
+    none = np.zeros(0)
+    return StayTable(number, 0 * number, following, entered, left, amount, nothing, nothing, none, 1, 1, 3)
 
 
 @pytest.mark.parametrize("unit", [1.0, 1e-8])
@@ -71,7 +68,7 @@ def test_a_fast_pipeline_without_losses_has_a_spread_in_any_currency(unit: float
     amount = unit * rng.lognormal(3.0, 0.5, len(entered))
     table = StayTable(
         np.arange(len(entered)), 0 * entered, np.where(left < 199, won, -1), entered, np.where(left < 199, left, NEVER),
-        np.full(len(entered), NEVER), np.full(len(entered), -1), amount, none, none, np.zeros(0), 1, 1, 3,
+        amount, none, none, np.zeros(0), 1, 1, 3,
     )  # fmt: skip
     for seed in range(4):
         value = open_revenue(known_at(table, 150), horizons=(60,), seed=seed)[0]

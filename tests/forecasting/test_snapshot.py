@@ -212,10 +212,20 @@ def test_a_deal_won_the_day_it_is_created_arrives_with_the_win() -> None:
         ("C", "Won", 4, 7.0),
         ("C", "Lead", 6, 8.0),
     )
-    created = deals.deals.assign(
-        created_on=deals.deals["created_on"].where(deals.deals["deal_id"] != "A", pd.Timestamp(day(2)))
+    late, soon = (
+        cut(
+            replace(
+                deals,
+                deals=deals.deals.assign(
+                    created_on=deals.deals["created_on"].where(
+                        deals.deals["deal_id"] != "A", pd.Timestamp(day(created))
+                    )
+                ),
+            ),
+            as_of=day(9),
+        )
+        for created in (1, 2)
     )
-    late = cut(replace(deals, deals=created), as_of=day(9))
     snapshot, before = cut(deals, as_of=day(9)), cut(deals, as_of=day(5))
     columns = ["deal_id", "arrived_on", "stage", "cell", "amount"]
     lead = ["B", pd.Timestamp(day(0)), LEAD, 0, 100.0]
@@ -227,6 +237,7 @@ def test_a_deal_won_the_day_it_is_created_arrives_with_the_win() -> None:
         a,
     ]  # taken back
     assert late.arrivals["deal_id"].tolist() == ["B", "C"]  # told only once it was won, and created before
+    assert soon.arrivals["deal_id"].tolist() == ["B", "C", "A"]  # a night lies between
     assert snapshot.won["deal_id"].tolist() == late.won["deal_id"].tolist() == ["A"]
     assert set(snapshot.stays["deal_id"]) == {"B", "C"}
     for until, expected in ((5, 107.0), (9, 100.0)):
