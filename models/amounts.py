@@ -26,8 +26,9 @@ from scipy.special import ndtr
 
 from models.errors import EmptyInputError, InputError, SettingsError
 
-ALL_WON = "all won deals"
-"""Label of the pool that every other pool falls back to."""
+ALL_WON, AT_ONCE = "all won deals", "won at once"
+"""Label of the pool that every other pool falls back to, of deals that went through stages if there are some, and of that of
+deals entered as won."""
 MIN_POOL = 20
 """Amounts a pool needs to stand for itself; below, the deals one step less alike fill it up or are taken."""
 FEW = 5
@@ -107,7 +108,8 @@ class AmountPosterior:
     def arrival_group(self, segment: str, cell: int, *, amount_class: int = -1, at_once: bool = False) -> int:
         """Pool for a deal that arrives in ``cell`` (row of the cells the arrivals were counted by), or is won at once."""
         own = pool_label(cell=cell, at_once=at_once)
-        return self._first_group((own, pool_label(amount_class=amount_class), pool_label(segment=segment)))
+        alike = AT_ONCE if at_once else pool_label(amount_class=amount_class)
+        return self._first_group((own, alike, pool_label(segment=segment)))
 
     def _first_group(self, labels: tuple[str, ...]) -> int:
         known = [self.group_labels.index(label) for label in labels if label in self.group_labels]
@@ -140,7 +142,7 @@ def pool_label(
     ('missing in stage 2, segment North', 'cell 4', 'all won deals')
     """
     if cell is not None:
-        return f"cell {cell}, won at once" if at_once else f"cell {cell}"
+        return f"cell {cell}, {AT_ONCE}" if at_once else f"cell {cell}"
     if amount_class is not None:
         return f"amount class {amount_class}"
     parts = ([] if stage is None else [f"missing in stage {stage}"]) + (
@@ -200,10 +202,15 @@ def fit_amounts(
     rng = np.random.default_rng(np.random.SeedSequence([seed, 1]))
     stays = known[["deal_id", "stage", "amount"]].merge(final, on="deal_id")
     same, mean, sd = _ratio_draws(stays, n_stages, draws, rng)
-    everything = _all_amounts(final, known, arrivals)
+    begun_won = (
+        arrivals.loc[arrivals["stage"] >= n_stages, "deal_id"] if "stage" in arrivals else pd.Series(dtype=object)
+    )
+    staged = final[~final["deal_id"].isin(begun_won)]
+    staged = staged if len(staged) >= FEW else final
+    everything = _all_amounts(staged, known, arrivals)
     arrived = arrivals.drop(columns="segment", errors="ignore").merge(final, on="deal_id", how="left")
     arrived["at_once"] = arrived["stage"] >= n_stages if "stage" in arrived else False
-    groups = _pools(everything, final, stays, arrived)
+    groups = _pools(everything, staged, stays, arrived)
     groups |= _thin_pools(groups, arrived)
     scale = _scale_draws(groups, draws, rng)
     return AmountPosterior(
@@ -311,6 +318,7 @@ def _pools(everything: _Pool, final: pd.DataFrame, stays: pd.DataFrame, arrived:
         add(pool_label(stage=stage), there["final"])
         for segment, rows in there.groupby("segment", sort=True):
             add(pool_label(segment=str(segment), stage=stage), rows["final"])
+    add(AT_ONCE, arrived.loc[arrived["at_once"], "final"].dropna())
     for label, there in _by_cell(arrived):
         add(label, there["final"].dropna())
         add(label, there["amount"].dropna(), borrowed=True)
@@ -331,9 +339,10 @@ def _thin_pools(groups: Mapping[str, _Pool], arrived: pd.DataFrame) -> dict[str,
     """Pools for cells in which too few deals arrived: of their class of amounts, and of their own filled up."""
     found: dict[str, _Pool] = {}
     thin = [(label, rows) for label, rows in _by_cell(arrived) if label not in groups]
-    class_of = {label: int(rows["amount_class"].iloc[0]) for label, rows in thin if "amount_class" in rows}
+    staged = [(label, rows) for label, rows in thin if not rows["at_once"].iloc[0]]
+    class_of = {label: int(rows["amount_class"].iloc[0]) for label, rows in staged if "amount_class" in rows}
     for code in sorted(set(class_of.values())):
-        rows = arrived[arrived["amount_class"] == code]
+        rows = arrived[(arrived["amount_class"] == code) & ~arrived["at_once"]]
         won, known = (rows[name].dropna().to_numpy() for name in ("final", "amount"))
         if len(won) >= MIN_POOL:
             found[pool_label(amount_class=code)] = _Pool(won, len(won))
@@ -343,7 +352,8 @@ def _thin_pools(groups: Mapping[str, _Pool], arrived: pd.DataFrame) -> dict[str,
         known = rows["final"].fillna(rows["amount"]).dropna().to_numpy()
         if len(known) >= FEW:
             alike = pool_label(amount_class=class_of[label]) if label in class_of else ALL_WON
-            found[label] = _filled_up(known, found.get(alike, groups[ALL_WON]))
+            alike = AT_ONCE if rows["at_once"].iloc[0] and AT_ONCE in groups else alike
+            found[label] = _filled_up(known, found.get(alike, groups.get(alike, groups[ALL_WON])))
     return found
 
 

@@ -448,7 +448,8 @@ def _silent_days(snapshot: Snapshot) -> int:
     if stays.empty:
         return 0
     ended = (stays["entered_on"] + pd.to_timedelta(stays["days"], unit="D"))[stays["next"] != STILL_OPEN]
-    days = np.unique(pd.concat([stays["entered_on"], ended]).to_numpy().astype("datetime64[D]"))
+    seen = pd.concat([stays["entered_on"], ended, snapshot.won["won_on"]])
+    days = np.unique(seen.to_numpy().astype("datetime64[D]"))
     gaps = np.diff(days[days >= days[-1] - np.timedelta64(GAP_YEAR_DAYS, "D")]).astype(np.int64)
     usual = float(SILENCE * gaps.max(initial=0)) if len(gaps) else SILENT_DAYS
     silent = int((np.datetime64(snapshot.as_of) - days[-1]).astype(np.int64))

@@ -92,6 +92,8 @@ def cohort_conversion(known: KnownStays, horizon_days: int, seed: int) -> Baseli
     created, won_on = (np.full(len(known.amount), NEVER, dtype=np.int64) for _ in range(2))
     np.minimum.at(created, known.deal, known.entered)
     won_on[known.deal[known.ended_in_win]] = known.left[known.ended_in_win]
+    at_once, day, stand = known.at_once
+    created[at_once[stand == 1]] = won_on[at_once[stand == 1]] = day[stand == 1]
     age, amount, cycle = known.as_of - created, known.filled_amount, won_on - created
     wins, begun = (created < NEVER) & (won_on < NEVER), created < NEVER
     seen = np.cumsum(np.bincount(age[begun], weights=amount[begun])[::-1])[::-1]

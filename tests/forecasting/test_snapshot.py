@@ -338,9 +338,10 @@ def by_hand(
                 visits.append([row.stage, row.entered_on])
         for place, (stage, since) in enumerate(visits):
             if stage < GRAPH.n_open:
-                after, later = ([*visits[place + 1 : place + 3], [STILL_OPEN, end], [STILL_OPEN, end]])[:2]
-                led = later[0] if after[0] >= GRAPH.n_open and later[0] != STILL_OPEN else after[0]  # taken back soon
-                stays.append((name, stage, STILL_OPEN if led == stage else led, (after[1] - since).days))
+                following = visits[place + 1 :] or [[STILL_OPEN, end]]
+                came = [led for led, _ in following if led < GRAPH.n_open]  # closes are taken back soon here, if at all
+                led = came[0] if came else following[-1][0]
+                stays.append((name, stage, STILL_OPEN if led == stage else led, (following[0][1] - since).days))
         if visits:
             stage, since = visits[-1]
             amount = table_amount if told is None else told

@@ -149,6 +149,19 @@ def test_new_deals_of_a_thin_cell_take_the_amounts_of_their_class() -> None:
     assert fitted.group_labels[fitted.arrival_group("", 99)] == pool_label(segment="")
 
 
+def test_what_is_entered_as_won_has_a_pool_of_its_own_and_is_in_no_other() -> None:
+    """Open deals without an amount, and leads, are worth what deals that went through stages were."""
+    won = pd.concat([won_deals(np.full(30, 10.0), "s"), won_deals(np.full(60, 900.0), "d").assign(segment="s")])
+    arrivals = won.assign(stage=np.repeat([0, 1], [30, 60]), cell=np.repeat([0, 0, 1], [30, 30, 30]))
+    fitted = fit(NOTHING_KNOWN, won, arrivals)
+    for group in (fitted.missing_group("s", 0), fitted.arrival_group("s", 0), fitted.arrival_group("s", 9)):
+        assert set(pooled(fitted, group)) == {10.0}
+    for cell in (0, 1, 9):
+        assert set(pooled(fitted, fitted.arrival_group("s", cell, at_once=True))) == {900.0}
+    alone = fit(NOTHING_KNOWN, won.iloc[30:], arrivals.iloc[30:])
+    assert set(pooled(alone, alone.missing_group("s", 0))) == {900.0}
+
+
 @pytest.mark.parametrize("own", [5, 12, 19])
 def test_a_few_own_amounts_weigh_what_they_are_of_a_pool_and_make_it_wider(own: int) -> None:
     won = won_deals(np.random.default_rng(4).lognormal(3, 1, 1000))
