@@ -161,8 +161,10 @@ class AmountHabits:
         zero = () if self.zero_is_amount else (0.0,)
         return zero if self.placeholder is None else (*zero, self.placeholder)
 
-    def cleared(self, amount: Floats) -> Floats:
-        """Amounts without zeros and others that stand for missing ones."""
+    def cleared(self, amount: Floats, final: Bools | None = None) -> Floats:
+        """Amounts without zeros and others that stand for missing ones; those that are ``final`` stay."""
+        if final is not None and final.any():
+            return np.where(final, amount, self.cleared(amount))
         given = amount if self.zero_is_amount else np.where(amount >= CENT, amount, np.nan)
         return given if self.placeholder is None else np.where(given == self.placeholder, np.nan, given)
 

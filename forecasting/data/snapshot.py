@@ -187,7 +187,8 @@ def cut(
     stays["days_unseen"] = days_unseen(begun, deal=deal, entered=entered, changed=changed[told_of_stays["stage"]])
     of_deal = np.searchsorted(known.last, rows)
     habits = amount_habits(known.amount[rows], known.amount[known.last[of_deal]], stays_compared)
-    known = replace(known, amount=habits.cleared(known.amount))
+    at_once = _won_at_once(deals, known, begun)
+    known = replace(known, amount=habits.cleared(known.amount, np.isin(known.deal, known.deal[at_once])))
 
     def tells(name: str) -> bool:
         return stays_compared.lack_as_before(lacking(deals, known, name)[of_deal])
@@ -198,7 +199,7 @@ def cut(
     if (names := tuple(factor.name for factor in found)) != asked:
         raise SettingsError(f"factors {names} do not belong to segment and covariates {asked}")
     open_now = known.last[known.stage[known.last] < deals.graph.n_open]
-    looped, at_once = stays["looped"].to_numpy(), _won_at_once(deals, known, begun)
+    looped = stays["looped"].to_numpy()
     told_at = np.concatenate([rows, open_now, at_once])
     looped_by = np.concatenate([looped, looped[stays["current"].to_numpy()], np.zeros(len(at_once), dtype=np.bool_)])
     cells, place = distinct_cells(codes_of(deals, known, found, told_at, looped_by))

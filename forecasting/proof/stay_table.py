@@ -290,7 +290,7 @@ def known_at(stays: StayTable, day: int) -> KnownStays:
         changed=changed,
         arrived=arrived,
         stands=led.stands,
-        amount=habits.cleared(amount),
+        amount=habits.cleared(amount, np.isin(np.arange(len(amount)), at_once[0])),
         entry_amount=habits.cleared(_at_entry(stays, rows, told)),
         at_once=at_once,
         n_open=stays.n_open,

@@ -246,6 +246,28 @@ def test_a_deal_won_the_day_it_is_created_arrives_with_the_win() -> None:
         assert known.revenue(after=day_of(date.fromisoformat(day(0))), until=known.as_of, open_deals_only=True) == 0.0
 
 
+def test_what_is_entered_as_won_for_nothing_is_worth_nothing_though_zeros_of_leads_stand_for_none() -> None:
+    rows: list[tuple[str, str, int, float | None]] = []
+    for at in range(300):
+        name = f"L{at}"
+        rows += [(name, "Lead", at, 0.0 if at >= 290 else 50.0), (f"F{at}", "Won", at, 0.0)]
+        rows += [(name, "Lost" if at % 2 else "Won", at + 10, 50.0)] if at < 290 else []
+    entries = [(name, stage, at, None) for name, stage, at, _ in rows]  # the deals table alone has amounts
+    deals = deals_of(*entries)
+    names = deals.deals["deal_id"].astype(str)
+    worth = np.where(names.str.startswith("F"), 0.0, np.where(names.str.slice(1).astype(int) >= 290, 0.0, 50.0))
+    deals = replace(deals, deals=deals.deals.assign(amount=worth))
+    found = cut(deals, as_of=day(299))
+    assert found.unknown == (0.0,)
+    assert found.pipeline.deals["amount"].isna().all()
+    free = found.arrivals["deal_id"].str.startswith("F")
+    assert (found.arrivals.loc[free, "amount"] == 0.0).all()
+    assert (found.won.loc[found.won["deal_id"].str.startswith("F"), "amount"] == 0.0).all()
+    known = known_at(stay_table(deals), day_of(found.as_of))
+    assert (known.amount[known.at_once[0]] == 0.0).all()
+    assert np.isnan(known.amount[known.deal[known.is_open]]).all()
+
+
 def test_amounts_are_the_last_told_by_then_and_the_tables_only_where_none_was_told() -> None:
     deals = deals_of(
         ("A", "Lead", 0, None), ("A", "Proposal", 4, 70.0), ("A", "Won", 9, 90.0), ("B", "Lead", 0, None), amount=90.0
