@@ -283,6 +283,25 @@ def test_a_season_moves_revenue_between_days_and_nothing_else(floor: Forecast) -
     assert moved_in_time(single * 0, np.repeat([0.5, 1.5], 5)).sum() == 0
 
 
+def test_what_is_entered_as_won_has_no_season_of_the_pipeline(floor: Forecast) -> None:
+    plain = learn(NO_PAST, horizon_days=60, age_days=400)
+    none, half = NewCalibration(plain), floor.horizon_days // 2
+    season = np.repeat([0.2, 1.8], [half, floor.horizon_days - half])
+    mixed = replace(floor, at_once_cents=floor.new_cents // 2)
+    usual, seasonal = (
+        with_calibration(mixed, replace(plain, season=each), seed=2, new=none) for each in (np.ones(0), season)
+    )
+    at_once, staged = [], []
+    for made in (usual, seasonal):
+        assert made.at_once_cents is not None
+        at_once.append(made.at_once_cents.sum(axis=(0, 2)))
+        staged.append((made.new_cents - made.at_once_cents).sum(axis=(0, 2)))
+    halves = [0, half]
+    np.testing.assert_allclose(*(np.add.reduceat(each, halves) for each in at_once), rtol=0.05)
+    first, second = (np.add.reduceat(each, halves) for each in staged)
+    np.testing.assert_allclose(second / first, [0.2, 1.8], rtol=0.05)
+
+
 def test_no_error_makes_open_deals_bring_more_than_they_are_worth(floor: Forecast) -> None:
     from forecasting.engine.deal_groups import group_deals
 
