@@ -180,7 +180,7 @@ def test_looking_back_ends_where_the_history_becomes_whole() -> None:
     assert (past["as_of"] >= pd.Timestamp(first + timedelta(days=29))).all()
     assert len(past) > 10
     assert past["age_days"].max() == (past["as_of"].max().date() - first).days + 1
-    assert {found for (_, found), _, _ in memory.open} == {begun}
+    assert {found for (_, found, _), _, _ in memory.open} == {begun}
     learned = own_calibration(stays, as_of=AS_OF, horizon_days=30, seed=1)
     assert learned.origins == past["as_of"].nunique()
     settled = stays_at(stays, AS_OF)
