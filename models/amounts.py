@@ -327,12 +327,11 @@ def _pools(everything: _Pool, final: pd.DataFrame, stays: pd.DataFrame, arrived:
 
 def _by_cell(arrived: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
     """Deals that arrived in each cell, those won at once apart."""
-    cells = arrived["cell"].to_numpy(dtype=np.int64)
-    return [
-        (pool_label(cell=cell, at_once=at_once), arrived[(cells == cell) & (arrived["at_once"] == at_once)])
-        for at_once in np.unique(arrived["at_once"].to_numpy(dtype=bool)).tolist()
-        for cell in np.unique(cells[arrived["at_once"] == at_once]).tolist()
-    ]
+    cell, at_once = arrived["cell"].to_numpy(dtype=np.int64), arrived["at_once"].to_numpy(dtype=np.int64)
+    order = np.lexsort((cell, at_once))
+    begins = (np.diff(cell[order], prepend=-1) != 0) | (np.diff(at_once[order], prepend=-1) != 0)
+    parts = np.split(order, np.flatnonzero(begins)[1:]) if len(order) else []
+    return [(pool_label(cell=int(cell[rows[0]]), at_once=bool(at_once[rows[0]])), arrived.iloc[rows]) for rows in parts]
 
 
 def _thin_pools(groups: Mapping[str, _Pool], arrived: pd.DataFrame) -> dict[str, _Pool]:
