@@ -202,16 +202,15 @@ def fit_amounts(
     rng = np.random.default_rng(np.random.SeedSequence([seed, 1]))
     stays = known[["deal_id", "stage", "amount"]].merge(final, on="deal_id")
     same, mean, sd = _ratio_draws(stays, n_stages, draws, rng)
-    begun_won = (
-        arrivals.loc[arrivals["stage"] >= n_stages, "deal_id"] if "stage" in arrivals else pd.Series(dtype=object)
-    )
-    staged = final[~final["deal_id"].isin(begun_won)]
+    at_once = arrivals["stage"] >= n_stages if "stage" in arrivals else pd.Series(False, index=arrivals.index)
+    staged = final[~final["deal_id"].isin(arrivals.loc[at_once, "deal_id"])]
     staged = staged if len(staged) >= FEW else final
     everything = _all_amounts(staged, known, arrivals)
-    arrived = arrivals.drop(columns="segment", errors="ignore").merge(final, on="deal_id", how="left")
-    arrived["at_once"] = arrived["stage"] >= n_stages if "stage" in arrived else False
-    groups = _pools(everything, staged, stays, arrived)
-    groups |= _thin_pools(groups, arrived)
+    arrived = arrivals.drop(columns="segment", errors="ignore").assign(at_once=at_once)
+    arrived = arrived.merge(final, on="deal_id", how="left")
+    cells = _by_cell(arrived)
+    groups = _pools(everything, staged, stays, arrived, cells)
+    groups |= _thin_pools(groups, arrived, cells)
     scale = _scale_draws(groups, draws, rng)
     return AmountPosterior(
         same_probability=same,
@@ -302,7 +301,13 @@ def _all_amounts(final: pd.DataFrame, known: pd.DataFrame, arrivals: pd.DataFram
     return _Pool(amounts, len(amounts), borrowed=True)
 
 
-def _pools(everything: _Pool, final: pd.DataFrame, stays: pd.DataFrame, arrived: pd.DataFrame) -> dict[str, _Pool]:
+type _Cells = list[tuple[str, pd.DataFrame]]
+"""Deals that arrived in each cell, by the label of its pool."""
+
+
+def _pools(
+    everything: _Pool, final: pd.DataFrame, stays: pd.DataFrame, arrived: pd.DataFrame, cells: _Cells
+) -> dict[str, _Pool]:
     """Amounts by label where they are enough to stand for themselves."""
     groups = {ALL_WON: everything}
 
@@ -319,13 +324,13 @@ def _pools(everything: _Pool, final: pd.DataFrame, stays: pd.DataFrame, arrived:
         for segment, rows in there.groupby("segment", sort=True):
             add(pool_label(segment=str(segment), stage=stage), rows["final"])
     add(AT_ONCE, arrived.loc[arrived["at_once"], "final"].dropna())
-    for label, there in _by_cell(arrived):
+    for label, there in cells:
         add(label, there["final"].dropna())
         add(label, there["amount"].dropna(), borrowed=True)
     return groups
 
 
-def _by_cell(arrived: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
+def _by_cell(arrived: pd.DataFrame) -> _Cells:
     """Deals that arrived in each cell, those won at once apart."""
     cell, at_once = arrived["cell"].to_numpy(dtype=np.int64), arrived["at_once"].to_numpy(dtype=np.int64)
     order = np.lexsort((cell, at_once))
@@ -334,10 +339,10 @@ def _by_cell(arrived: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
     return [(pool_label(cell=int(cell[rows[0]]), at_once=bool(at_once[rows[0]])), arrived.iloc[rows]) for rows in parts]
 
 
-def _thin_pools(groups: Mapping[str, _Pool], arrived: pd.DataFrame) -> dict[str, _Pool]:
+def _thin_pools(groups: Mapping[str, _Pool], arrived: pd.DataFrame, cells: _Cells) -> dict[str, _Pool]:
     """Pools for cells in which too few deals arrived: of their class of amounts, and of their own filled up."""
     found: dict[str, _Pool] = {}
-    thin = [(label, rows) for label, rows in _by_cell(arrived) if label not in groups]
+    thin = [(label, rows) for label, rows in cells if label not in groups]
     staged = [(label, rows) for label, rows in thin if not rows["at_once"].iloc[0]]
     class_of = {label: int(rows["amount_class"].iloc[0]) for label, rows in staged if "amount_class" in rows}
     for code in sorted(set(class_of.values())):

@@ -19,7 +19,7 @@ NEVER = 2**40
 """Day number of something that has not happened."""
 TAKEN_BACK_DAYS = 30
 """A close that is taken back within so many days is none: of wins, most are gone by the end of the month or quarter. Later on
-a win has counted in its period, and a loss that comes back is new business."""
+a win has counted in its period, and a loss that comes back is in no forecast."""
 A_NIGHT = 1
 """Days between the creation of a deal and its win up to which it was entered as won."""
 TOLD_AS_KNOWN = 0.8

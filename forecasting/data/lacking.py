@@ -253,8 +253,8 @@ def amount_habits(at_entry: Floats, latest: Floats, stays: StaysCompared) -> Amo
         said, before = np.asarray(latest == usual), stays.closed_before
         kept = before.any() and said[before].mean() >= CLOSED_SHARE
         placeholder = usual if kept and not is_amount(said) else None
-    lacks = ~(at_entry >= CENT) | (at_entry == placeholder if placeholder is not None else False)
-    return AmountHabits(is_amount(latest < CENT), stays.lack_as_before(lacks), placeholder)
+    given = AmountHabits(placeholder=placeholder).cleared(at_entry)
+    return AmountHabits(is_amount(latest < CENT), stays.lack_as_before(~(given >= CENT)), placeholder)
 
 
 def most_usual(amount: Floats) -> float | None:

@@ -62,8 +62,6 @@ class StayTable:
         Amount that the stage history had said when the stay began, NaN where it had said none.
     moves : Moves, optional
         All moves, closes included, that may be taken back; by default none was.
-    place : ndarray of int64, shape (stay,), optional
-        Of the moves with which the stays began.
     told_late : int
         Hash of the amounts that stand in the table for what the stage history told after the first entry only.
     """
@@ -86,7 +84,6 @@ class StayTable:
     beginning: Beginning | None = None
     entry_amount: Floats | None = None
     moves: Moves | None = None
-    place: Ints | None = None
     told_late: int = 0
 
 
@@ -246,7 +243,6 @@ def stay_table(deals: "Deals", *, calendar: CalendarOptions | None = None) -> St
         created=created,
         entry_amount=told,
         moves=Moves(deal, stage, day),
-        place=np.flatnonzero(is_open),
     )
 
 
@@ -255,14 +251,13 @@ def known_at(stays: StayTable, day: int) -> KnownStays:
     rows = np.flatnonzero(stays.entered <= day)
     left = stays.left[rows]
     ended = left <= day
-    amount = stays.table_amount.copy()
-    said = stays.said_day <= day
-    amount[stays.said_deal[said]] = stays.said_amount[said]  # in order: the last word stays
+    amount = _said_by(stays, day)
     entered, deal, stage = stays.entered[rows], stays.deal[rows], stays.stage[rows]
     left_for = np.where(ended, stays.next_stage[rows], -1)
     led, at_once = Led(left_for, ended), NONE_AT_ONCE
-    if stays.moves is not None and stays.place is not None:
-        led = where_it_led(stays.moves, stays.place[rows], today=day, n_open=stays.n_open)
+    if stays.moves is not None:
+        place = np.flatnonzero(stays.moves.stage < stays.n_open)  # of the moves with which the stays began
+        led = where_it_led(stays.moves, place[rows], today=day, n_open=stays.n_open)
         at_once = _entered_as_won(stays, day)
     exit_code = led.stage
     closes = exit_code >= stays.n_open
@@ -301,6 +296,13 @@ def known_at(stays: StayTable, day: int) -> KnownStays:
         beginning=begun,
         told_late=stays.told_late,
     )
+
+
+def _said_by(stays: StayTable, day: int) -> Floats:
+    """Amount of each deal as last said by the end of a day, that of the table where none was."""
+    amount, said = stays.table_amount.copy(), stays.said_day <= day
+    amount[stays.said_deal[said]] = stays.said_amount[said]  # in order: the last word stays
+    return amount
 
 
 def _at_entry(stays: StayTable, rows: Ints, told: Floats) -> Floats:
@@ -344,15 +346,15 @@ def _settled(stays: StayTable, day: int) -> tuple[Floats, Ints]:
 
     Given are the amounts, and the deals to which that applies: those whose first entry told none.
     """
-    amount, said = stays.table_amount.copy(), stays.said_day <= day
+    amount = stays.table_amount.copy()
     if stays.entry_amount is None:
         return amount, np.zeros(0, dtype=np.int64)
     first = np.diff(stays.deal, prepend=-1) != 0
     untold = np.zeros(len(amount), dtype=bool)
     untold[stays.deal[first & np.isnan(stays.entry_amount)]] = True
-    late = said & untold[stays.said_deal]
-    amount[stays.said_deal[late]] = stays.said_amount[late]
-    return amount, np.unique(stays.said_deal[late])
+    late = np.unique(stays.said_deal[(stays.said_day <= day) & untold[stays.said_deal]])
+    amount[late] = _said_by(stays, day)[late]
+    return amount, late
 
 
 def day_of(when: date) -> int:
