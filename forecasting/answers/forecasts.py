@@ -62,6 +62,8 @@ class Forecast:
         Labels of the last axis of the cents; one empty label when deals are not told apart.
     open_cents, new_cents : ndarray of int64, shape (draw, day, segment)
         Revenue of deals open at the as-of date and of deals created later, calibration included.
+    at_once_cents : ndarray of int64, shape (draw, day, segment)
+        Part of ``new_cents`` that is entered as won: it knows no season of wins but that of its own arrivals.
     booked : DataFrame
         Deals won up to the as-of date: ``won_on``, ``amount``, ``segment``.
     deal_table : DataFrame
@@ -78,8 +80,6 @@ class Forecast:
         ``rhat_max``, ``ess_min``, ``divergences`` of the fit.
     data_quality : DataQuality or None
         Rows in, used and rejected.
-    at_once_cents : ndarray of int64, shape (draw, day, segment), or None
-        Part of ``new_cents`` that is entered as won: it knows no season of wins but that of its own arrivals.
     warnings : tuple of str
         What a reader of the forecast has to know.
     new_calibration : NewCalibration or None
@@ -96,6 +96,7 @@ class Forecast:
     segments: tuple[str, ...]
     open_cents: NDArray[np.int64]
     new_cents: NDArray[np.int64]
+    at_once_cents: NDArray[np.int64]
     booked: pd.DataFrame
     deal_table: pd.DataFrame
     pipeline: "OpenPipeline"
@@ -105,7 +106,6 @@ class Forecast:
     calibration: "Calibration | None"
     diagnostics: Mapping[str, Any]
     data_quality: "DataQuality | None" = None
-    at_once_cents: NDArray[np.int64] | None = None
     warnings: tuple[str, ...] = ()
     pace: NDArray[np.float64] | None = None
     lost_pace: NDArray[np.float64] | None = None
@@ -322,8 +322,8 @@ def forecast_snapshot(
     )  # fmt: skip
     groups, labels = arrivals.groups if new_business else (), simulated.segments
     segments = tuple(sorted({*labels, *groups, *snapshot.won["segment"].unique()})) or ("",)
-    open_cents, created, at_once_cents = _by_segment(simulated.revenue_cents, labels, segments), None, None
-    new_cents = np.zeros_like(open_cents)
+    open_cents, created = _by_segment(simulated.revenue_cents, labels, segments), None
+    new_cents, at_once_cents = np.zeros_like(open_cents), np.zeros_like(open_cents)
     if groups:
         created = simulate_new(
             arrivals, posterior.stage, graph=snapshot.graph, edges=edges, seed=seed, draws=draws,
@@ -399,7 +399,7 @@ def with_calibration(
         forecast,
         open_cents=scaled(moved_in_time(forecast.open_cents, season), on_open),
         new_cents=staged + at_once,
-        at_once_cents=None if forecast.at_once_cents is None else at_once,
+        at_once_cents=at_once,
         open_factor=forecast.open_factor * on_open,
         new_factor=forecast.new_factor * of_all * on_new,
         calibration=calibration,

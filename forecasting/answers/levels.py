@@ -138,7 +138,7 @@ def with_levels(forecast: "Forecast", *, share: float, options: EngineOptions | 
         forecast,
         open_cents=scaled(forecast.open_cents, on_open),
         new_cents=scaled(forecast.new_cents, on_new),
-        at_once_cents=None if forecast.at_once_cents is None else scaled(forecast.at_once_cents, on_new),
+        at_once_cents=scaled(forecast.at_once_cents, on_new),
         open_factor=forecast.open_factor * on_open,
         new_factor=forecast.new_factor * on_new,
     )
@@ -151,8 +151,7 @@ def scaled(cents: NDArray[np.int64] | Floats, factor: Floats) -> NDArray[np.int6
 
 def parts_of_new(forecast: "Forecast") -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Cents of deals to come that go through stages, and of those entered as won."""
-    at_once = np.zeros_like(forecast.new_cents) if forecast.at_once_cents is None else forecast.at_once_cents
-    return forecast.new_cents - at_once, at_once
+    return forecast.new_cents - forecast.at_once_cents, forecast.at_once_cents
 
 
 def seasons_of_new(forecast: "Forecast", season: Floats) -> tuple[float, float]:

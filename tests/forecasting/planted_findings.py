@@ -82,8 +82,8 @@ def planted_forecast(
     )
     return Forecast(
         as_of=AS_OF, until=until, currency=currency, seed=3, segments=("North", "South"), open_cents=wins[0],
-        new_cents=wins[1], booked=won, deal_table=table, pipeline=pipeline, posterior=posterior,
-        open_factor=np.ones(400), new_factor=np.ones(400), calibration=None,
+        new_cents=wins[1], at_once_cents=np.zeros_like(wins[1]), booked=won, deal_table=table, pipeline=pipeline,
+        posterior=posterior, open_factor=np.ones(400), new_factor=np.ones(400), calibration=None,
         diagnostics={"rhat_max": 1.004, "ess_min": 900.0, "divergences": 0}, data_quality=_quality(),
         warnings=("3 of 30 open deals have no amount: theirs are drawn from past wins",),
     )  # fmt: skip
