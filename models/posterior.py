@@ -22,7 +22,7 @@ from models.errors import InputError, SettingsError
 from models.levels.posterior import LevelPosterior
 from models.stage_model.posterior import Diagnostics, StagePosterior, load_stage_posterior
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 META_FILE, STAGE_FILE, AMOUNTS_FILE, ARRIVALS_FILE = "posterior.json", "stages.npz", "amounts.npz", "arrivals.npz"
 CALENDAR_FILE = "calendar.npz"
 LEVELS_FILE = "levels.npz"

@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 
 from models.history import UNSEEN_LEVEL, Factor
 
+Floats = NDArray[np.float64]
+
 MISSING_LEVEL = "(missing)"
 """Level of a deal whose segment or category is not given."""
 MISSING_NUMBER = "missing"
@@ -20,9 +22,9 @@ ISO_DATE = r"\d{4}-\d{2}-\d{2}"
 ZERO, CENT = "0", 0.01
 """Level of deals that are worth nothing, and the least amount that is something."""
 GOLDEN = (5.0**0.5 - 1.0) / 2.0
-MAX_CLASSES = 5
-MIN_CLASS_DEALS = 60
-"""Five classes with at least 60 deals each separate what amounts do and still tell it from luck."""
+MAX_CLASSES = 8
+MIN_CLASS_DEALS = 20
+"""Eight classes with at least 20 deals each: within one all deals are alike, and much of the money may be in few deals."""
 
 
 def category_factor(name: str, values: Sequence[object] | NDArray[np.object_]) -> Factor:
@@ -50,7 +52,7 @@ def as_dates(column: "pd.Series[Any]") -> "pd.Series[pd.Timestamp]":
 
 
 def number_factor(name: str, values: NDArray[np.float64], *, weights: NDArray[np.float64] | None = None) -> Factor:
-    """Cut a number into at most five classes of equal sums of weight, with at least 60 values each.
+    """Cut a number into at most eight classes of equal sums of weight, with at least 20 values each.
 
     Parameters
     ----------
@@ -61,11 +63,11 @@ def number_factor(name: str, values: NDArray[np.float64], *, weights: NDArray[np
 
     Examples
     --------
-    >>> factor = number_factor("seats", np.arange(300.0))
-    >>> factor.levels
-    ('under 60', '60 to 120', '120 to 180', '180 to 240', '240 and more')
-    >>> level_codes(factor, np.array([59.0, 60.0, 1e9])).tolist()
-    [0, 1, 4]
+    >>> factor = number_factor("seats", np.arange(60.0))
+    >>> factor.levels, [round(place, 2) for place in factor.places]
+    (('under 37', '37 and more'), [-1.0, 1.0])
+    >>> level_codes(factor, np.array([36.0, 37.0, 1e9])).tolist()
+    [0, 1, 1]
     """
     known = ~np.isnan(values)
     edges = _class_edges(values[known], np.ones(int(known.sum())) if weights is None else weights[known])
@@ -74,7 +76,8 @@ def number_factor(name: str, values: NDArray[np.float64], *, weights: NDArray[np
     levels = [f"under {texts[0]}", *levels, f"{texts[-1]} and more"] if texts else [ANY_NUMBER]
     if not known.all():
         levels.append(MISSING_NUMBER)
-    return Factor(name, tuple(levels), tuple(edges))
+    places = standardised(np.arange(len(edges) + 1.0))
+    return Factor(name, tuple(levels), tuple(edges), (*places.tolist(), *[0.0] * (not known.all())))
 
 
 def amount_factor(name: str, amounts: NDArray[np.float64], *, lacking_tells: bool) -> Factor:
@@ -90,17 +93,39 @@ def amount_factor(name: str, amounts: NDArray[np.float64], *, lacking_tells: boo
 
     Examples
     --------
-    >>> amount_factor("amount", np.array([0.0, np.nan, *range(1, 121)]), lacking_tells=True).levels
+    >>> amount_factor("amount", np.array([0.0, np.nan, *range(1, 40)]), lacking_tells=True).levels
     ('0', '(any)', 'missing')
     """
     given = amounts[amounts >= CENT]
     sizes = number_factor(name, given, weights=np.sqrt(given))
     levels, edges = sizes.levels, sizes.edges
+    places = tuple(log_places(given, level_codes(sizes, given), n_classes=len(levels)).tolist())
     if lacking_tells and (amounts < CENT).any():
-        levels, edges = (ZERO, *levels), (CENT, *edges)
+        levels, edges, places = (ZERO, *levels), (CENT, *edges), (0.0, *places)
     if lacking_tells and np.isnan(amounts).any():
-        levels = (*levels, MISSING_NUMBER)
-    return Factor(name, levels, edges)
+        levels, places = (*levels, MISSING_NUMBER), (*places, 0.0)
+    return Factor(name, levels, edges, places)
+
+
+def log_places(amounts: Floats, classes: NDArray[np.integer[Any]], *, n_classes: int) -> Floats:
+    """Standardised mean log amount of each class; zero for a class without amounts.
+
+    Examples
+    --------
+    >>> log_places(np.array([1.0, 1.0, 100.0]), np.array([1, 1, 2]), n_classes=4).tolist()
+    [0.0, -1.0, 1.0, 0.0]
+    """
+    deals, place = np.bincount(classes, minlength=n_classes), np.zeros(n_classes)
+    told = deals > 0
+    place[told] = standardised(np.bincount(classes, np.log(amounts), n_classes)[told] / deals[told])
+    return place
+
+
+def standardised(values: Floats) -> Floats:
+    """Values with mean zero and variance one; zeros where all are the same."""
+    centred = values - values.mean() if len(values) else values
+    spread = float(np.sqrt((centred**2).mean())) if len(values) else 0.0
+    return np.asarray(centred / spread) if spread > 0.0 else np.zeros(len(values))
 
 
 def spread_codes(place: NDArray[np.int64], weights: NDArray[np.float64]) -> NDArray[np.int64]:

@@ -15,11 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.interpolate import RectBivariateSpline
 
-from forecasting.data.factors import CENT, spread_codes
+from forecasting.data.factors import CENT, MAX_CLASSES, MIN_CLASS_DEALS, log_places, spread_codes
 from forecasting.data.known_entries import NEVER
 from forecasting.proof.quick_calendar import progress, win_weights
+from forecasting.proof.quick_effect import AmountEffect, amount_effect
 from forecasting.proof.quick_kernels import bins_of_days, count_exits, count_expected, win_probabilities
-from forecasting.proof.shrinkage import log_evidence
 from forecasting.proof.stay_table import KnownStays
 from models.levels.filtering import draw_levels, filter_level, period_days
 from models.levels.season import WEEK_DAYS, yearly_factors
@@ -31,16 +31,8 @@ EXITS_PER_BIN = 10
 """An age bin ends once it holds this many exits: its log hazard is then known to about 0.3."""
 PRIOR_EXITS = 1.0
 """Exits that the neighbouring bins count for in a bin."""
-EFFECT_WEIGHTS = np.array([4.0, 12.0, 40.0, 150.0, 1000.0])
-"""Exits that a factor of one counts for in an amount class; the data weigh these by their gamma-Poisson evidence."""
 PERIOD_DAYS = 30
 """Expected and seen exits are compared within calendar periods, or a trend in amounts would pass for an effect."""
-AMOUNT_CLASSES = 5
-"""Classes of deal size, with equal sums of the square root of the amount."""
-MIN_CLASS_DEALS = 60
-"""Deals in a class at least; fewer deals make fewer classes."""
-LEVEL_SHRINK = 12.0
-"""Exits that an amount factor of one counts for when levels are filtered: there only its mean matters."""
 LEAST = 1e-9
 """Revenue of a week in which nothing is won, so that weeks are alike where nothing is won at all."""
 LEVEL_DRAWS = 1024
@@ -82,7 +74,12 @@ class _Counted:
     days_ago: Ints
     unseen: Ints
     amount_class: Ints
-    n_classes: int
+    place: Floats  # (class,): standardised log amount, zero for a class without
+
+    @property
+    def n_classes(self) -> int:
+        """Classes of amounts, with that of deals worth nothing and that of deals without an amount."""
+        return len(self.place)
 
     @property
     def learned(self) -> "_Counted":
@@ -105,13 +102,12 @@ class _Counted:
 
 @dataclass(frozen=True)
 class _Chain:
-    """Conjugate posterior: hazards Gamma(shape, rate), amount factors a mixture of Gamma(exits + k, expected + k)."""
+    """Conjugate posterior: hazards Gamma(shape, rate), and the amount's effect."""
 
     starts: Ints  # (stage, bin)
     shape: Floats  # (stage, code, bin)
     rate: Floats  # (stage, 1, bin)
-    exits: Floats  # (class, stage, code)
-    expected: Floats  # (class, stage, code)
+    effect: AmountEffect
     part_of_day: Floats  # (stage, bin)
 
 
@@ -253,15 +249,15 @@ def _read_off(ahead: Floats, down: Floats, values: Floats, levels: Floats) -> Fl
 
 
 def amount_edges(amounts: Floats) -> Floats:
-    """Upper edges (exclusive) of classes with equal sums of the square root of the amount, at least 60 deals each.
+    """Upper edges (exclusive) of classes with equal sums of the square root of the amount, at least 20 deals each.
 
     Examples
     --------
-    >>> amount_edges(np.arange(1.0, 121.0)).tolist(), amount_edges(np.arange(1.0, 120.0)).tolist()
-    ([61.0], [])
+    >>> amount_edges(np.arange(1.0, 41.0)).tolist(), amount_edges(np.arange(1.0, 40.0)).tolist()
+    ([21.0], [])
     """
     values = np.sort(amounts[np.isfinite(amounts)])
-    classes = min(AMOUNT_CLASSES, len(values) // MIN_CLASS_DEALS)
+    classes = min(MAX_CLASSES, len(values) // MIN_CLASS_DEALS)
     if classes < 2:
         return np.zeros(0)
     roots = np.cumsum(np.sqrt(np.maximum(values, 0.0)))
@@ -295,7 +291,7 @@ def _counted(known: KnownStays) -> _Counted:
         days_ago=known.as_of - known.entered,
         unseen=known.unseen,
         amount_class=amount_class,
-        n_classes=len(edges) + 2,
+        place=log_places(amount[latest & ~lacking], amount_class[latest & ~lacking], n_classes=len(edges) + 2),
     )
 
 
@@ -325,8 +321,7 @@ def _fit(known: _Counted, n_open: int, n_stages: int) -> _Chain:
         starts=starts,
         shape=exits + PRIOR_EXITS * mix[:, :, None],
         rate=(exposure + PRIOR_EXITS / pilot)[:, None, :],
-        exits=seen.sum(axis=1),
-        expected=(expected * level).sum(axis=1),
+        effect=amount_effect(seen.sum(axis=1), (expected * level).sum(axis=1), known.place),
         part_of_day=part_of_day,
     )
 
@@ -374,12 +369,11 @@ class _Weeks:
 def _by_week(known: KnownStays, counted: _Counted, chain: _Chain, weight: Floats) -> _Weeks:
     """Count exits by week; ``weight`` is that of each past day for winning, see :func:`win_weights`."""
     by_class, by_size = _expected(counted, chain.starts, chain.shape / chain.rate, chain.part_of_day, WEEK_DAYS)
-    factor = (chain.exits + LEVEL_SHRINK) / (chain.expected + LEVEL_SHRINK)
-    expected = np.einsum("cpsj,csj->psj", by_class, factor)
+    expected = np.einsum("cpsj,csj->psj", by_class, chain.effect.mean())
     won, week = slice(known.n_open, known.n_open + known.n_won), np.arange(len(weight)) // WEEK_DAYS
     of_week = np.bincount(week, weight[::-1], len(expected)) / np.bincount(week, minlength=len(expected))
     expected[:, :, won] *= of_week[: len(expected), None, None]
-    forward = _forward(chain.exits.sum(axis=0), known.n_open + known.n_won)
+    forward = _forward(chain.effect.exits.sum(axis=0), known.n_open + known.n_won)
     wins = np.zeros_like(forward)
     wins[:, won] = True
     return _Weeks(by_size.sum(axis=0), expected, forward, wins)
@@ -449,11 +443,4 @@ def _with_neighbours(values: Floats) -> Floats:
 def _draw(chain: _Chain, rng: np.random.Generator) -> tuple[Floats, Floats]:
     """Draws of hazards (draw, stage, code, bin) and amount factors (draw, class, stage, code)."""
     hazards = rng.standard_gamma(np.broadcast_to(chain.shape, (HAZARD_DRAWS, *chain.shape.shape))) / chain.rate
-    weight = EFFECT_WEIGHTS[:, None, None, None]
-    evidence = log_evidence(chain.exits, chain.expected, weight).sum(axis=1)
-    probability = np.exp(evidence - evidence.max(axis=0))
-    cumulated = np.cumsum(probability / probability.sum(axis=0), axis=0)
-    uniform = rng.random((HAZARD_DRAWS, 1, *cumulated.shape[1:]))
-    chosen = EFFECT_WEIGHTS[np.minimum((uniform[..., None] > np.moveaxis(cumulated, 0, -1)).sum(axis=-1), 4)]
-    factors = rng.standard_gamma(chain.exits + chosen) / (chain.expected + chosen)
-    return hazards, factors
+    return hazards, chain.effect.draw(HAZARD_DRAWS, rng)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from models.history import STILL_OPEN, StageHistory
+from models.history import STILL_OPEN, Factor, StageHistory
 
 MIN_STAYS = 3
 """A level with fewer stays in the stage is thin: two stays move a log hazard by less than its spread between levels."""
@@ -22,6 +22,9 @@ FEW_EXITS = 100
 prior they are then next to impossible; at once impossible they must not become."""
 THIN = -1
 """Joint code of a thin level."""
+LINE_SHARE = 0.75
+"""Part of the variance of level effects that goes with a straight line where levels lie on one. The few deals of the highest
+amounts hold much of the money, and tell little of themselves: they follow what the other classes say of larger amounts."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,8 @@ class StageData:
         Per factor the level codes that are fitted jointly, ascending.
     stay_levels : ndarray of int64, shape (stay, factor)
         Level codes as in the history.
+    level_roots : tuple of ndarray, each of shape (level, level)
+        Per factor the square root of the prior covariance of its joint levels, in units of their squared scale.
     """
 
     stage: int
@@ -53,6 +58,7 @@ class StageData:
     levels: NDArray[np.int64]
     joint_levels: tuple[NDArray[np.int64], ...]
     stay_levels: NDArray[np.int64]
+    level_roots: tuple[NDArray[np.float64], ...]
 
     @property
     def n_groups(self) -> int:
@@ -120,7 +126,8 @@ def stage_data(history: StageHistory, stage: int) -> StageData:
     else:
         levels, group = np.unique(mapped, axis=0, return_inverse=True)
     days = rows["days"].to_numpy(dtype=np.int64)
-    return StageData(stage, exits, group.reshape(-1), exit_index, days, count, levels, joint, stay_levels)
+    roots = tuple(level_root(factor, codes) for factor, codes in zip(history.factors, joint, strict=True))
+    return StageData(stage, exits, group.reshape(-1), exit_index, days, count, levels, joint, stay_levels, roots)
 
 
 def _joint_levels(stay_levels: NDArray[np.int64], count: NDArray[np.int64]) -> tuple[NDArray[np.int64], ...]:
@@ -131,11 +138,27 @@ def _joint_levels(stay_levels: NDArray[np.int64], count: NDArray[np.int64]) -> t
     return tuple(np.flatnonzero(by_level >= least) for by_level in stays)
 
 
+def level_root(factor: Factor, codes: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Square root of the prior covariance of a factor's levels, in units of their squared scale.
+
+    Levels on a line share ``LINE_SHARE`` of their variance along it: ``LINE_SHARE x x' + (1 - LINE_SHARE) I`` with places x.
+
+    Examples
+    --------
+    >>> steep = level_root(Factor("amount", ("low", "high"), (9.0,), (-1.0, 1.0)), np.array([0, 1]))
+    >>> (steep @ steep.T).round(12).tolist()
+    [[1.0, -0.75], [-0.75, 1.0]]
+    """
+    place = np.array(factor.places or np.zeros(len(factor.levels)))[codes]
+    free = np.where(place == 0.0, 1.0, 1.0 - LINE_SHARE)
+    return np.asarray(np.linalg.cholesky(LINE_SHARE * np.outer(place, place) + np.diag(free)))
+
+
 def zero_sum_design(data: StageData) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.float64]]:
     """Matrix (group, level) that turns level innovations into effects; factor and weight of each column.
 
-    Each factor's exit-weighted mean is taken out: the base hazard then belongs to the typical exit, and sampling does
-    not wander along the direction in which all levels rise and the base falls.
+    Innovations get the prior covariance of the levels. Each factor's exit-weighted mean is taken out: the base hazard then
+    belongs to the typical exit, and sampling does not wander along the direction in which all levels rise and the base falls.
     """
     ended = np.bincount(data.group, weights=data.count * (data.exit != STILL_OPEN), minlength=data.n_groups)
     blocks = [np.zeros((data.n_groups, 0))]
@@ -148,7 +171,7 @@ def zero_sum_design(data: StageData) -> tuple[NDArray[np.float64], NDArray[np.in
         block[known, levels[known]] = 1.0
         weights.append(level_weights(block, ended))
         block[known] -= weights[-1]
-        blocks.append(block)
+        blocks.append(block @ data.level_roots[factor])
         factors.append(np.full(len(codes), factor, dtype=np.int64))
     return np.concatenate(blocks, axis=1), np.concatenate(factors), np.concatenate(weights)
 

@@ -202,7 +202,7 @@ def level_effects_of(problem: StageProblem, innovations: Floats, log_scales: Flo
     effects = []
     for factor in range(problem.n_factors):
         columns = problem.column_factor == factor
-        part = levels[:, columns]
+        part = np.einsum("kl,dlj->dkj", problem.data.level_roots[factor], levels[:, columns])
         centred = part - np.einsum("l,dlj->dj", problem.level_weights[columns], part)[:, None]
         effects.append(scales[:, factor, None] * centred)
     return effects

@@ -23,9 +23,11 @@ if TYPE_CHECKING:
     from xarray import DataTree
 
 Floats = NDArray[np.float64]
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 PIECES = ("codes", "effect", "log_scale", "thin_codes", "thin_mean", "thin_sd")
 """Arrays saved for each stage and factor."""
+FACTOR_PARTS = ("levels", "edges", "places")
+"""What is saved of each factor beside its name."""
 LARGEST_RHAT = 1.01
 """Chains of the NUTS road beyond it disagree."""
 MIN_ESS = 400
@@ -281,7 +283,7 @@ def load_stage_posterior(path: str | Path) -> StagePosterior:
         stages = tuple(
             _stage_fit(number, record, arrays, len(head["factors"])) for number, record in enumerate(head["stages"])
         )
-    factors = tuple(Factor(f["name"], tuple(f["levels"]), tuple(f["edges"])) for f in head["factors"])
+    factors = tuple(Factor(f["name"], *(tuple(f[part]) for part in FACTOR_PARTS)) for f in head["factors"])
     diagnostics = Diagnostics(**head["diagnostics"])
     return StagePosterior(
         StageGraph(**head["graph"]),

@@ -73,6 +73,7 @@ def pooled(data: StageData) -> StageData:
     return replace(
         data, group=np.zeros(len(keys), dtype=np.int64), exit=keys[:, 0].copy(), days=keys[:, 1].copy(), count=count,
         levels=np.zeros((1, 0), dtype=np.int64), joint_levels=(), stay_levels=np.zeros((len(keys), 0), dtype=np.int64),
+        level_roots=(),
     )  # fmt: skip
 
 

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from forecasting.data.factors import (
     ANY_NUMBER,
+    MAX_CLASSES,
     MIN_CLASS_DEALS,
     MISSING_NUMBER,
     as_levels,
@@ -19,7 +20,7 @@ from forecasting.data.factors import (
 from models.history import UNSEEN_LEVEL
 
 
-@pytest.mark.parametrize("n", [0, 1, 59, 119])
+@pytest.mark.parametrize("n", [0, 1, MIN_CLASS_DEALS - 1, 2 * MIN_CLASS_DEALS - 1])
 def test_too_few_deals_make_one_class(n: int) -> None:
     factor = number_factor("amount", np.arange(float(n)))
     assert factor.levels == (ANY_NUMBER,)
@@ -28,12 +29,12 @@ def test_too_few_deals_make_one_class(n: int) -> None:
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.integers(0, 10_000), st.integers(120, 2000), st.floats(0.1, 3))
-def test_every_class_has_enough_deals_and_at_most_five(seed: int, n: int, spread: float) -> None:
+@given(st.integers(0, 10_000), st.integers(2 * MIN_CLASS_DEALS, 2000), st.floats(0.1, 3))
+def test_every_class_has_enough_deals_and_not_too_many_are_there(seed: int, n: int, spread: float) -> None:
     amounts = np.exp(spread * np.random.default_rng(seed).standard_normal(n)) * 1e4
     factor = number_factor("amount", amounts, weights=np.sqrt(amounts))
     counts = np.bincount(level_codes(factor, amounts), minlength=len(factor.levels))
-    assert len(factor.levels) <= 5
+    assert len(factor.levels) <= MAX_CLASSES
     assert len(set(factor.levels)) == len(factor.levels)
     assert counts.min() >= MIN_CLASS_DEALS
     assert list(factor.edges) == sorted(factor.edges)
@@ -43,7 +44,7 @@ def test_with_many_deals_the_classes_share_the_weight_equally() -> None:
     amounts = np.exp(np.random.default_rng(1).standard_normal(50_000)) * 1e4
     factor = number_factor("amount", amounts, weights=np.sqrt(amounts))
     shares = np.bincount(level_codes(factor, amounts), weights=np.sqrt(amounts)) / np.sqrt(amounts).sum()
-    np.testing.assert_allclose(shares, 0.2, atol=0.01)  # the cut points are rounded to three digits
+    np.testing.assert_allclose(shares, 1.0 / MAX_CLASSES, atol=0.01)  # the cut points are rounded to three digits
 
 
 def test_missing_numbers_are_the_last_level() -> None:
