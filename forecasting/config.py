@@ -17,6 +17,7 @@ from pydantic_core import ErrorDetails, PydanticCustomError
 from forecasting.periods import PeriodName, next_period_start, period_start
 from models.calendar.days import DEFAULT_CALENDAR, check_holidays
 from models.errors import SettingsError
+from models.stage_model.options import LARGEST_SEED
 from models.stages import StageGraph
 
 if TYPE_CHECKING:
@@ -111,7 +112,7 @@ class ModelConfig(_Section):
     durations: Durations = "auto"
     inference: Literal["nuts", "fast"] = "nuts"
     window_days: Annotated[int, Field(ge=SHORTEST_WINDOW)] | None = None
-    seed: Annotated[int, Field(ge=0)] = 1
+    seed: Annotated[int, Field(ge=0, le=LARGEST_SEED)] = 1
     calendar: Annotated[tuple[CalendarPart, ...], Field(strict=False, validate_default=True)] = DEFAULT_CALENDAR  # type: ignore[assignment]
     holidays: str | None = None
 
@@ -160,7 +161,7 @@ class ForecastConfig(_Section):
 class TargetConfig(_Section):
     """``[target]``: the amount to reach ``by`` a day; ``since`` defaults to the start of the as-of date's period."""
 
-    amount: Annotated[float, Field(gt=0)]
+    amount: Annotated[float, Field(gt=0, allow_inf_nan=False)]
     by: Day
     since: Day | None = None
     confidence: Annotated[float, Field(gt=0, lt=1)] = 0.8
@@ -354,6 +355,8 @@ def horizon_after(horizon: str, as_of: date, *, fiscal_year_start: int = 1) -> d
     try:
         forecast = ForecastConfig(horizon=horizon, fiscal_year_start=fiscal_year_start)
     except ValidationError as error:
+        if all(each["loc"] == ("fiscal_year_start",) for each in error.errors()):
+            raise SettingsError(f"fiscal_year_start must be a month from 1 to 12, got {fiscal_year_start!r}") from error
         raise SettingsError(
             f"the horizon must be a length such as '90d', '8 weeks' or '2 quarters', got {horizon!r}"
         ) from error

@@ -16,7 +16,8 @@ from models.calendar.model import CalendarPosterior, fit_calendar
 from models.errors import EmptyInputError
 from models.levels.fit import fit_levels
 from models.posterior import ModelSpec, Posterior
-from models.stage_model.fit import Inference, fit_stages
+from models.stage_model.fit import fit_stages
+from models.stage_model.options import Inference
 from models.stage_model.posterior import StagePosterior
 
 CLOSED_WITHOUT_WIN, DAYS_WITHOUT_WIN = 100, 365
@@ -137,7 +138,7 @@ def fit_snapshot(
     stage = fit_stages(
         stage_history(snapshot),
         durations=spec.durations,
-        inference=_inference(spec),
+        inference=spec.inference,
         draws=spec.draws,
         seed=spec.seed,
         progress=progress,
@@ -173,7 +174,3 @@ def _calendar(snapshot: Snapshot, stage: StagePosterior, spec: ModelSpec) -> Cal
         return None
     exits = dated_exits(snapshot.learned_stays, stage, snapshot.cells, snapshot.graph)
     return fit_calendar(exits, options=spec.calendar_options, draws=stage.n_draws, seed=spec.seed)
-
-
-def _inference(spec: ModelSpec) -> Inference:
-    return "nuts" if spec.inference == "nuts" else "fast"

@@ -1,5 +1,6 @@
 """From a job file to a forecast: fit if needed, simulate, learn from our own past, check what may be published."""
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date
@@ -163,6 +164,8 @@ def fitted(job: Job, *, as_of: str | date, refit: bool = False, progress: Progre
     there = next((path for path in (folder, *folder.parents) if path.exists()), folder)
     if there.is_file():  # said before the fit, which takes its time
         raise SettingsError(f"cannot write to {folder}: {there} is a file; choose another output folder")
+    if not os.access(there, os.W_OK):
+        raise SettingsError(f"cannot write to {folder}: {there} may only be read; choose another output folder")
     posterior = fit_spec(job.deals, as_of=as_of, spec=job_spec(job), progress=progress)
     check_diagnostics(posterior)
     save_posterior(posterior, folder)

@@ -9,7 +9,7 @@ import zlib
 from dataclasses import asdict, dataclass
 from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 from zipfile import BadZipFile
 
 import numpy as np
@@ -20,6 +20,7 @@ from models.calendar.days import DEFAULT_CALENDAR, PERIOD_END, CalendarOptions
 from models.calendar.model import CalendarPosterior
 from models.errors import InputError, SettingsError
 from models.levels.posterior import LevelPosterior
+from models.stage_model.options import LARGEST_SEED, Inference
 from models.stage_model.posterior import Diagnostics, StagePosterior, load_stage_posterior
 
 SCHEMA_VERSION = 4
@@ -63,7 +64,7 @@ class ModelSpec:
     segment: tuple[str, ...] = ()
     covariates: tuple[str, ...] = ("log_amount",)
     durations: str = "auto"
-    inference: str = "nuts"
+    inference: Inference = "nuts"
     draws: int = 4000
     seed: int = 0
     window_days: int | None = None
@@ -73,6 +74,10 @@ class ModelSpec:
 
     def __post_init__(self) -> None:
         _ = self.calendar_options  # complains of what it cannot be
+        if self.inference not in get_args(Inference):
+            raise SettingsError(f"expected inference 'nuts' or 'fast', got {self.inference!r}")
+        if not isinstance(self.seed, int) or not 0 <= self.seed <= LARGEST_SEED:
+            raise SettingsError(f"expected a whole number from 0 to {LARGEST_SEED} as seed, got {self.seed!r}")
 
     @property
     def calendar_options(self) -> CalendarOptions:

@@ -19,6 +19,7 @@ from forecasting.answers.leads import LeadsNeeded, leads_needed
 from forecasting.answers.levels import moved_in_time, parts_of_new, scaled, seasons_of_new
 from forecasting.answers.pace import on_calendar
 from forecasting.answers.revenue import LEVELS, Period, Source, target_span
+from forecasting.config import MAX_HORIZON_DAYS
 from forecasting.data.deal_factors import AMOUNT, has_level_for_lacking
 from forecasting.data.factors import ZERO
 from forecasting.data.given import arrival_plan, plan_table
@@ -30,6 +31,7 @@ from models.amounts import mean_change
 from models.arrivals.plan import planned_days
 from models.errors import SettingsError
 from models.history import STILL_OPEN
+from models.stages import StageGraph
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -246,9 +248,11 @@ def forecast(
     Raises
     ------
     SettingsError
-        ``until`` is not after ``as_of``, the posterior knows more than ``as_of`` allows, or the plan does not fit.
+        ``until`` is not after ``as_of``, the posterior knows more than ``as_of`` allows or has other stages, or the plan does
+        not fit.
     """
     day = as_date(as_of)
+    _check_stages(deals.graph, posterior.stage.graph)
     if plan is not None:
         posterior = with_plan(posterior, plan, new_business=new_business)
     snapshot = cut(
@@ -421,9 +425,19 @@ def worth_of_open(forecast: Forecast) -> NDArray[np.float64]:
 def _check_dates(as_of: date, until: date, fitted: date) -> None:
     if until <= as_of:
         raise SettingsError(f"the forecast must end after the as-of date {as_of}, got until = {until}")
+    if (until - as_of).days > MAX_HORIZON_DAYS:
+        raise SettingsError(f"until = {until} is too far ahead of {as_of}: expected at most {MAX_HORIZON_DAYS} days")
     if fitted > as_of:
         raise SettingsError(
             f"the posterior was fitted on what was known on {fitted}, after the as-of date {as_of}: fit as of {as_of}"
+        )
+
+
+def _check_stages(graph: StageGraph, fitted: StageGraph) -> None:
+    if graph != fitted:
+        raise SettingsError(
+            f"the posterior was fitted with the stages {', '.join(fitted.stages)}, the deals have {', '.join(graph.stages)}: "
+            "fit these deals"
         )
 
 

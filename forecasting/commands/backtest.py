@@ -122,6 +122,8 @@ def backtest_options(config: JobConfig, asked: Asked) -> BacktestOptions:
 
 def _origins(span: Span) -> Sequence[date | str]:
     if span.origins is not None:
+        if span.first is not None or span.last is not None:
+            raise SettingsError("past dates are given twice: leave out either --origins or --from and --to")
         return [origin.strip() for origin in span.origins.split(",")]
     if span.first is None or span.last is None:
         raise SettingsError("which past dates? give --from and --to, or --origins DATE,DATE,...")

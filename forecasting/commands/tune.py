@@ -111,7 +111,9 @@ def _with_keys(job_text: str, name: str, wanted: dict[str, Any]) -> str:
     end = re.search(r"^\s*\[", rest, flags=re.MULTILINE)
     section, after = (rest[: end.start()], rest[end.start() :]) if end else (rest, "")
     for key, value in wanted.items():
-        told = re.search(rf"^[ \t]*{key}[ \t]*=.*$", section, flags=re.MULTILINE)
+        told = re.search(
+            rf"^[ \t]*{key}[ \t]*=(?:\"[^\"\n]*\"|[^\"#\n])*?(?=[ \t]*(?:#.*)?$)", section, flags=re.MULTILINE
+        )
         if value is None:
             section = section if told is None else section[: told.start()] + section[told.end() :].removeprefix("\n")
             continue

@@ -119,7 +119,7 @@ def _when(table: str, column: str, kind: str, zone: str) -> str:
     name = _quoted(column)
     if kind == "DATE":
         timed = f"SELECT *, {name} AS date, NULL::TIMESTAMPTZ AS instant, false AS aware FROM {table}"
-    elif kind.startswith("TIMESTAMP WITH"):
+    elif kind.startswith(("TIMESTAMP WITH", "TIMESTAMPTZ")):
         timed = (
             f"SELECT *, NULL::DATE AS date, {name}::TIMESTAMPTZ AS instant, {name} IS NOT NULL AS aware FROM {table}"
         )
@@ -147,7 +147,7 @@ def _amount(kind: str | None) -> tuple[str, str]:
         return "NULL::DOUBLE", "NULL::VARCHAR"
     text = _text("amount")
     # a Parquet or pandas NaN means missing
-    written = text if kind == "VARCHAR" else f"CASE WHEN NOT isnan(amount::DOUBLE) THEN {text} END"
+    written = f"CASE WHEN NOT isnan(amount) THEN {text} END" if kind in {"DOUBLE", "FLOAT"} else text
     number = f"try_cast({written} AS DOUBLE)"
     return f"CASE WHEN abs({number}) <= {MAX_AMOUNT} THEN {number} END", written
 

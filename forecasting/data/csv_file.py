@@ -87,7 +87,7 @@ def read_header(lines: Sequence[str], required: Sequence[str]) -> tuple[int, str
     """
     skip = next((place for place, line in enumerate(lines) if line.strip()), 0)
     text = [line + "\n" for line in lines[skip:]]
-    found = [(delimiter, _columns(_fields(text, delimiter))) for delimiter in DELIMITERS]
+    found = [(delimiter, _columns(_fields(text, delimiter), required)) for delimiter in DELIMITERS]
     delimiter, columns = max(found, key=lambda each: (len(set(required) & set(each[1])), len(each[1])))
     return skip, delimiter, columns
 
@@ -100,16 +100,17 @@ def _fields(lines: Sequence[str], delimiter: str) -> list[str]:
         return lines[0].split(delimiter)
 
 
-def _columns(cells: Sequence[str]) -> list[str]:
-    """Names of the columns: told apart, whatever their case, and never empty."""
+def _columns(cells: Sequence[str], required: Sequence[str]) -> list[str]:
+    """Names of the columns: told apart, whatever their case, and never empty; one written as required keeps its name."""
+    plain = [cell.strip() or f"column{place}" for place, cell in enumerate(cells)]
+    kept = set(required) & set(plain)
     columns: list[str] = []
     taken: set[str] = set()
-    for place, cell in enumerate(cells):
-        plain = cell.strip() or f"column{place}"
-        column, number = plain, 0
-        while column.lower() in taken:
+    for name in plain:
+        column, number = name, 0
+        while column.lower() in taken or (column.lower() in kept and column not in kept):
             number += 1
-            column = f"{plain}_{number}"
+            column = f"{name}_{number}"
         taken.add(column.lower())
         columns.append(column)
     return columns

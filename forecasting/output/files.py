@@ -1,16 +1,16 @@
 """Files that belong together appear together."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from shutil import rmtree
+from shutil import copy2, rmtree
 from tempfile import mkdtemp
 
 from models.errors import SettingsError
 
 
 def write_together(contents: Mapping[str, bytes], folder: Path) -> dict[str, Path]:
-    """Write files that belong together: all of them complete before the first takes its place."""
+    """Write files that belong together: all of them take their places, or none does."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         waiting = Path(mkdtemp(prefix=".writing-", dir=folder))
@@ -21,15 +21,22 @@ def write_together(contents: Mapping[str, bytes], folder: Path) -> dict[str, Pat
     try:
         for name, content in contents.items():
             (waiting / name).write_bytes(content)
-        for name in contents:
-            _put(waiting / name, folder / name)
+        _put(contents, waiting, folder)
     finally:
         rmtree(waiting, ignore_errors=True)
     return {name: folder / name for name in contents}
 
 
-def _put(made: Path, place: Path) -> None:
-    try:
-        os.replace(made, place)
-    except OSError as error:
-        raise SettingsError(f"cannot write {place}: {error.strerror}; choose another place") from None
+def _put(names: Iterable[str], waiting: Path, folder: Path) -> None:
+    """Move files to their places; where one cannot be, those before it are what they were."""
+    replaced: list[tuple[Path, Path | None]] = []
+    for name in names:
+        place, kept = folder / name, waiting / f"{name}.kept"
+        try:
+            earlier = Path(copy2(place, kept)) if place.exists() else None
+            os.replace(waiting / name, place)
+        except OSError as error:
+            for done, before in reversed(replaced):
+                done.unlink() if before is None else os.replace(before, done)
+            raise SettingsError(f"cannot write {place}: {error.strerror}; choose another place") from None
+        replaced.append((place, earlier))

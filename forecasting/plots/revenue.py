@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 COLUMN = (1.05, 1.13)
 """Where the column of sources stands, as a share of the picture's width."""
+ROOM_ABOVE = 0.3
+"""Chance of a target below which nothing is drawn above the curve there."""
 MARK_WIDTH = 0.18
 """Room that the words at a point of the attainment curve take, as a share of the width."""
 LABEL_STEP = 0.055
@@ -163,9 +165,11 @@ def attainment(
             reached = forecast.attainment(target=target, by=span.end, since=span.start)
             ax.axvline(target, color=TARGET, linewidth=1.8, linestyle=(0, (5, 3)))
             right = target - low < 0.25 * (high - low)
+            above = reached < ROOM_ABOVE  # the words of the lowest mark are where the target's would be
             words = f"target {money(target)}\n{chance(reached)} likely"
             ax.annotate(
-                words, (target, 0.03), xytext=(8 if right else -8, 0), textcoords="offset points", va="bottom",
+                words, (target, 0.98 if above else 0.03), xytext=(8 if right else -8, 0), textcoords="offset points",
+                va="top" if above else "bottom",
                 ha="left" if right else "right", color=TARGET, fontsize=12, fontweight="bold", linespacing=1.2,
             )  # fmt: skip
             ax.plot(target, reached, "o", color=TARGET, markersize=8)

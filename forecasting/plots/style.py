@@ -48,6 +48,7 @@ _SETTINGS = {
     "axes.spines.right": False,
     "axes.axisbelow": True,
     "text.color": INK,
+    "text.parse_math": False,  # names of stages and deals may hold dollar signs
     "xtick.color": QUIET,
     "ytick.color": QUIET,
     "xtick.major.size": 0,
@@ -89,9 +90,15 @@ def tint_bands(legend: Legend) -> None:
             handle.set_alpha(tints[text.get_text()])
 
 
+FEW_DAYS = 6
+"""On shorter axes the usual number of dates would be hours."""
+
+
 def date_axis(axis: Any) -> None:
-    """At most seven dates, and once the year."""
-    locator = AutoDateLocator(maxticks=7)  # type: ignore[no-untyped-call]
+    """At most seven dates, and once the year; whole days however few there are."""
+    low, high = axis.get_view_interval()
+    fewest = 1 if high - low < FEW_DAYS else FEW_DAYS - 1
+    locator = AutoDateLocator(minticks=fewest, maxticks=7)  # type: ignore[no-untyped-call]
     offsets = ["", *["%Y"] * 5]
     axis.set_major_locator(locator)
     axis.set_major_formatter(ConciseDateFormatter(locator, offset_formats=offsets))  # type: ignore[no-untyped-call]

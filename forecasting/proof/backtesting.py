@@ -37,6 +37,7 @@ from models.calendar.days import DEFAULT_CALENDAR
 from models.errors import SettingsError
 from models.history import STILL_OPEN
 from models.posterior import ModelSpec
+from models.stage_model.options import Inference
 
 if TYPE_CHECKING:
     from forecasting.data.deals import Deals
@@ -59,7 +60,7 @@ class BacktestOptions:
         As in :func:`forecasting.fit`.
     durations : str
         Family of the times to transition, or ``auto``.
-    inference : str
+    inference : {"fast", "nuts"}
         ``fast`` for refits in about a second, or ``nuts``.
     draws : int
         Posterior draws.
@@ -78,7 +79,7 @@ class BacktestOptions:
     segment: tuple[str, ...] = ()
     covariates: tuple[str, ...] = DEFAULT_COVARIATES
     durations: str = "auto"
-    inference: str = "fast"
+    inference: Inference = "fast"
     draws: int = 2000
     window_days: int | None = None
     new_business: bool = True

@@ -31,6 +31,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.special import logsumexp
 
+from forecasting.periods import as_date
 from forecasting.proof.past_forecasts import (
     FLOOR,
     LARGEST_ERROR,
@@ -342,7 +343,7 @@ def _grid(*axes: Floats) -> list[Floats]:
 def own_calibration(
     deals: "Deals | StayTable",
     *,
-    as_of: date,
+    as_of: date | str,
     horizon_days: int,
     seed: int = 0,
     levels: bool = True,
@@ -355,7 +356,7 @@ def own_calibration(
     Parameters
     ----------
     deals : Deals or StayTable
-    as_of : date
+    as_of : date or ISO text
         Of the forecast to be calibrated; what came later is not looked at.
     horizon_days : int
     seed : int
@@ -372,8 +373,9 @@ def own_calibration(
     -------
     Calibration
     """
-    stays = stays_at(deals, as_of, calendar=calendar)
-    both = calibrations(stays, as_of=as_of, horizon_days=horizon_days, seed=seed, memory=memory, threads=threads)
+    day = as_date(as_of)
+    stays = stays_at(deals, day, calendar=calendar)
+    both = calibrations(stays, as_of=day, horizon_days=horizon_days, seed=seed, memory=memory, threads=threads)
     return both[int(levels)]
 
 

@@ -17,6 +17,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.special import ndtri
 
+from forecasting.periods import as_date
 from forecasting.proof.calibration import Calibration, learn, scaled_distance
 from forecasting.proof.past_forecasts import (
     FLOOR,
@@ -191,7 +192,7 @@ def _foretold_new(
 def own_new_calibration(
     deals: "Deals | StayTable",
     *,
-    as_of: date,
+    as_of: date | str,
     horizon_days: int,
     seed: int = 0,
     levels: bool = True,
@@ -204,7 +205,7 @@ def own_new_calibration(
     Parameters
     ----------
     deals : Deals or StayTable
-    as_of : date
+    as_of : date or ISO text
         Of the forecast to be calibrated; what came later is not looked at.
     horizon_days : int
     seed : int
@@ -218,11 +219,12 @@ def own_new_calibration(
     threads : int
         Past dates forecast at a time; the result is the same.
     """
-    stays = stays_at(deals, as_of, calendar=calendar)
+    day = as_date(as_of)
+    stays = stays_at(deals, day, calendar=calendar)
     past = past_new_forecasts(
-        stays, as_of=as_of, horizon_days=horizon_days, seed=seed, levels=levels, memory=memory, threads=threads
+        stays, as_of=day, horizon_days=horizon_days, seed=seed, levels=levels, memory=memory, threads=threads
     )
-    age = known_at(stays, day_of(as_of)).age_days
+    age = known_at(stays, day_of(day)).age_days
     raised = past.assign(mean=past["mean"] * (1.0 + RAISED), actual=past["actual"] + past["mean"] * RAISED)
     return NewCalibration(learn(raised, horizon_days=horizon_days, age_days=age))
 

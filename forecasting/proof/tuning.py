@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from forecasting.answers.forecasts import worth_of_open
 from forecasting.data.deal_factors import check_columns
 from forecasting.data.snapshot import cut
+from forecasting.periods import as_date
 from forecasting.proof.backtesting import BacktestOptions, forecast_past, origin_seed
 from forecasting.proof.calibration import Calibration, calibrations
 from forecasting.proof.past_forecasts import LONG_HORIZON, Memory
@@ -141,7 +142,7 @@ class Tuning:
 def tune(
     deals: "Deals",
     *,
-    as_of: date,
+    as_of: date | str,
     horizon_days: int,
     present: BacktestOptions,
     calibrate: bool = True,
@@ -156,7 +157,7 @@ def tune(
     ----------
     deals : Deals
         What came after ``as_of`` is not looked at.
-    as_of : date
+    as_of : date or ISO text
     horizon_days : int
     present : BacktestOptions
         The settings in use; segment, draws and the rest stay as they are.
@@ -181,7 +182,7 @@ def tune(
         A column to consider does not exist.
     """
     check_columns(deals, segment=(), covariates=consider)
-    origins = past_origins(deals, as_of=as_of, horizon_days=horizon_days)
+    origins = past_origins(deals, as_of=as_date(as_of), horizon_days=horizon_days)
     now = Candidate(present.durations, present.covariates, present.window_days, present.levels, tuple(present.calendar))
     scored: dict[Candidate, Floats] = {}
     learned: dict[tuple[str, ...], list[_Errors | None]] = {}

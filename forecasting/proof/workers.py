@@ -34,8 +34,11 @@ def origin_workers(origins: int, *, processes: int | None = None) -> Iterator[Ex
     if wanted <= 1:
         yield None
         return
-    with ProcessPoolExecutor(wanted, mp_context=multiprocessing.get_context("spawn")) as executor:
+    executor = ProcessPoolExecutor(wanted, mp_context=multiprocessing.get_context("spawn"))
+    try:
         yield executor
+    finally:  # whoever stops a run does not wait for dates that nobody has begun
+        executor.shutdown(cancel_futures=True)
 
 
 def available_cores() -> int:

@@ -11,7 +11,7 @@ import pandas as pd
 from numba import njit
 from numpy.typing import NDArray
 
-from models.errors import InputError
+from models.errors import InputError, SettingsError
 from models.history import STILL_OPEN, StageHistory
 from models.stage_model.base_lattice import base_by_day
 from models.stage_model.fit import choose_problems, stage_fit
@@ -74,7 +74,13 @@ def cumulative_incidence(posterior: StagePosterior, history: StageHistory, stage
     DataFrame
         Columns ``next``, ``day``, ``observed``, ``p05``, ``p50``, ``p95``: share of stays that left to ``next`` by the
         end of that day.
+
+    Raises
+    ------
+    SettingsError
+        The history has other stages, segments or covariates than the fit.
     """
+    _check_belongs(posterior, history)
     code = history.graph.code(stage)
     rows = history.counts[history.counts["stage"] == code]
     fit = posterior.stages[code]
@@ -202,6 +208,19 @@ def transition_log_score(posterior: StagePosterior, stays: pd.DataFrame, cells: 
         survived = _log_mean(stays_log_likelihood(base, effect, group, nothing, np.maximum(known, 0)))
         total += float(count @ (ended - np.where(known >= 0, survived, 0.0)))
     return total / float(stays.loc[stays["next"] != STILL_OPEN, "count"].sum())
+
+
+def _check_belongs(posterior: StagePosterior, history: StageHistory) -> None:
+    """Raise a SettingsError where the history is not laid out as the one that was learned from."""
+    fitted, given = ((each.graph.stages, tuple(f.name for f in each.factors)) for each in (posterior, history))
+    if fitted != given:
+        said = " and ".join(
+            f"stages {', '.join(stages)}, told apart by {', '.join(names) or 'nothing'}"
+            for stages, names in (fitted, given)
+        )
+        raise SettingsError(
+            f"fit and history are not alike, they have {said}: cut the deals with the segment and covariates of the fit"
+        )
 
 
 def _some(posterior: StagePosterior) -> NDArray[np.int64]:

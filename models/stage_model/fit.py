@@ -5,7 +5,7 @@ exactly the joint posterior.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Literal, get_args
+from typing import get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,14 +18,13 @@ from models.stage_model.base_hazards import PIECEWISE
 from models.stage_model.base_lattice import base_by_day
 from models.stage_model.data import stage_data
 from models.stage_model.laplace import laplace_fit
-from models.stage_model.options import SamplerOptions
+from models.stage_model.options import Inference, SamplerOptions
 from models.stage_model.posterior import Diagnostics, FactorEffect, StageFit, StagePosterior
 from models.stage_model.problem import StageProblem
 from models.stage_model.selection import Choice, base_shape, choose_family, given_family
 from models.stage_model.thin_levels import thin_levels
 
 Floats = NDArray[np.float64]
-Inference = Literal["nuts", "fast"]
 Progress = Callable[[str, int, int], None]
 """Called with the name of the stage that is done, how many are done, and how many there are."""
 AUTO = "auto"

@@ -1,7 +1,11 @@
 """How NUTS runs; apart from the sampler itself, so that settings can be read without loading PyMC."""
 
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import Literal, Self
+
+Inference = Literal["nuts", "fast"]
+LARGEST_SEED = 2**63 - 1
+"""Compiled code takes a seed in 64 bits."""
 
 CHAIN_LENGTH = 1000
 """Draws of a chain, warm-up not counted."""

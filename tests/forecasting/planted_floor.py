@@ -29,6 +29,7 @@ class PlantedStage:
 
     hazards: PlantedHazards
     factors: tuple[Factor, ...] = ()
+    graph: StageGraph = GRAPH
     diagnostics: Diagnostics = field(default_factory=Diagnostics)
 
     @property

@@ -121,6 +121,15 @@ def test_no_half_file_is_left_behind(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_where_one_file_cannot_be_replaced_all_are_what_they_were(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("old")
+    (tmp_path / "c").mkdir()
+    with pytest.raises(SettingsError, match="cannot write"):
+        write_together({"a": b"new", "b": b"new", "c": b"new"}, tmp_path)
+    assert (tmp_path / "a").read_text() == "old"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "c"]
+
+
 def test_a_folder_that_cannot_be_is_a_settings_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(SettingsError, match="cannot write to the output folder"):

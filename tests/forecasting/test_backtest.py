@@ -2,7 +2,8 @@
 
 import json
 import re
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+import time
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import replace
 from datetime import date, timedelta
 from functools import cache
@@ -305,6 +306,20 @@ def test_few_origins_stay_here_and_many_go_to_processes() -> None:
         assert isinstance(pool, ProcessPoolExecutor)
     with pytest.raises(SettingsError, match="at least 1"), origin_workers(3, processes=0):
         pass
+
+
+def test_what_nobody_has_begun_is_not_waited_for() -> None:
+    waiting: list[Future[None]] = []
+
+    def stopped() -> None:
+        with origin_workers(60, processes=2) as pool:
+            assert pool is not None
+            waiting.extend(pool.submit(time.sleep, 0.2) for _ in range(60))
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        stopped()
+    assert sum(each.cancelled() for each in waiting) > 40
 
 
 @pytest.mark.slow

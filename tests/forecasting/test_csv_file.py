@@ -74,6 +74,12 @@ def test_columns_are_told_apart_and_none_is_nameless() -> None:
     assert rows == [("A", "2026-01-05", "9", "8", "7", "6")]
 
 
+def test_a_column_named_as_required_keeps_its_name() -> None:
+    columns, rows, _ = found(b"deal_id,created_at,Amount,AMOUNT,amount,amount\nA,2026-01-05,8,7,9,6\n")
+    assert columns == ["deal_id", "created_at", "Amount_1", "AMOUNT_2", "amount", "amount_3"]
+    assert rows == [("A", "2026-01-05", "8", "7", "9", "6")]
+
+
 FIELD = st.sampled_from(
     ["", "a", "x y", "1.5", " ", "é", "NA", "#", "\\", "'", 'say "x"', '"', "one\ntwo", ",", ";", "\t", "|"]
 )

@@ -89,6 +89,29 @@ def test_files_and_frames_give_the_same_deals_and_ids_are_names(
     assert read.deals["created_on"].dtype == "datetime64[ns]"
 
 
+@pytest.mark.parametrize("unit", ["s", "ms", "us", "ns"])
+def test_parquet_with_zoned_times_of_any_unit(
+    tmp_path: Path, sample: tuple[pd.DataFrame, pd.DataFrame], unit: str
+) -> None:
+    deals, moves = sample
+    stamp = (
+        pd.to_datetime(deals["created_at"].str.replace("-05", "-04") + " 23:30").dt.tz_localize("UTC").dt.as_unit(unit)
+    )
+    paths = write(tmp_path, (deals.assign(created_at=stamp), moves), ".parquet")
+    read = read_deals(*paths, stages=GRAPH, timezone="Europe/Amsterdam")
+    assert set(read.deals["created_on"]) == {pd.Timestamp("2026-01-05")}  # half past midnight there
+
+
+@pytest.mark.parametrize("value", [pd.Timestamp("2026-01-05"), [1.0], True])
+def test_parquet_with_amounts_that_are_none_is_rejected_row_by_row(
+    tmp_path: Path, sample: tuple[pd.DataFrame, pd.DataFrame], value: object
+) -> None:
+    deals, moves = sample
+    paths = write(tmp_path, (deals.assign(amount=[value] * len(deals)), moves), ".parquet")
+    with pytest.raises(EmptyInputError, match="amount is not a number"):
+        read_deals(*paths, stages=GRAPH)
+
+
 def test_a_database_gives_the_same_deals(tmp_path: Path, sample: tuple[pd.DataFrame, pd.DataFrame]) -> None:
     with duckdb.connect(str(tmp_path / "crm.duckdb")) as connection:
         for name, frame in zip(("opportunity", "moves"), sample, strict=True):

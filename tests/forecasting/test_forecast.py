@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from datetime import date, timedelta
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -364,6 +365,15 @@ def test_before_the_first_win_there_is_a_range_and_a_warning() -> None:
     assert revenue.quantile(0.1) < revenue.quantile(0.9) <= 40_000.0
 
 
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [({"inference": "NUTS"}, "inference"), ({"seed": 2**63}, "seed"), ({"seed": -1}, "seed"), ({"seed": "1"}, "seed")],
+)
+def test_what_models_cannot_be_asked_is_refused(asked: dict[str, Any], said: str) -> None:
+    with pytest.raises(SettingsError, match=said):
+        ModelSpec(**asked)
+
+
 def test_a_year_without_a_win_is_taken_for_a_wrong_setting() -> None:
     with pytest.raises(EmptyInputError, match=r"a year has gone by: check stages\.won"):
         fit_spec(deals_until("2026-08-28"), as_of="2027-08-20", spec=ModelSpec(inference="fast", draws=200, seed=1))
@@ -383,11 +393,20 @@ def test_the_future_is_not_seen() -> None:
     assert known.data_quality is not None
 
 
+def test_a_posterior_of_other_stages_is_refused() -> None:
+    others = replace(planted_stage(4), graph=replace(GRAPH, open=tuple(reversed(GRAPH.open))))
+    posterior = posterior_of(others, planted_amounts(4), planted_arrivals(4, weekly={}))
+    with pytest.raises(SettingsError, match="fitted with the stages"):
+        forecast(deals_until(str(AS_OF)), posterior, as_of=AS_OF, until=UNTIL, seed=1)
+
+
 def test_dates_must_make_sense() -> None:
     posterior = posterior_of(planted_stage(4), planted_amounts(4), planted_arrivals(4, weekly={}))
     snapshot = snapshot_of(open_pipeline([]))
     with pytest.raises(SettingsError, match="must end after the as-of date"):
         forecast_snapshot(snapshot, posterior, until=AS_OF, seed=1)
+    with pytest.raises(SettingsError, match="too far ahead"):
+        forecast_snapshot(snapshot, posterior, until=date(2300, 1, 1), seed=1)
     with pytest.raises(SettingsError, match="fitted on what was known on 2026-12-31"):
         forecast_snapshot(snapshot, replace(posterior, as_of=date(2026, 12, 31)), until=UNTIL, seed=1)
     older = replace(posterior, as_of=AS_OF - timedelta(days=9))

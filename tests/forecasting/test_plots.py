@@ -1,7 +1,8 @@
 """Pictures show what they were given: heights, labels and lines are read back from the axes."""
 
 from collections.abc import Iterator
-from datetime import date
+from dataclasses import replace
+from datetime import date, timedelta
 
 import matplotlib
 import numpy as np
@@ -60,6 +61,15 @@ def test_fan_and_attainment_take_any_size_and_length(scale: float, until: date, 
         assert f"target {money(30 * scale)}" in words(ax)
 
 
+@pytest.mark.parametrize("days", [1, 3, 5, 8, 400])
+def test_the_axis_of_dates_has_no_hours(days: int) -> None:
+    ax = plots.fan(planted_forecast(until=date(2026, 9, 30) + timedelta(days=days)))
+    ax.figure.canvas.draw()
+    labels = [label.get_text() for label in ax.get_xticklabels()]
+    assert 1 <= len(labels) <= 7
+    assert not any(":" in label for label in labels)
+
+
 def test_they_draw_into_the_axes_they_are_given_and_return_it() -> None:
     forecast = planted_forecast()
     found = planted_findings(forecast)
@@ -83,7 +93,7 @@ def test_attainment_falls_from_one_to_zero_through_the_target() -> None:
     assert [list(line.get_data()) for line in ax.lines if line.get_marker() == "o"][-1] == [[8e5], [reached]]
 
 
-@pytest.mark.parametrize("share", [0.05, 0.3, 0.5, 0.55, 0.62, 0.9])
+@pytest.mark.parametrize("share", [0.05, 0.3, 0.5, 0.55, 0.62, 0.9, 0.95])
 def test_no_words_of_attainment_run_across_the_target_or_out_of_the_picture(share: float) -> None:
     forecast = planted_forecast()
     total = forecast.open_cents.sum(axis=(1, 2)) / 100 + forecast.new_cents.sum(axis=(1, 2)) / 100
@@ -98,6 +108,9 @@ def test_no_words_of_attainment_run_across_the_target_or_out_of_the_picture(shar
         assert box.x1 < ax.figure.bbox.x1
         if text.get_text().startswith(("90%", "50%")):
             assert not box.x0 < line < box.x1
+    marks, (told,) = ([text.get_window_extent() for text in ax.texts if text.get_text().startswith("target") == is_target]
+                      for is_target in (False, True))  # fmt: skip
+    assert not any(told.overlaps(mark) for mark in marks)
 
 
 def test_bands_in_the_legend_have_the_tint_of_the_picture() -> None:
@@ -129,6 +142,22 @@ def test_stage_diagram_says_shares_days_and_chances() -> None:
     assert len(boxes) == LOANS.n_open
     last = summary.stages.iloc[-1]
     assert f"{chance(last['win_probability'])} won in the end" in text
+
+
+def test_dollar_signs_in_names_are_drawn_as_they_are() -> None:
+    graph = replace(LOANS, open=("$x_1$ to $50%", "Offer $$", *LOANS.open[2:]))
+    summary = stage_summary(planted_hazards(graph), graph, cells=np.zeros((1, 0), dtype=np.int32))
+    found = planted_findings(planted_forecast())
+    named = found.deals.assign(deal_id=[f"$a_{row}^{{$" for row in range(len(found.deals))])
+    drawn = (
+        plots.stages(summary),
+        plots.deals_at_stake(found.forecast, named),
+        plots.fan(planted_forecast(currency="$^{$")),
+    )
+    for ax in drawn:
+        ax.figure.canvas.draw()
+        every = [*ax.texts, *ax.get_yticklabels(), ax.title, ax.yaxis.label]
+        assert not any(text.get_parse_math() for text in every if "$" in text.get_text())
 
 
 def test_deals_are_ranked_by_what_they_promise() -> None:

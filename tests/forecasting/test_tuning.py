@@ -113,6 +113,15 @@ def test_the_job_file_keeps_all_else(text: str) -> None:
     assert told["model"] == expected
 
 
+def test_what_is_said_beside_a_setting_stays() -> None:
+    text = (
+        '[model]\ncovariates = ["a # b"]  # what tells deals apart\n# durations = "auto"  # or one family\nseed = 7\n'
+    )
+    there = with_settings(text, Candidate("piecewise", ("looped",)))
+    assert there.startswith('[model]\ncovariates = ["looped"]  # what tells deals apart\n')
+    assert 'durations = "piecewise"' in there
+
+
 def test_window_and_levels_go_where_they_belong_and_come_out_again() -> None:
     text = (
         '[model]\n# window_days = 730   # all by default\nseed = 7\n\n[forecast]\nhorizon = "90d"\nlevels = true  # x\n'

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from planted_stays import GRAPH, base_hazards, planted_history
 
-from models.errors import InputError
+from models.errors import InputError, SettingsError
 from models.history import StageHistory
 from models.stage_model.base_lattice import BaseShape
 from models.stage_model.checks import (
@@ -71,6 +71,12 @@ def test_a_timer_is_named_in_words_and_only_where_the_fit_misses_it() -> None:
     assert "of its mass on days 30 to 31, the fitted family gives" in named["text"].iloc[0]
     piecewise = fit_stages(with_timer, durations="piecewise", inference="fast", draws=200, seed=1)
     assert residual_spikes(piecewise, with_timer).empty
+
+
+def test_a_history_laid_out_otherwise_is_refused() -> None:
+    posterior = fit_stages(planted_history(200, 1), durations="piecewise", inference="fast", draws=50, seed=1)
+    with pytest.raises(SettingsError, match="told apart by region"):
+        residual_spikes(posterior, planted_history(200, 1, np.zeros((2, 2))))
 
 
 def test_log_score_by_hand() -> None:
