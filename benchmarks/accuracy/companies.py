@@ -27,6 +27,8 @@ LONGEST = 400
 TAKEN_BACK_AFTER = 7
 """Days after which a win is taken back, where some are."""
 ORACLE_RUNS = 300
+LOG_MEDIAN = 9.0
+"""Of log-normal amounts."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,10 @@ class World:
         Key of ``CREATED``.
     tail : float or None
         Index of Pareto amounts; None for log-normal ones.
+    amount_sd : float
+        Log-sd of the amounts, where they are log-normal.
+    drag : float
+        Hazards ahead of a deal of ``x`` times the median amount are ``x`` to the power of minus so much of what they are.
     ahead, down : tuple of Exit
         Of every open stage: to the next one, which is won after the last, and to lost.
     win_factor : str
@@ -97,6 +103,8 @@ class World:
     deals_per_day: float = 1.5
     created_in: str = "all year"
     tail: float | None = None
+    amount_sd: float = 0.7
+    drag: float = 0.0
     ahead: tuple[Exit, ...] = (Exit(0.035), Exit(0.03), Exit(0.025))
     down: tuple[Exit, ...] = (Exit(0.03), Exit(0.015), Exit(0.01))
     win_factor: str = "always"
@@ -215,12 +223,14 @@ def hazards(exits: tuple[Exit, ...]) -> Floats:
 
 
 def play(
-    world: World, stage: Ints, entered: Ints, speed: Floats, days: range, rng: np.random.Generator
+    world: World, stage: Ints, entered: Ints, deals: tuple[Floats, Floats], days: range, rng: np.random.Generator
 ) -> Iterator[tuple[int, Ints, Ints]]:
     """Move deals day by day; yields day, deals that move and where to, changing ``stage`` and ``entered``.
 
-    A deal moves at most once a day, and not on the day it is created.
+    A deal moves at most once a day, and not on the day it is created. ``deals`` holds the amount and the speed of each.
     """
+    amount, speed = deals
+    ease = (amount / np.exp(LOG_MEDIAN)) ** -world.drag
     ahead_by_age, down_by_age = hazards(world.ahead), hazards(world.down)
     factor = WIN_FACTORS[world.win_factor]
     for day in days:
@@ -228,6 +238,7 @@ def play(
         now, age = stage[rows], day - entered[rows]
         ahead, down = (table[now, np.minimum(age - 1, LONGEST)] for table in (ahead_by_age, down_by_age))
         dropped = world.drop if world.drop_day is not None and day >= world.drop_day else 1.0
+        ahead *= ease[rows]
         ahead[now == world.won - 1] *= factor(day_date(day)) * dropped
         total = ahead + down
         moves = rng.random(len(rows)) < -np.expm1(-total * speed[rows])
@@ -258,7 +269,7 @@ def make_company(world: World, rng: np.random.Generator) -> Company:
         expected = created + (PLANNED_DAYS / speed * rng.lognormal(0.0, PLAN_SD, n)).astype(np.int64)
     first, entered = first_stages(world, n, rng), created.copy()
     stage = first.copy()
-    days, deal, target = zip(*play(world, stage, entered, speed, range(world.days), rng), strict=True)
+    days, deal, target = zip(*play(world, stage, entered, (amount, speed), range(world.days), rng), strict=True)
     return Company(
         created=created,
         first=first,
@@ -299,7 +310,11 @@ def first_stages(world: World, n: int, rng: np.random.Generator) -> Ints:
 
 def amounts_of(world: World, n: int, rng: np.random.Generator) -> Floats:
     """Amounts of so many deals."""
-    amount = rng.lognormal(9.0, 0.7, n) if world.tail is None else 10_000.0 * rng.pareto(world.tail, n) + 1_000.0
+    amount = (
+        rng.lognormal(LOG_MEDIAN, world.amount_sd, n)
+        if world.tail is None
+        else 10_000.0 * rng.pareto(world.tail, n) + 1_000.0
+    )
     return amount.round(2)
 
 
@@ -350,6 +365,6 @@ def oracle(world: World, company: Company, origin: int, rng: np.random.Generator
         since, run = np.concatenate([since, origin + 1 + day_of_new]), np.concatenate([run, run_of_new])
         amount = np.concatenate([amount, amounts_of(world, len(run_of_new), rng)])
         speed = np.concatenate([speed, np.ones(len(run_of_new))])
-    for _ in play(world, state, since, speed, days, rng):
+    for _ in play(world, state, since, (amount, speed), days, rng):
         pass
     return np.bincount(run, weights=world.raised * amount * (state == world.won), minlength=ORACLE_RUNS)

@@ -11,9 +11,11 @@ paid in early December; whatever stays 60 days in a stage is lost; stays take ha
 that one deal is most of the money; the win rate halves from one day to the next; the company is three, six or ten weeks
 old (ten companies for one); all deals of a year are entered in its first twenty days; some deals are many times as fast
 as others and sellers know it; a stage was put in before winning 80 to 440 days ago; of four wins one is taken back a
-week later; amounts double at the win; of twenty deals three are entered as won; and none, for comparison.
-Forecasts are of the revenue from open deals, or of all revenue where deals are entered in January or as won and once where
-summers are slow, 30 days ahead (60 in the first weeks, 90 where cycles are long and of all revenue), at the last days
+week later; amounts double at the win; of twenty deals three are entered as won; hazards ahead fall with the fourth root
+of the amount; and none, for comparison.
+Forecasts are of the revenue from open deals, or of all revenue where deals are entered in January or as won, where large
+deals win less often, and once where summers are slow, 30 days ahead (60 in the first weeks, 90 where cycles are long and
+of all revenue in January and summer), at the last days
 of months or of every second month, with the setting of ``open_deals``; where wins follow the end of a month also on a
 calendar of weekdays and period ends, and where sellers expect a closing date also with that date as a covariate.
 
@@ -100,6 +102,7 @@ WORLDS = {
     "wins taken back": World(taken_back=0.25),
     "amounts double at the win": World(raised=2.0),
     "some deals entered as won": World(at_once=0.15, with_new=True),
+    "large deals win less often": World(drag=0.25, amount_sd=1.5, deals_per_day=3.0, with_new=True),
 }
 TOY_WORLDS = {
     name: replace(WORLDS[name], days=390, first_origin=300, origins=2)
