@@ -115,7 +115,7 @@ def stage_data(history: StageHistory, stage: int) -> StageData:
     exit_index = rows["next"].map(lambda code: place.get(int(code), STILL_OPEN)).to_numpy(dtype=np.int64)
     count = rows["count"].to_numpy(dtype=np.int64)
     stay_levels = history.cells[rows["cell"].to_numpy()].astype(np.int64)
-    joint = _joint_levels(stay_levels, np.maximum(count, 0))
+    joint = _joint_levels(stay_levels, np.maximum(count, 0), history.factors)
     mapped = np.full_like(stay_levels, THIN)
     for factor, codes in enumerate(joint):
         found = np.isin(stay_levels[:, factor], codes)
@@ -130,12 +130,17 @@ def stage_data(history: StageHistory, stage: int) -> StageData:
     return StageData(stage, exits, group.reshape(-1), exit_index, days, count, levels, joint, stay_levels, roots)
 
 
-def _joint_levels(stay_levels: NDArray[np.int64], count: NDArray[np.int64]) -> tuple[NDArray[np.int64], ...]:
-    """Levels of each factor with enough stays, the most frequent ones over all factors."""
+def _joint_levels(
+    stay_levels: NDArray[np.int64], count: NDArray[np.int64], factors: tuple[Factor, ...]
+) -> tuple[NDArray[np.int64], ...]:
+    """Levels of each factor with enough stays, the most frequent ones over all factors; all levels of one on a line."""
     stays = [np.bincount(codes[codes >= 0], weights=count[codes >= 0]).astype(np.int64) for codes in stay_levels.T]
     everything = np.sort(np.concatenate([*stays, np.zeros(0, dtype=np.int64)]))[::-1]
     least = max(MIN_STAYS, int(everything[MAX_JOINT_LEVELS]) + 1 if len(everything) > MAX_JOINT_LEVELS else 0)
-    return tuple(np.flatnonzero(by_level >= least) for by_level in stays)
+    return tuple(
+        np.arange(len(factor.levels)) if any(factor.places) else np.flatnonzero(by_level >= least)
+        for factor, by_level in zip(factors, stays, strict=True)
+    )
 
 
 def level_root(factor: Factor, codes: NDArray[np.int64]) -> NDArray[np.float64]:

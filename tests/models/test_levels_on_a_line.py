@@ -47,6 +47,16 @@ def test_what_is_published_of_a_level_is_what_the_likelihood_saw() -> None:
     np.testing.assert_allclose(effect[problem.data.levels[:, 0]], seen, atol=1e-12)
 
 
+@pytest.mark.parametrize("of_last", [0, 1, 2])
+def test_a_class_with_next_to_no_stays_follows_the_line_too(of_last: int) -> None:
+    history = falling_history(LINE, of_last=of_last)
+    posterior = fit_stages(history, durations="auto", inference="fast", draws=1000, seed=1)
+    effect = posterior.log_effect(0, np.arange(1000), history.cells)
+    rise = effect[:, 4].mean(axis=-1) - effect[:, 2].mean(axis=-1)
+    assert rise.mean() == pytest.approx(SLOPE * PLACES[4], abs=0.3)
+    assert rise.std() > 1.5 * (effect[:, 3] - effect[:, 2]).mean(axis=-1).std()
+
+
 @pytest.mark.parametrize("inference", ["fast", "nuts"])
 def test_a_class_with_few_stays_follows_the_line(inference: str) -> None:
     top = {}
