@@ -46,6 +46,9 @@ from models.errors import SettingsError
 from models.history import Factor, StageHistory, count_stays
 from models.stages import StageGraph
 
+SMALL_AMOUNT = 1.0
+"""Usual wins below it are told in other units than the currency's own."""
+
 
 @dataclass(frozen=True)
 class Snapshot:
@@ -110,6 +113,12 @@ class Snapshot:
             found.append(
                 f"no deal was won with an amount by {self.as_of}: how many will be follows mostly from what is assumed "
                 "beforehand, and amounts not known yet from those of deals of any fate"
+            )
+        brought = self.won["amount"][self.won["amount"] > 0.0]
+        if brought.median() < SMALL_AMOUNT:
+            found.append(
+                f"half of the wins brought less than {SMALL_AMOUNT:g}: revenue is counted in hundredths, so amounts in "
+                "thousands or millions lose their digits; bring them in whole units of the currency"
             )
         return found
 

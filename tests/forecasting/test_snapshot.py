@@ -497,3 +497,10 @@ def test_a_window_leaves_out_what_began_before_it_and_keeps_the_pipeline() -> No
     )
     np.testing.assert_array_equal(by_window.arrivals.log_level, by_hand.arrivals.log_level)
     assert by_window.spec.window_days == 90
+
+
+def test_amounts_told_in_millions_are_asked_about() -> None:
+    deals = dated(200, closed_on_it=False)
+    told = {unit: replace(deals, deals=deals.deals.assign(amount=deals.deals["amount"] * unit)) for unit in (1.0, 1e-6)}
+    said = {unit: cut(each, as_of=date(2027, 12, 31)).notes for unit, each in told.items()}
+    assert [sum("less than 1:" in note for note in notes) for notes in said.values()] == [0, 1]
