@@ -84,14 +84,18 @@ def _entries_found(reason: str, rows: pd.DataFrame, deals: pd.DataFrame, graph: 
     return (Finding(reason, len(rows), shown),)
 
 
-def _far_ahead(entries: pd.DataFrame) -> pd.DataFrame:
-    """Entries that follow more than a year in which nothing was recorded, where they are few: a year mistyped."""
-    by_day = entries["entered_on"].value_counts().sort_index()
-    days = by_day.index.to_numpy().astype("datetime64[D]")
-    since = np.cumsum(by_day.to_numpy()[::-1])[::-1]
-    gaps = np.diff(days, prepend=days[:1]).astype(np.int64)
-    far = np.flatnonzero((gaps > _FAR_DAYS) & (since <= _FAR_SHARE * len(entries)))
-    found = entries[entries["entered_on"] >= days[far[0]]] if far.size else entries.head(0)
+def _far_from_all(entries: pd.DataFrame, *, before: bool = False) -> pd.DataFrame:
+    """Entries beyond more than a year in which nothing was recorded, where they are few: a year mistyped, or no date."""
+    by_day = entries["entered_on"].value_counts().sort_index(ascending=before)
+    days = by_day.index.to_numpy().astype("datetime64[D]")  # the outermost first
+    beyond = np.cumsum(by_day.to_numpy())
+    gaps = np.abs(np.diff(days).astype(np.int64))
+    far = np.flatnonzero((gaps > _FAR_DAYS) & (beyond[:-1] <= _FAR_SHARE * len(entries)))
+    if not far.size:
+        return entries.head(0)
+    last = days[far[-1]]
+    entered = entries["entered_on"].to_numpy().astype("datetime64[D]")
+    found: pd.DataFrame = entries[entered <= last if before else entered >= last]
     return found.sort_values("entered_on", kind="stable")
 
 
@@ -121,7 +125,11 @@ def history_quality(
     stayed = "the stage was entered while already in it: one stay, the later amount counts"
     notes = _entries_found(stayed, used[again], deals, graph)
     far = "dated more than a year after all other rows: correct the date if it is mistyped, or name the as-of date"
-    notes = _entries_found(f"{far}, which is the last date otherwise", _far_ahead(used), deals, graph) + notes
+    early = (
+        "dated more than a year before all other rows: correct the date, or leave out the deal if it stands for none"
+    )
+    notes = _entries_found(early, _far_from_all(used, before=True), deals, graph) + notes
+    notes = _entries_found(f"{far}, which is the last date otherwise", _far_from_all(used), deals, graph) + notes
     notes += _findings(
         connection,
         """SELECT 'amount cannot be read (expected digits such as 1200.50) or is negative: the move counts, '

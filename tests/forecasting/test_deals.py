@@ -312,12 +312,23 @@ def dated(*later: tuple[str, str, str], n: int = 40) -> Deals:
         ([], []),
     ],
 )
-def test_entries_far_ahead_of_all_others_are_named(later: list[tuple[str, str, str]], noted: list[str]) -> None:
+def test_entries_far_from_all_others_are_named(later: list[tuple[str, str, str]], noted: list[str]) -> None:
     quality = dated(*later).quality["stage_history"]
     far = [note for note in quality.notes if note.reason.startswith("dated more than a year after all other rows")]
     assert [example for note in far for example in note.examples] == noted
     assert sum(note.count for note in far) == len(noted)
     assert quality.rows_rejected == 0
+
+
+@pytest.mark.parametrize(("day", "n", "noted"), [("1970-01-01", 4, 4), ("1970-01-01", 9, 0), ("2025-03-01", 4, 0)])
+def test_deals_that_begin_long_before_all_others_are_named(day: str, n: int, noted: int) -> None:
+    days = [day] * n + pd.date_range("2026-01-05", periods=40).strftime("%Y-%m-%d").tolist()
+    ids = [f"D{place:02d}" for place in range(len(days))]
+    deals = pd.DataFrame({"deal_id": ids, "created_at": days, "amount": "1"})
+    moves = history(*((name, "Lead", entered) for name, entered in zip(ids, days, strict=True)))
+    quality = deals_from_frames(deals, moves, stages=GRAPH).quality["stage_history"]
+    early = [note for note in quality.notes if note.reason.startswith("dated more than a year before all other rows")]
+    assert sum(note.count for note in early) == noted
 
 
 def test_a_history_of_rare_entries_is_not_doubted() -> None:
