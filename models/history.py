@@ -37,15 +37,15 @@ class Factor:
     edges : tuple of float
         Upper class edges (exclusive) when the factor is a number cut into ``len(edges) + 1`` classes, lowest class first;
         empty for a categorical factor. A further last level ``missing`` holds deals without the number.
-    places : tuple of float
+    places : tuple of float or None
         Where the levels lie on a line along which effects may rise or fall: of mean zero and variance one over the levels
-        on it, zero for one that is on none, such as ``missing``; empty where no level is.
+        on it, None for one that is on none, such as ``missing``; empty where no level is.
     """
 
     name: str
     levels: tuple[str, ...]
     edges: tuple[float, ...] = ()
-    places: tuple[float, ...] = ()
+    places: tuple[float | None, ...] = ()
 
 
 @dataclass(frozen=True)

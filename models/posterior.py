@@ -8,6 +8,7 @@ import json
 import zlib
 from dataclasses import asdict, dataclass
 from datetime import date
+from numbers import Integral
 from pathlib import Path
 from typing import Any, get_args
 from zipfile import BadZipFile
@@ -76,7 +77,7 @@ class ModelSpec:
         _ = self.calendar_options  # complains of what it cannot be
         if self.inference not in get_args(Inference):
             raise SettingsError(f"expected inference 'nuts' or 'fast', got {self.inference!r}")
-        if not isinstance(self.seed, int) or not 0 <= self.seed <= LARGEST_SEED:
+        if not isinstance(self.seed, Integral) or not 0 <= self.seed <= LARGEST_SEED:
             raise SettingsError(f"expected a whole number from 0 to {LARGEST_SEED} as seed, got {self.seed!r}")
 
     @property

@@ -76,8 +76,8 @@ def number_factor(name: str, values: NDArray[np.float64], *, weights: NDArray[np
     levels = [f"under {texts[0]}", *levels, f"{texts[-1]} and more"] if texts else [ANY_NUMBER]
     if not known.all():
         levels.append(MISSING_NUMBER)
-    places = standardised(np.arange(len(edges) + 1.0))
-    return Factor(name, tuple(levels), tuple(edges), (*places.tolist(), *[0.0] * (not known.all())))
+    places = (*standardised(np.arange(len(edges) + 1.0)).tolist(), *[None] * (not known.all())) if edges else ()
+    return Factor(name, tuple(levels), tuple(edges), places)
 
 
 def amount_factor(name: str, amounts: NDArray[np.float64], *, lacking_tells: bool) -> Factor:
@@ -99,12 +99,12 @@ def amount_factor(name: str, amounts: NDArray[np.float64], *, lacking_tells: boo
     given = amounts[amounts >= CENT]
     sizes = number_factor(name, given, weights=np.sqrt(given))
     levels, edges = sizes.levels, sizes.edges
-    places = tuple(log_places(given, level_codes(sizes, given), n_classes=len(levels)).tolist())
+    places = log_places(given, level_codes(sizes, given), n_classes=len(levels)).tolist()
     if lacking_tells and (amounts < CENT).any():
-        levels, edges, places = (ZERO, *levels), (CENT, *edges), (0.0, *places)
+        levels, edges, places = (ZERO, *levels), (CENT, *edges), [None, *places]
     if lacking_tells and np.isnan(amounts).any():
-        levels, places = (*levels, MISSING_NUMBER), (*places, 0.0)
-    return Factor(name, levels, edges, places)
+        levels, places = (*levels, MISSING_NUMBER), [*places, None]
+    return Factor(name, levels, edges, tuple(places) if sizes.edges else ())
 
 
 def log_places(amounts: Floats, classes: NDArray[np.integer[Any]], *, n_classes: int) -> Floats:

@@ -138,7 +138,7 @@ def _joint_levels(
     everything = np.sort(np.concatenate([*stays, np.zeros(0, dtype=np.int64)]))[::-1]
     least = max(MIN_STAYS, int(everything[MAX_JOINT_LEVELS]) + 1 if len(everything) > MAX_JOINT_LEVELS else 0)
     return tuple(
-        np.arange(len(factor.levels)) if any(factor.places) else np.flatnonzero(by_level >= least)
+        np.arange(len(factor.levels)) if factor.places else np.flatnonzero(by_level >= least)
         for factor, by_level in zip(factors, stays, strict=True)
     )
 
@@ -154,9 +154,11 @@ def level_root(factor: Factor, codes: NDArray[np.int64]) -> NDArray[np.float64]:
     >>> (steep @ steep.T).round(12).tolist()
     [[1.0, -0.75], [-0.75, 1.0]]
     """
-    place = np.array(factor.places or np.zeros(len(factor.levels)))[codes]
-    free = np.where(place == 0.0, 1.0, 1.0 - LINE_SHARE)
-    return np.asarray(np.linalg.cholesky(LINE_SHARE * np.outer(place, place) + np.diag(free)))
+    if not factor.places:
+        return np.eye(len(codes))
+    place = np.array(factor.places, dtype=np.float64)[codes]  # NaN where there is none
+    free = np.diag(np.where(np.isnan(place), 1.0, 1.0 - LINE_SHARE))
+    return np.asarray(np.linalg.cholesky(LINE_SHARE * np.nan_to_num(np.outer(place, place)) + free))
 
 
 def zero_sum_design(data: StageData) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.float64]]:

@@ -10,6 +10,7 @@ from forecasting.data.factors import (
     MAX_CLASSES,
     MIN_CLASS_DEALS,
     MISSING_NUMBER,
+    amount_factor,
     as_levels,
     category_factor,
     distinct_cells,
@@ -45,6 +46,21 @@ def test_with_many_deals_the_classes_share_the_weight_equally() -> None:
     factor = number_factor("amount", amounts, weights=np.sqrt(amounts))
     shares = np.bincount(level_codes(factor, amounts), weights=np.sqrt(amounts)) / np.sqrt(amounts).sum()
     np.testing.assert_allclose(shares, 1.0 / MAX_CLASSES, atol=0.01)  # the cut points are rounded to three digits
+
+
+def test_classes_lie_on_a_line_and_what_is_no_number_on_none() -> None:
+    amounts = np.append(np.exp(np.random.default_rng(1).standard_normal(4000)) * 1e4, [0.0, np.nan])
+    factor = amount_factor("amount", amounts, lacking_tells=True)
+    assert (factor.levels[0], factor.levels[-1]) == ("0", MISSING_NUMBER)
+    assert (factor.places[0], factor.places[-1]) == (None, None)
+    place = np.array(factor.places[1:-1], dtype=np.float64)
+    assert (np.diff(place) > 0.0).all()
+    assert (place.mean(), place.std()) == pytest.approx((0.0, 1.0))
+    # straight in the log of the amount: of a log-normal, the middle of a class is where its mean log is
+    logs, codes = np.log(amounts[:-2]), level_codes(factor, amounts)[:-2]
+    means = np.array([logs[codes == code].mean() for code in range(1, len(factor.levels) - 1)])
+    assert np.corrcoef(place, means)[0, 1] == pytest.approx(1.0)
+    assert amount_factor("amount", amounts[-22:], lacking_tells=True).places == ()
 
 
 def test_missing_numbers_are_the_last_level() -> None:

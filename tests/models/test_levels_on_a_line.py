@@ -16,12 +16,12 @@ from tests.models.planted_stays import GRAPH, draw_stays, even_rates
 PLACES = (-(2**0.5), -(0.5**0.5), 0.0, 0.5**0.5, 2**0.5)
 SLOPE = -0.5
 LEVELS = ("a", "b", "c", "d", "e", "missing")
-LINE = Factor("amount", LEVELS, (1.0, 2.0, 3.0, 4.0), (*PLACES, 0.0))
+LINE = Factor("amount", LEVELS, (1.0, 2.0, 3.0, 4.0), (*PLACES, None))
 
 
 def falling_history(factor: Factor, *, of_last: int) -> StageHistory:
     """Both exits fall along the line; of the last class on it only so many stays in each stage are known."""
-    effects = np.array([[SLOPE * place] * 2 for place in factor.places])
+    effects = np.array([[SLOPE * (place or 0.0)] * 2 for place in factor.places])
     stays = draw_stays(3000, 5, effects)
     last = stays["cell"] == 4
     kept = stays[~last | (stays[last].groupby("stage").cumcount().reindex(stays.index) < of_last)]
@@ -30,8 +30,8 @@ def falling_history(factor: Factor, *, of_last: int) -> StageHistory:
 
 def test_effects_have_the_covariance_of_a_line_and_of_levels_apart() -> None:
     root = level_root(LINE, np.array([0, 2, 4, 5]))
-    place = np.array([PLACES[0], 0.0, PLACES[4], 0.0])
-    expected = LINE_SHARE * np.outer(place, place) + np.diag([1 - LINE_SHARE, 1.0, 1 - LINE_SHARE, 1.0])
+    place = np.array([PLACES[0], PLACES[2], PLACES[4], 0.0])
+    expected = LINE_SHARE * np.outer(place, place) + np.diag([*[1 - LINE_SHARE] * 3, 1.0])
     np.testing.assert_allclose(root @ root.T, expected, atol=1e-12)
     np.testing.assert_array_equal(level_root(replace(LINE, places=()), np.arange(6)), np.eye(6))
 
