@@ -8,7 +8,6 @@ import json
 import zlib
 from dataclasses import asdict, dataclass
 from datetime import date
-from numbers import Integral
 from pathlib import Path
 from typing import Any, get_args
 from zipfile import BadZipFile
@@ -21,7 +20,7 @@ from models.calendar.days import DEFAULT_CALENDAR, PERIOD_END, CalendarOptions
 from models.calendar.model import CalendarPosterior
 from models.errors import InputError, SettingsError
 from models.levels.posterior import LevelPosterior
-from models.stage_model.options import LARGEST_SEED, Inference
+from models.stage_model.options import Inference, checked_seed
 from models.stage_model.posterior import Diagnostics, StagePosterior, load_stage_posterior
 
 SCHEMA_VERSION = 4
@@ -77,8 +76,7 @@ class ModelSpec:
         _ = self.calendar_options  # complains of what it cannot be
         if self.inference not in get_args(Inference):
             raise SettingsError(f"expected inference 'nuts' or 'fast', got {self.inference!r}")
-        if not isinstance(self.seed, Integral) or not 0 <= self.seed <= LARGEST_SEED:
-            raise SettingsError(f"expected a whole number from 0 to {LARGEST_SEED} as seed, got {self.seed!r}")
+        object.__setattr__(self, "seed", checked_seed(self.seed))
 
     @property
     def calendar_options(self) -> CalendarOptions:

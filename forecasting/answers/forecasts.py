@@ -31,6 +31,7 @@ from models.amounts import mean_change
 from models.arrivals.plan import planned_days
 from models.errors import SettingsError
 from models.history import STILL_OPEN
+from models.stage_model.options import checked_seed
 from models.stages import StageGraph
 
 if TYPE_CHECKING:
@@ -311,7 +312,7 @@ def forecast_snapshot(
     all answers of the forecast follow them.
     Deal tables and swings are taken from the same fates as the revenue, which only the fate sampler allows.
     """
-    as_of, end = snapshot.as_of, as_date(until, name="until")
+    as_of, end, seed = snapshot.as_of, as_date(until, name="until"), checked_seed(seed)
     _check_dates(as_of, end, posterior.as_of)
     draws = posterior.stage.n_draws if draws is None else draws
     options = replace(options or EngineOptions(), sampler="fate")
@@ -435,9 +436,11 @@ def _check_dates(as_of: date, until: date, fitted: date) -> None:
 
 def _check_stages(graph: StageGraph, fitted: StageGraph) -> None:
     if graph != fitted:
+        theirs, ours = (
+            f"{', '.join(g.open)}; won {', '.join(g.won)}; lost {', '.join(g.lost)}" for g in (fitted, graph)
+        )
         raise SettingsError(
-            f"the posterior was fitted with the stages {', '.join(fitted.stages)}, the deals have {', '.join(graph.stages)}: "
-            "fit these deals"
+            f"the posterior was fitted with the stages {theirs}, the deals have {ours}: fit these deals"
         )
 
 

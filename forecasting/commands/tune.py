@@ -17,6 +17,8 @@ from forecasting.proof.tuning import MOST_ORIGINS, Candidate, Tuning, tune
 from forecasting.proof.workers import origin_workers
 from models.errors import SettingsError
 
+VALUE = r"""(?:"(?:\\.|[^"\\\n])*"|'[^'\n]*'|[^"'#\n])*?(?=[ \t]*(?:#.*)?$)"""
+"""A value of a job file on one line, without the blanks and the comment that may follow."""
 TUNING_DRAWS = 1000
 """Draws of each past forecast: enough to compare settings."""
 
@@ -111,11 +113,9 @@ def _with_keys(job_text: str, name: str, wanted: dict[str, Any]) -> str:
     end = re.search(r"^\s*\[", rest, flags=re.MULTILINE)
     section, after = (rest[: end.start()], rest[end.start() :]) if end else (rest, "")
     for key, value in wanted.items():
-        told = re.search(
-            rf"^[ \t]*{key}[ \t]*=(?:\"[^\"\n]*\"|[^\"#\n])*?(?=[ \t]*(?:#.*)?$)", section, flags=re.MULTILINE
-        )
+        told = re.search(rf"^[ \t]*{key}[ \t]*={VALUE}", section, flags=re.MULTILINE)
         if value is None:
-            section = section if told is None else section[: told.start()] + section[told.end() :].removeprefix("\n")
+            section = re.sub(rf"^[ \t]*{key}[ \t]*=.*\n?", "", section, count=1, flags=re.MULTILINE)
             continue
         line = f"{key} = {json.dumps(value, ensure_ascii=False)}"
         told = told or re.search(rf"^[ \t]*#[ \t]*{key}[ \t]*=.*$", section, flags=re.MULTILINE)

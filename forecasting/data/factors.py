@@ -22,9 +22,10 @@ ISO_DATE = r"\d{4}-\d{2}-\d{2}"
 ZERO, CENT = "0", 0.01
 """Level of deals that are worth nothing, and the least amount that is something."""
 GOLDEN = (5.0**0.5 - 1.0) / 2.0
-MAX_CLASSES = 8
-MIN_CLASS_DEALS = 20
-"""Eight classes with at least 20 deals each: within one all deals are alike, and much of the money may be in few deals."""
+MAX_CLASSES, MIN_CLASS_DEALS = 5, 60
+"""Of a number: enough to separate what it does, and to tell that from luck."""
+AMOUNT_CLASSES, MIN_AMOUNT_DEALS = 8, 20
+"""Of amounts: within a class all deals are alike, and much of the money may be in few deals."""
 
 
 def category_factor(name: str, values: Sequence[object] | NDArray[np.object_]) -> Factor:
@@ -51,37 +52,32 @@ def as_dates(column: "pd.Series[Any]") -> "pd.Series[pd.Timestamp]":
     return pd.to_datetime(text.where(text.str.fullmatch(ISO_DATE).fillna(False)), format="%Y-%m-%d", errors="coerce")
 
 
-def number_factor(name: str, values: NDArray[np.float64], *, weights: NDArray[np.float64] | None = None) -> Factor:
-    """Cut a number into at most eight classes of equal sums of weight, with at least 20 values each.
+def number_factor(name: str, values: NDArray[np.float64]) -> Factor:
+    """Cut a number into at most five classes of equally many values, at least 60; one step apart on a line.
 
     Parameters
     ----------
     values : ndarray of float64, shape (deal,)
         NaN = missing; then the factor has a last level ``missing``.
-    weights : ndarray of float64, shape (deal,), optional
-        Default: all equal, which makes the cut points quantiles.
 
     Examples
     --------
-    >>> factor = number_factor("seats", np.arange(60.0))
+    >>> factor = number_factor("seats", np.arange(180.0))
     >>> factor.levels, [round(place, 2) for place in factor.places]
-    (('under 37', '37 and more'), [-1.0, 1.0])
-    >>> level_codes(factor, np.array([36.0, 37.0, 1e9])).tolist()
+    (('under 108', '108 and more'), [-1.0, 1.0])
+    >>> level_codes(factor, np.array([107.0, 108.0, 1e9])).tolist()
     [0, 1, 1]
     """
     known = ~np.isnan(values)
-    edges = _class_edges(values[known], np.ones(int(known.sum())) if weights is None else weights[known])
-    texts = [f"{edge:,.10g}" for edge in edges]
-    levels = [f"{low} to {high}" for low, high in pairwise(texts)]
-    levels = [f"under {texts[0]}", *levels, f"{texts[-1]} and more"] if texts else [ANY_NUMBER]
-    if not known.all():
-        levels.append(MISSING_NUMBER)
+    levels, edges = _classes(values[known], np.ones(int(known.sum())), MAX_CLASSES, MIN_CLASS_DEALS)
     places = (*standardised(np.arange(len(edges) + 1.0)).tolist(), *[None] * (not known.all())) if edges else ()
-    return Factor(name, tuple(levels), tuple(edges), places)
+    return Factor(name, levels if known.all() else (*levels, MISSING_NUMBER), edges, places)
 
 
 def amount_factor(name: str, amounts: NDArray[np.float64], *, lacking_tells: bool) -> Factor:
     """Classes of equal sums of the square root of the amount, and levels for deals worth nothing and without an amount.
+
+    At most eight classes of at least 20 deals, on a line by the mean of their log amounts.
 
     Parameters
     ----------
@@ -97,14 +93,14 @@ def amount_factor(name: str, amounts: NDArray[np.float64], *, lacking_tells: boo
     ('0', '(any)', 'missing')
     """
     given = amounts[amounts >= CENT]
-    sizes = number_factor(name, given, weights=np.sqrt(given))
-    levels, edges = sizes.levels, sizes.edges
-    places = log_places(given, level_codes(sizes, given), n_classes=len(levels)).tolist()
+    levels, edges = _classes(given, np.sqrt(given), AMOUNT_CLASSES, MIN_AMOUNT_DEALS)
+    place = log_places(given, np.searchsorted(edges, given, side="right"), n_classes=len(levels))
+    places = place.tolist() if edges else []
     if lacking_tells and (amounts < CENT).any():
-        levels, edges, places = (ZERO, *levels), (CENT, *edges), [None, *places]
+        levels, edges, places = (ZERO, *levels), (CENT, *edges), places and [None, *places]
     if lacking_tells and np.isnan(amounts).any():
-        levels, places = (*levels, MISSING_NUMBER), [*places, None]
-    return Factor(name, levels, edges, tuple(places) if sizes.edges else ())
+        levels, places = (*levels, MISSING_NUMBER), places and [*places, None]
+    return Factor(name, levels, edges, tuple(places))
 
 
 def log_places(amounts: Floats, classes: NDArray[np.integer[Any]], *, n_classes: int) -> Floats:
@@ -143,19 +139,27 @@ def spread_codes(place: NDArray[np.int64], weights: NDArray[np.float64]) -> NDAr
     return np.minimum(codes, len(weights) - 1)
 
 
-def _class_edges(values: NDArray[np.float64], weights: NDArray[np.float64]) -> list[float]:
+def _classes(values: Floats, weights: Floats, most: int, least: int) -> tuple[tuple[str, ...], tuple[float, ...]]:
+    """Names and upper edges of at most so many classes of equal sums of weight, with at least so many values each."""
+    edges = _class_edges(values, weights, most, least)
+    texts = [f"{edge:,.10g}" for edge in edges]
+    between = [f"{low} to {high}" for low, high in pairwise(texts)]
+    return (f"under {texts[0]}", *between, f"{texts[-1]} and more") if texts else (ANY_NUMBER,), tuple(edges)
+
+
+def _class_edges(values: Floats, weights: Floats, most: int, least: int) -> list[float]:
     """Cut points with three significant digits; classes with too few values join the class below."""
-    if len(values) < 2 * MIN_CLASS_DEALS:
+    if len(values) < 2 * least:
         return []
     order = np.argsort(values, kind="stable")
     ranked, reached = values[order], np.cumsum(weights[order])
-    places = np.searchsorted(reached, reached[-1] * np.arange(1, MAX_CLASSES) / MAX_CLASSES, side="right")
+    places = np.searchsorted(reached, reached[-1] * np.arange(1, most) / most, side="right")
     wanted = {float(f"{edge:.3g}") for edge in ranked[np.minimum(places, len(ranked) - 1)]}
     edges: list[float] = []
     above = len(ranked)
     for edge in sorted(wanted, reverse=True):
         below = int(np.searchsorted(ranked, edge, side="left"))
-        if above - below >= MIN_CLASS_DEALS and below >= MIN_CLASS_DEALS:
+        if above - below >= least and below >= least:
             edges.insert(0, edge)
             above = below
     return edges

@@ -159,7 +159,8 @@ def cut(
     segment : sequence of str
         Columns whose values tell segments apart.
     covariates : sequence of str
-        ``"amount"`` (also ``"log_amount"``), ``"looped"``, or columns: numbers are cut into at most eight classes.
+        ``"amount"`` (also ``"log_amount"``), ``"looped"``, or columns: amounts are cut into at most eight
+        classes, other numbers into five.
     factors : sequence of Factor, optional
         Levels and classes of an earlier fit to map onto, in the same order; a level they lack is ``UNSEEN_LEVEL``, a value
         that is missing without a level for it counts as an average one.

@@ -28,15 +28,19 @@ def write_together(contents: Mapping[str, bytes], folder: Path) -> dict[str, Pat
 
 
 def _put(names: Iterable[str], waiting: Path, folder: Path) -> None:
-    """Move files to their places; where one cannot be, those before it are what they were."""
+    """Move files to their places; where one cannot be, or the run is stopped, all are what they were."""
     replaced: list[tuple[Path, Path | None]] = []
-    for name in names:
-        place, kept = folder / name, waiting / f"{name}.kept"
-        try:
-            earlier = Path(copy2(place, kept)) if place.exists() else None
+    try:
+        for name in names:
+            place, kept = folder / name, waiting / f"{name}.kept"
+            earlier = kept if os.path.lexists(place) else None
+            if earlier is not None:
+                copy2(place, earlier, follow_symlinks=False)
+            replaced.append((place, earlier))
             os.replace(waiting / name, place)
-        except OSError as error:
-            for done, before in reversed(replaced):
-                done.unlink() if before is None else os.replace(before, done)
+    except BaseException as error:
+        for done, before in reversed(replaced):
+            done.unlink(missing_ok=True) if before is None else os.replace(before, done)
+        if isinstance(error, OSError):
             raise SettingsError(f"cannot write {place}: {error.strerror}; choose another place") from None
-        replaced.append((place, earlier))
+        raise

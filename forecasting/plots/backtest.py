@@ -17,6 +17,7 @@ from forecasting.plots.style import (
     PAPER,
     QUIET,
     TARGET,
+    as_written,
     date_axis,
     look,
     money_axis,
@@ -84,7 +85,7 @@ def past_forecasts(
             handlelength=1.5,
         )
         tint_bands(legend)
-    return ax
+    return as_written(ax)
 
 
 def pit(table: pd.DataFrame, *, source: Source = "total", ax: Axes | None = None) -> Axes:
@@ -115,7 +116,7 @@ def pit(table: pd.DataFrame, *, source: Source = "total", ax: Axes | None = None
         ax.set_xlabel("share of the forecast that lay below what came")
         ax.set_ylabel("forecasts")
         ax.set_title(f"Where {len(values)} outcomes fell in their forecasts ({NAMES[source]})")
-    return ax
+    return as_written(ax)
 
 
 def reliability(table: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
@@ -146,4 +147,4 @@ def reliability(table: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
         )
         ax.text(0.97, 0.04, words, transform=ax.transAxes, ha="right", va="bottom", color=QUIET, fontsize=11)
         ax.set_title(f"Chances of {plural(int(table['n'].sum()), 'open deal')}, and what came")
-    return ax
+    return as_written(ax)

@@ -3,7 +3,7 @@
 import pandas as pd
 from matplotlib.axes import Axes
 
-from forecasting.plots.style import HAIRLINE, INK, LOST, OPEN, QUIET, WON, look, new_axes
+from forecasting.plots.style import HAIRLINE, INK, LOST, OPEN, QUIET, WON, as_written, look, new_axes
 
 COLOURS = {"won": WON, "lost": LOST, "on": OPEN}
 KIND_NAMES = {"won": "won", "lost": "lost", "on": "moved on"}
@@ -40,7 +40,7 @@ def day_weights(weights: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
         ax.set_title("Which days deals are won and lost on")
         if kinds:
             ax.legend(frameon=False, loc="lower right")
-    return ax
+    return as_written(ax)
 
 
 def _label(factor: str, day_class: str) -> str:

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from forecasting.output.words import chance
-from forecasting.plots.style import BAND, BAND_ALPHA, HAIRLINE, INK, QUIET, TARGET, look
+from forecasting.plots.style import BAND, BAND_ALPHA, HAIRLINE, INK, QUIET, TARGET, as_written, look
 
 MAX_PANELS = 6
 """Exits drawn, the commonest ones."""
@@ -119,7 +119,7 @@ def exit_check(
                     fontweight="bold",
                 )  # fmt: skip
         ax.tick_params(labelsize=11, labelcolor=QUIET)
-    return ax
+    return as_written(ax)
 
 
 def _last_day(table: pd.DataFrame) -> int:

@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from forecasting.output.words import chance, money, plural
-from forecasting.plots.style import HAIRLINE, INK, OPEN, QUIET, look, new_axes
+from forecasting.plots.style import HAIRLINE, INK, OPEN, QUIET, as_written, look, new_axes
 
 if TYPE_CHECKING:
     from forecasting.answers.forecasts import Forecast
@@ -54,4 +54,4 @@ def deals_at_stake(forecast: "Forecast", table: pd.DataFrame, *, ax: Axes | None
         ax.spines["bottom"].set_visible(False)
         ax.spines["left"].set_color(HAIRLINE)
         ax.set_title("The open deals that promise most: amount × chance to be won in time")
-    return ax
+    return as_written(ax)

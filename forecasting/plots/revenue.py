@@ -23,6 +23,7 @@ from forecasting.plots.style import (
     SOURCE_COLOURS,
     SOURCE_NAMES,
     TARGET,
+    as_written,
     date_axis,
     look,
     money_axis,
@@ -84,7 +85,7 @@ def fan(
         date_axis(ax.xaxis)
         money_axis(ax.yaxis, forecast.currency)
         ax.set_title(f"Revenue from {day(span.start)} to {day(span.end)}: {_range_words(end, forecast.currency)}")
-    return ax
+    return as_written(ax)
 
 
 def _range_words(end: "pd.Series[float]", currency: str | None) -> str:
@@ -178,7 +179,7 @@ def attainment(
         ax.grid(axis="y", color=HAIRLINE)
         money_axis(ax.xaxis, forecast.currency)
         ax.set_title(f"How likely is at least this much by {day(span.end)}?")
-    return ax
+    return as_written(ax)
 
 
 def _mark(ax: Axes, amount: float, level: float, words: str, *, left: bool) -> None:

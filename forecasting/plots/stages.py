@@ -9,7 +9,7 @@ from matplotlib.patches import FancyArrowPatch, FancyBboxPatch, Rectangle
 
 from forecasting.answers.stage_summary import StageSummary
 from forecasting.output.words import chance, days
-from forecasting.plots.style import BACK, INK, LOST, OPEN, QUIET, WON, look, new_axes
+from forecasting.plots.style import BACK, INK, LOST, OPEN, QUIET, WON, as_written, look, new_axes
 
 BOX_RIGHT, BAR_LEFT, BAR_RIGHT = 0.36, 0.42, 0.70
 """Horizontal places: end of the boxes, begin of the bars, end of a bar of 100 %."""
@@ -48,7 +48,7 @@ def stages(summary: StageSummary, *, ax: Axes | None = None) -> Axes:
             if index + 1 < len(blocks):
                 _arrow(ax, top + height, top + height + GAP)
             top += height + GAP
-    return ax
+    return as_written(ax)
 
 
 def _moves(summary: StageSummary, stage: str) -> pd.DataFrame:

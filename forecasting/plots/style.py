@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 from matplotlib.font_manager import findfont, fontManager, get_font
 from matplotlib.legend import Legend
+from matplotlib.text import Text
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from forecasting.output.words import money
@@ -66,6 +67,15 @@ def look() -> Iterator[None]:
         # one by one and in the words of programmers: see undrawable
         warnings.filterwarnings("ignore", "Glyph .* missing from font")
         yield
+
+
+def as_written(ax: Axes) -> Axes:
+    """Draw all words of an axes as they are written, those included that were there before: names may hold dollar signs."""
+    for axis in (ax.xaxis, ax.yaxis):
+        axis.get_ticklabels()  # makes those of today
+    for text in ax.findobj(Text):
+        text.set_parse_math(False)
+    return ax
 
 
 def undrawable(names: Iterable[str]) -> str:

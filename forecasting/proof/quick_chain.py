@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.interpolate import RectBivariateSpline
 
-from forecasting.data.factors import CENT, MAX_CLASSES, MIN_CLASS_DEALS, log_places, spread_codes
+from forecasting.data.factors import AMOUNT_CLASSES, CENT, MIN_AMOUNT_DEALS, log_places, spread_codes
 from forecasting.data.known_entries import NEVER
 from forecasting.proof.quick_calendar import progress, win_weights
 from forecasting.proof.quick_effect import AmountEffect, amount_effect
@@ -257,12 +257,12 @@ def amount_edges(amounts: Floats) -> Floats:
     ([21.0], [])
     """
     values = np.sort(amounts[np.isfinite(amounts)])
-    classes = min(MAX_CLASSES, len(values) // MIN_CLASS_DEALS)
+    classes = min(AMOUNT_CLASSES, len(values) // MIN_AMOUNT_DEALS)
     if classes < 2:
         return np.zeros(0)
     roots = np.cumsum(np.sqrt(np.maximum(values, 0.0)))
     cuts = np.searchsorted(roots, roots[-1] * np.arange(1, classes) / classes)
-    room = len(values) - MIN_CLASS_DEALS * np.arange(classes - 1, 0, -1)
+    room = len(values) - MIN_AMOUNT_DEALS * np.arange(classes - 1, 0, -1)
     cuts = np.minimum.accumulate(np.minimum(cuts, room)[::-1])[::-1]
     edges = np.unique(values[cuts])
     return np.asarray(edges[edges > values[0]])

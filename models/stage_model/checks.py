@@ -213,6 +213,10 @@ def transition_log_score(posterior: StagePosterior, stays: pd.DataFrame, cells: 
 def _check_belongs(posterior: StagePosterior, history: StageHistory) -> None:
     """Raise a SettingsError where the history is not laid out as the one that was learned from."""
     fitted, given = ((each.graph.stages, tuple(f.name for f in each.factors)) for each in (posterior, history))
+    if fitted == given and any(a.levels != b.levels for a, b in zip(posterior.factors, history.factors, strict=True)):
+        raise SettingsError(
+            f"fit and history cut {', '.join(fitted[1])} into other levels: cut the deals with factors=posterior.stage.factors"
+        )
     if fitted != given:
         said = " and ".join(
             f"stages {', '.join(stages)}, told apart by {', '.join(names) or 'nothing'}"

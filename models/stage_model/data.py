@@ -3,7 +3,7 @@
 Deals that share all factor levels form a *group*. Levels with enough stays are fitted jointly with everything else; a
 level with next to none (*thin*) cannot teach the others anything, so its effect is left out of the joint fit and found
 afterwards from its own stays (see :mod:`models.stage_model.thin_levels`). That keeps thousands of owners with one deal each as
-cheap as ten.
+cheap as ten. Classes of a number lie on a line and are never thin: one without a stay is where the others say.
 """
 
 from dataclasses import dataclass
@@ -16,7 +16,8 @@ from models.history import STILL_OPEN, Factor, StageHistory
 MIN_STAYS = 3
 """A level with fewer stays in the stage is thin: two stays move a log hazard by less than its spread between levels."""
 MAX_JOINT_LEVELS = 150
-"""Levels fitted jointly per stage, the most frequent ones; the joint fit costs the cube of their number."""
+"""Levels fitted jointly per stage, the most frequent ones, and all that lie on a line; the joint fit costs the cube of their
+number."""
 FEW_EXITS = 100
 """Below this many exits a stage also keeps the natural moves it has not shown yet: next stage in order, and lost. With their
 prior they are then next to impossible; at once impossible they must not become."""

@@ -18,7 +18,7 @@ from models.stage_model.base_hazards import PIECEWISE
 from models.stage_model.base_lattice import base_by_day
 from models.stage_model.data import stage_data
 from models.stage_model.laplace import laplace_fit
-from models.stage_model.options import Inference, SamplerOptions
+from models.stage_model.options import Inference, SamplerOptions, checked_seed
 from models.stage_model.posterior import Diagnostics, FactorEffect, StageFit, StagePosterior
 from models.stage_model.problem import StageProblem
 from models.stage_model.selection import Choice, base_shape, choose_family, given_family
@@ -86,7 +86,7 @@ def fit_stages(
     >>> posterior.n_draws, posterior.stages[0].exits
     (100, (1, 2))
     """
-    wanted = _families(history, durations)
+    wanted, seed = _families(history, durations), checked_seed(seed)
     if inference not in get_args(Inference) or draws < 1:
         raise SettingsError(f"expected inference 'nuts' or 'fast' and at least one draw, got {inference!r} and {draws}")
     if history.n_stays == 0:

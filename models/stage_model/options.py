@@ -3,9 +3,27 @@
 from dataclasses import dataclass, replace
 from typing import Literal, Self
 
+import numpy as np
+
+from models.errors import SettingsError
+
 Inference = Literal["nuts", "fast"]
 LARGEST_SEED = 2**63 - 1
-"""Compiled code takes a seed in 64 bits."""
+"""Compiled code takes a seed as a signed number of 64 bits."""
+
+
+def checked_seed(seed: object) -> int:
+    """Seed as a plain number, or a SettingsError.
+
+    Examples
+    --------
+    >>> checked_seed(np.int64(7))
+    7
+    """
+    if not isinstance(seed, int | np.integer) or not 0 <= seed <= LARGEST_SEED:
+        raise SettingsError(f"expected a whole number from 0 to {LARGEST_SEED} as seed, got {seed!r}")
+    return int(seed)
+
 
 CHAIN_LENGTH = 1000
 """Draws of a chain, warm-up not counted."""

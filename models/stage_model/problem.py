@@ -63,7 +63,7 @@ class StageProblem:
     prior_root : ndarray, shape (parameter, parameter)
         Square root of the prior covariance.
     design : ndarray, shape (group, level)
-        Levels of all factors side by side, zero-sum.
+        Effects of the innovations of all factors' levels side by side, zero-sum; on a line they share innovations.
     column_factor : ndarray of int, shape (level,)
         Factor of each column of ``design``.
     level_weights : ndarray, shape (level,)

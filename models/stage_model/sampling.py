@@ -43,7 +43,7 @@ class Centring:
     Parameters
     ----------
     part : ndarray, shape (scale,)
-        0 for multiples, 1 for effects; the share of the prior variance that the data take away.
+        0 for multiples, 1 for effects; the share of the prior variance that the data take away, a mean over levels.
     origin : ndarray, shape (scale,)
         Log scales at which both coordinates are the same.
     scale_of_innovation : ndarray of int, shape (size,)

@@ -1,6 +1,7 @@
 """Files of a forecast: their keys are a promise, they come together or not at all, and a run repeated repeats them."""
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -128,6 +129,27 @@ def test_where_one_file_cannot_be_replaced_all_are_what_they_were(tmp_path: Path
         write_together({"a": b"new", "b": b"new", "c": b"new"}, tmp_path)
     assert (tmp_path / "a").read_text() == "old"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "c"]
+
+
+def test_a_run_that_is_stopped_while_files_take_their_places_changes_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a").write_text("old")
+    (tmp_path / "b").symlink_to("nowhere")
+    put, moved = os.replace, []
+
+    def stopped(made: Path, place: Path) -> None:
+        moved.append(place)
+        if len(moved) == 3:
+            raise KeyboardInterrupt
+        put(made, place)
+
+    monkeypatch.setattr(os, "replace", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        write_together({"a": b"new", "b": b"new", "c": b"new"}, tmp_path)
+    assert (tmp_path / "a").read_text() == "old"
+    assert os.readlink(tmp_path / "b") == "nowhere"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b"]
 
 
 def test_a_folder_that_cannot_be_is_a_settings_error(tmp_path: Path) -> None:

@@ -6,8 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from forecasting.data.factors import (
+    AMOUNT_CLASSES,
     ANY_NUMBER,
     MAX_CLASSES,
+    MIN_AMOUNT_DEALS,
     MIN_CLASS_DEALS,
     MISSING_NUMBER,
     amount_factor,
@@ -33,19 +35,24 @@ def test_too_few_deals_make_one_class(n: int) -> None:
 @given(st.integers(0, 10_000), st.integers(2 * MIN_CLASS_DEALS, 2000), st.floats(0.1, 3))
 def test_every_class_has_enough_deals_and_not_too_many_are_there(seed: int, n: int, spread: float) -> None:
     amounts = np.exp(spread * np.random.default_rng(seed).standard_normal(n)) * 1e4
-    factor = number_factor("amount", amounts, weights=np.sqrt(amounts))
-    counts = np.bincount(level_codes(factor, amounts), minlength=len(factor.levels))
-    assert len(factor.levels) <= MAX_CLASSES
-    assert len(set(factor.levels)) == len(factor.levels)
-    assert counts.min() >= MIN_CLASS_DEALS
-    assert list(factor.edges) == sorted(factor.edges)
+    for factor, most, least in (
+        (number_factor("seats", amounts), MAX_CLASSES, MIN_CLASS_DEALS),
+        (amount_factor("amount", amounts, lacking_tells=True), AMOUNT_CLASSES, MIN_AMOUNT_DEALS),
+    ):
+        counts = np.bincount(level_codes(factor, amounts), minlength=len(factor.levels))
+        assert len(factor.levels) <= most
+        assert len(set(factor.levels)) == len(factor.levels)
+        assert counts.min() >= least
+        assert list(factor.edges) == sorted(factor.edges)
 
 
 def test_with_many_deals_the_classes_share_the_weight_equally() -> None:
     amounts = np.exp(np.random.default_rng(1).standard_normal(50_000)) * 1e4
-    factor = number_factor("amount", amounts, weights=np.sqrt(amounts))
-    shares = np.bincount(level_codes(factor, amounts), weights=np.sqrt(amounts)) / np.sqrt(amounts).sum()
-    np.testing.assert_allclose(shares, 1.0 / MAX_CLASSES, atol=0.01)  # the cut points are rounded to three digits
+    codes = level_codes(amount_factor("amount", amounts, lacking_tells=True), amounts)
+    shares = np.bincount(codes, weights=np.sqrt(amounts)) / np.sqrt(amounts).sum()
+    np.testing.assert_allclose(shares, 1.0 / AMOUNT_CLASSES, atol=0.01)  # the cut points are rounded to three digits
+    shares = np.bincount(level_codes(number_factor("seats", amounts), amounts)) / len(amounts)
+    np.testing.assert_allclose(shares, 1.0 / MAX_CLASSES, atol=0.01)
 
 
 def test_classes_lie_on_a_line_and_what_is_no_number_on_none() -> None:

@@ -374,6 +374,17 @@ def test_what_models_cannot_be_asked_is_refused(asked: dict[str, Any], said: str
         ModelSpec(**asked)
 
 
+def test_a_seed_of_numpy_is_a_plain_number() -> None:
+    spec = ModelSpec(seed=np.int64(5))  # type: ignore[arg-type]
+    assert (spec.seed, type(spec.seed)) == (5, int)
+    posterior = posterior_of(planted_stage(4), planted_amounts(4), planted_arrivals(4, weekly={"": 1.0}))
+    seeds = 7, np.int64(7)
+    one, other = (forecast(deals_until(str(AS_OF)), posterior, as_of=AS_OF, until=UNTIL, seed=each) for each in seeds)
+    np.testing.assert_array_equal(one.open_cents, other.open_cents)
+    with pytest.raises(SettingsError, match="as seed, got -1"):
+        forecast(deals_until(str(AS_OF)), posterior, as_of=AS_OF, until=UNTIL, seed=-1)
+
+
 def test_a_year_without_a_win_is_taken_for_a_wrong_setting() -> None:
     with pytest.raises(EmptyInputError, match=r"a year has gone by: check stages\.won"):
         fit_spec(deals_until("2026-08-28"), as_of="2027-08-20", spec=ModelSpec(inference="fast", draws=200, seed=1))

@@ -144,15 +144,17 @@ def test_stage_diagram_says_shares_days_and_chances() -> None:
     assert f"{chance(last['win_probability'])} won in the end" in text
 
 
-def test_dollar_signs_in_names_are_drawn_as_they_are() -> None:
+@pytest.mark.parametrize("given_axes", [False, True])
+def test_dollar_signs_in_names_are_drawn_as_they_are(given_axes: bool) -> None:
     graph = replace(LOANS, open=("$x_1$ to $50%", "Offer $$", *LOANS.open[2:]))
     summary = stage_summary(planted_hazards(graph), graph, cells=np.zeros((1, 0), dtype=np.int32))
     found = planted_findings(planted_forecast())
     named = found.deals.assign(deal_id=[f"$a_{row}^{{$" for row in range(len(found.deals))])
+    ours, theirs, last = (plt.subplots()[1] if given_axes else None for _ in range(3))
     drawn = (
-        plots.stages(summary),
-        plots.deals_at_stake(found.forecast, named),
-        plots.fan(planted_forecast(currency="$^{$")),
+        plots.stages(summary, ax=ours),
+        plots.deals_at_stake(found.forecast, named, ax=theirs),
+        plots.fan(planted_forecast(currency="$^{$"), ax=last),
     )
     for ax in drawn:
         ax.figure.canvas.draw()

@@ -120,6 +120,10 @@ def test_what_is_said_beside_a_setting_stays() -> None:
     there = with_settings(text, Candidate("piecewise", ("looped",)))
     assert there.startswith('[model]\ncovariates = ["looped"]  # what tells deals apart\n')
     assert 'durations = "piecewise"' in there
+    odd = '[model]\ncovariates = [\'a # b\', "x\\"#"]  # c\nwindow_days = 730  # two years\nseed = 7\n'
+    there = with_settings(odd, Candidate("auto", ("looped",)))
+    assert 'covariates = ["looped"]  # c\nseed = 7\n' in there
+    assert "two years" not in there
 
 
 def test_window_and_levels_go_where_they_belong_and_come_out_again() -> None:

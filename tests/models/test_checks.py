@@ -1,5 +1,7 @@
 """Checks against closed forms and planted misfit."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -77,6 +79,11 @@ def test_a_history_laid_out_otherwise_is_refused() -> None:
     posterior = fit_stages(planted_history(200, 1), durations="piecewise", inference="fast", draws=50, seed=1)
     with pytest.raises(SettingsError, match="told apart by region"):
         residual_spikes(posterior, planted_history(200, 1, np.zeros((2, 2))))
+    by_region = planted_history(200, 1, np.zeros((2, 2)))
+    posterior = fit_stages(by_region, durations="piecewise", inference="fast", draws=50, seed=1)
+    others = replace(by_region, factors=(replace(by_region.factors[0], levels=("r1", "r2")),))
+    with pytest.raises(SettingsError, match="cut region into other levels"):
+        residual_spikes(posterior, others)
 
 
 def test_log_score_by_hand() -> None:
