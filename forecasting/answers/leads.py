@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from forecasting.answers.levels import parts_of_new
 from forecasting.answers.revenue import Span, attainment, cents_in, target_cents
-from forecasting.engine.blocks import EngineOptions, cut_draws, run_blocks
+from forecasting.engine.blocks import EngineOptions, run_blocks
 from forecasting.engine.clock import lattice_reach, progress_by_day
 from forecasting.engine.renewal import entry_values, eventual_outcomes, exit_probabilities
 from forecasting.engine.streams import SEED_STRIDE, draw_key, mix, unit
@@ -38,8 +38,8 @@ USEFUL_DRAWS = 256
 """Draws that the last useful date is averaged over; it is a date, not a range."""
 EVENTUAL_DAYS = 730
 """Lattice days for eventual wins; the hazard of the last one is held for later days."""
-BLOCK_DRAWS = 256
-"""Draws whose hazards are in memory at a time; of no influence on any number."""
+BYTES_IN_WORK = 48
+"""For each draw, kind of deal and day ahead: wins of stages and days, and what goes into them."""
 STEP_LEADS = 8
 """Random stream of the leads."""
 GOLDEN = (math.sqrt(5.0) - 1.0) / 2.0
@@ -160,7 +160,8 @@ def leads_by_draw(forecast: "Forecast", span: Span, *, gap: NDArray[np.int64]) -
             block[0],
         )
 
-    for draws, leads in run_blocks(of_block, cut_draws(forecast.draws, BLOCK_DRAWS), EngineOptions()):
+    options, in_work = EngineOptions(), BYTES_IN_WORK * len(arrivals.combo_pool) * last
+    for draws, leads in run_blocks(of_block, options.draw_blocks(forecast.draws, bytes_per_draw=in_work), options):
         needed[draws] = leads
     return needed
 

@@ -158,7 +158,7 @@ def test_leads_hang_on_the_draw_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     floor = sales_floor(200, days=45)
     span, gap = Span(AS_OF, floor.until), np.full(200, 4_000_000)
     whole = leads_by_draw(floor, span, gap=gap)
-    monkeypatch.setattr("forecasting.answers.leads.BLOCK_DRAWS", 7)
+    monkeypatch.setattr("forecasting.answers.leads.BYTES_IN_WORK", 50_000)  # blocks of a few draws
     np.testing.assert_array_equal(leads_by_draw(floor, span, gap=gap), whole)
 
 
