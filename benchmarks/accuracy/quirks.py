@@ -15,9 +15,9 @@ week later; amounts double at the win; of twenty deals three are entered as won;
 of the amount; and none, for comparison.
 Forecasts are of the revenue from open deals, or of all revenue where deals are entered in January or as won, where large
 deals win less often, and once where summers are slow, 30 days ahead (60 in the first weeks, 90 where cycles are long and
-of all revenue in January and summer), at the last days
-of months or of every second month, with the setting of ``open_deals``; where wins follow the end of a month also on a
-calendar of weekdays and period ends, and where sellers expect a closing date also with that date as a covariate.
+of all revenue in January and summer), at the last days of months or of every second month, with the setting of
+``open_deals``; where wins follow the end of a month also on a calendar of weekdays and period ends, and where sellers
+expect a closing date also with that date as a covariate.
 
 Printed for every world are the shares of outcomes within the 50, 80 and 95 % ranges, the width of the 80 % range and the
 CRPS, both over the mean actual revenue: of the published forecast, of the same before calibration, of two simple rules

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from forecasting.data.deals import Deals
 from forecasting.data.factors import (
     CENT,
+    MIN_CLASS_DEALS,
     MISSING_LEVEL,
     MISSING_NUMBER,
     ZERO,
@@ -40,8 +41,6 @@ AMOUNT, LOG_AMOUNT, LOOPED = "amount", "log_amount", "looped"
 the deal had been in the stage or a later one before."""
 OVERWRITTEN = 1 / 3
 """Part of the closed deals whose date is that of closing, beyond which it is not what was expected of them before."""
-MIN_CLOSED = 60
-"""Closed deals that can show it."""
 TOLD, MIN_LEVEL_DEALS = 0.99, 20
 """Part of the closed deals, in levels of so many, that no covariate known beforehand tells won from lost."""
 _LOOPED_FACTOR = Factor(LOOPED, ("no", "yes"))
@@ -191,7 +190,7 @@ def _check_not_overwritten(deals: Deals, known: KnownEntries, name: str, level: 
     """
     stage = known.stage[known.last]
     closed = np.flatnonzero(stage >= deals.graph.n_open)
-    if len(closed) < MIN_CLOSED:
+    if len(closed) < MIN_CLASS_DEALS:
         return
     last = known.last[closed]
     dates = as_dates(pd.Series(deals.deals[name].to_numpy()[known.deal[last]])).to_numpy()

@@ -1,4 +1,4 @@
-"""How NUTS runs; apart from the sampler itself, so that settings can be read without loading PyMC."""
+"""What a fit can be asked, and how NUTS runs; apart from the sampler, so that settings can be read without loading PyMC."""
 
 from dataclasses import dataclass, replace
 from typing import Literal, Self

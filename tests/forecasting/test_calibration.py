@@ -9,7 +9,6 @@ import pytest
 from scipy import integrate, stats
 
 from forecasting.data.deals import Deals, deals_from_frames
-from forecasting.data.factors import AMOUNT_CLASSES, MIN_AMOUNT_DEALS
 from forecasting.data.known_entries import NEVER
 from forecasting.data.snapshot import cut
 from forecasting.proof.calibration import (
@@ -181,11 +180,9 @@ def test_amount_classes_hold_enough_deals_and_like_sums() -> None:
     edges = amount_edges(amounts)
     classes = np.searchsorted(edges, amounts, side="right")
     roots = np.bincount(classes, weights=np.sqrt(amounts))
-    assert len(edges) == AMOUNT_CLASSES - 1
-    np.testing.assert_allclose(roots / roots.sum(), 1.0 / AMOUNT_CLASSES, atol=0.005)
-    assert (
-        np.bincount(np.searchsorted(amount_edges(amounts[:130]), amounts[:130], side="right")).min() >= MIN_AMOUNT_DEALS
-    )
+    assert len(edges) == 7
+    np.testing.assert_allclose(roots / roots.sum(), 0.125, atol=0.005)
+    assert np.bincount(np.searchsorted(amount_edges(amounts[:130]), amounts[:130], side="right")).min() >= 20
     assert len(amount_edges(np.full(500, 7.0))) == 0
 
 

@@ -11,7 +11,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from forecasting.data.deals import Deals, deals_from_frames
-from forecasting.data.factors import MAX_CLASSES
 from forecasting.data.sample import DemoHistory, demo_history
 from forecasting.data.snapshot import Snapshot, cut, stage_history, within
 from forecasting.fitting import fit_snapshot
@@ -63,11 +62,12 @@ def dated(n: int, *, closed_on_it: bool, kind: type = str) -> Deals:
 def test_a_date_counts_as_days_from_the_creation_of_the_deal(kind: type) -> None:
     snapshot = cut(dated(700, closed_on_it=False, kind=kind), as_of=date(2027, 12, 31), covariates=["expected_close"])
     factor = snapshot.factors[0]
-    assert len(factor.edges) == MAX_CLASSES - 1
-    assert set(factor.edges) < set(range(10, 100, 10))
+    assert factor.edges == (20.0, 40.0, 60.0, 80.0)
     assert factor.levels[-1] == "missing"
     level = snapshot.cells[snapshot.stays["cell"].to_numpy(), 0]
-    assert level[1:10].tolist() == [sum(edge <= 10 * digit for edge in factor.edges) for digit in range(1, 10)]
+    of_digit = [factor.levels[code] for code in level[1:10]]
+    assert of_digit[:2] == ["under 20", "20 to 40"]
+    assert of_digit[-1] == "80 and more"
     assert factor.levels[level[0]] == "missing"
 
 

@@ -5,13 +5,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from planted_stays import GRAPH, draw_stays, even_rates
 
 from models.history import Factor, StageHistory, count_stays
 from models.stage_model.data import LINE_SHARE, level_root, stage_data
 from models.stage_model.fit import fit_stages, level_effects_of
 from models.stage_model.posterior import load_stage_posterior
 from models.stage_model.problem import piecewise_problem
-from tests.models.planted_stays import GRAPH, draw_stays, even_rates
 
 PLACES = (-(2**0.5), -(0.5**0.5), 0.0, 0.5**0.5, 2**0.5)
 SLOPE = -0.5
